@@ -1,0 +1,45 @@
+"""vq_jax: discrete codes for pictures in JAX.
+
+Public names are imported when they are first used, so that `import vq_jax` stays light.
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vq_jax import data, evaluate, nn, ops, train
+    from vq_jax.pretrained import Tokenizer, create_model, load
+
+_MODULES = ("data", "evaluate", "nn", "ops", "train")
+_NAMES = {
+    "Tokenizer": "vq_jax.pretrained",
+    "create_model": "vq_jax.pretrained",
+    "load": "vq_jax.pretrained",
+}
+
+__all__ = [
+    "Tokenizer",
+    "__version__",
+    "create_model",
+    "data",
+    "evaluate",
+    "load",
+    "nn",
+    "ops",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"vq_jax.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name == "__version__":
+        return importlib.metadata.version("vq-jax")
+    raise AttributeError(f"module 'vq_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,181 @@
+"""Named models: each a frozen dataclass whose fields can be overridden, and which builds an `nn.VQModel`.
+
+Nothing here imports jax until a model is built, so that the command line answers at once.
+"""
+
+import dataclasses
+import typing
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from vq_jax.errors import nearest_names
+
+if TYPE_CHECKING:
+    from flax import linen
+
+    from vq_jax import nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """The fields that every model has: the picture's channels and the quantizer."""
+
+    architecture: ClassVar[str] = ""
+
+    image_channels: int = 3
+    quantizer: Literal["ema", "gradient"] = "ema"
+    """How the codebook learns: running averages (VectorQuantizerEMA) or its gradient (VectorQuantizer)."""
+    codebook_size: int = 512
+    code_dim: int = 64
+    commitment_weight: float = 0.25
+    codebook_weight: float = 1.0
+    """Weight of the codebook's own loss; quantizer=gradient only."""
+    decay: float = 0.99
+    """Decay of the running averages."""
+    epsilon: float = 1e-5
+    """Laplace smoothing of the code counts; quantizer=ema only."""
+    normalize: bool = False
+    """Compare and use codes of length one."""
+    revive_threshold: float = 0.0
+    """A code used less than this many times a step, on average, is replaced by a latent of the batch; 0: off."""
+    entropy_weight: float = 0.0
+    """Weight of the code-usage term: certain assignments, all codes used alike."""
+    entropy_temperature: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("image_channels", "codebook_size", "code_dim"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"model.{name} must be at least 1, got {value}")
+        # The quantizers check their own numbers: made here so that a bad one is told at once.
+
+    def build(self, head: str = "picture", dtype: Any = None) -> "nn.VQModel":
+        """Makes the model.
+
+        Args:
+          head: what the decoder puts out, see `nn.VQModel`.
+          dtype: compute dtype of encoder and decoder; float32 when absent.
+        """
+        import jax.numpy as jnp
+
+        from vq_jax import nn
+        from vq_jax.ops import head_channels
+
+        encoder, decoder = self.networks(
+            head_channels(head, self.image_channels), jnp.float32 if dtype is None else dtype
+        )
+        return nn.VQModel(encoder, self.build_quantizer(), decoder, head=head)
+
+    def build_quantizer(self) -> "linen.Module":
+        """Makes the quantizer that the fields describe."""
+        from vq_jax import nn
+
+        common: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                "codebook_size",
+                "code_dim",
+                "commitment_weight",
+                "normalize",
+                "decay",
+                "revive_threshold",
+                "entropy_weight",
+                "entropy_temperature",
+            )
+        }
+        if self.quantizer == "ema":
+            return nn.VectorQuantizerEMA(**common, epsilon=self.epsilon)
+        return nn.VectorQuantizer(**common, codebook_weight=self.codebook_weight)
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        """Makes encoder and decoder; `out_channels` are the decoder's."""
+        raise TypeError(f"{type(self).__name__} names no encoder and decoder; use a named architecture")
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualVQVAE(Architecture):
+    """The convolutional VQ-VAE of van den Oord et al. 2017: two stride-2 convolutions, residual blocks."""
+
+    architecture: ClassVar[str] = "vqvae-residual"
+
+    channels: int = 128
+    residual_channels: int = 32
+    num_res_blocks: int = 2
+    num_downsamples: int = 2
+    """Times that height and width are halved."""
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        from vq_jax import nn
+
+        shared: dict[str, Any] = {
+            "channels": self.channels,
+            "residual_channels": self.residual_channels,
+            "num_res_blocks": self.num_res_blocks,
+            "num_downsamples": self.num_downsamples,
+            "dtype": dtype,
+        }
+        return (
+            nn.ResidualEncoder(latent_channels=self.code_dim, **shared),
+            nn.ResidualDecoder(out_channels=out_channels, **shared),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPVQVAE(Architecture):
+    """Fully connected VQ-VAE for small pictures of one size: 784-256-128-64 and back."""
+
+    architecture: ClassVar[str] = "vqvae-mlp"
+
+    image_channels: int = 1
+    code_dim: int = 4
+    image_size: tuple[int, ...] = (28, 28)
+    hidden_features: tuple[int, ...] = (256, 128)
+    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+    num_latents: int = 16
+    """Codes a picture; the last layer is num_latents times code_dim wide."""
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        from vq_jax import nn
+
+        return (
+            nn.MLPEncoder(
+                self.hidden_features, num_latents=self.num_latents, latent_channels=self.code_dim, dtype=dtype
+            ),
+            nn.MLPDecoder(
+                image_shape=(*self.image_size, out_channels),
+                hidden_features=self.hidden_features[::-1],
+                dtype=dtype,
+            ),
+        )
+
+
+ARCHITECTURES: dict[str, type[Architecture]] = {
+    cls.architecture: cls for cls in (ResidualVQVAE, MLPVQVAE)
+}
+
+
+def architecture_class(name: str) -> type[Architecture]:
+    """Returns the dataclass of an architecture.
+
+    Raises:
+      ValueError: no architecture has that name; the message has the nearest ones.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(
+            f"unknown architecture {name!r}{nearest_names(name, ARCHITECTURES)} "
+            f"(there are: {', '.join(sorted(ARCHITECTURES))})"
+        )
+    return ARCHITECTURES[name]
+
+
+def make_architecture(name: str, **fields: Any) -> Architecture:
+    """Returns an architecture by name with fields overridden.
+
+    Raises:
+      ValueError: unknown name or field, with the nearest ones.
+    """
+    cls = architecture_class(name)
+    known = typing.get_type_hints(cls)
+    for field in fields:
+        if field not in known:
+            raise ValueError(f"{name} has no field {field!r}{nearest_names(field, known)}")
+    return cls(**fields)

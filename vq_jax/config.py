@@ -1,0 +1,306 @@
+"""The configuration of a run: frozen dataclasses, checked when they are made, read from and written to JSON.
+
+Nothing here imports jax, so that the command line answers at once.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from vq_jax.architectures import Architecture, architecture_class
+from vq_jax.errors import nearest_names
+
+PhaseKind = Literal["autoencoder", "codebook", "joint"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the pictures come from and how a batch is made of them."""
+
+    source: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "photos"
+    """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]."""
+    data_dir: str | None = None
+    """Directory of the prepared tensorflow-datasets sets (their own default when absent)."""
+    batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch-size"])] = 32
+    """Pictures a step, over all devices and processes."""
+    image_size: int = 64
+    """Height and width of a training picture, in pixels."""
+    resize: Literal["none", "short-side", "random"] = "none"
+    """Before the crop: leave the picture, bring its short side to image_size, or bring it to a random
+    length between image_size and twice that."""
+    crop: Literal["random", "center"] = "random"
+    flip: bool = True
+    """Mirror every other training picture, left to right."""
+    crops_per_picture: int = 1
+    """Training crops of one picture in an epoch: more for a few large photographs."""
+    test_fraction: float = 0.1
+    """Share of the pictures held out, for sources that come without a test set (folder, arrays)."""
+    num_workers: int = 0
+    """Processes that read pictures; 0 reads in threads. It never changes the order of the pictures."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, f"data.batch_size must be at least 1, got {self.batch_size}")
+        _require(self.image_size >= 4, f"data.image_size must be at least 4 px, got {self.image_size}")
+        _require(
+            self.crops_per_picture >= 1,
+            f"data.crops_per_picture must be at least 1, got {self.crops_per_picture}",
+        )
+        _require(
+            0.0 < self.test_fraction < 1.0,
+            f"data.test_fraction must lie between 0 and 1, got {self.test_fraction}",
+        )
+        _require(self.num_workers >= 0, f"data.num_workers must not be negative, got {self.num_workers}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """Weights of what the generator minimises; the quantizer's own loss is added with weight one."""
+
+    reconstruction: Literal["l2", "l1", "log_laplace", "bernoulli"] = "l2"
+    """log_laplace and bernoulli are likelihoods: the decoder then puts out their parameters."""
+    reconstruction_weight: float = 1.0
+    variance_weight: float = 0.0
+    """Pulls the variance of each latent channel over the batch towards one."""
+
+    def __post_init__(self) -> None:
+        for name in ("reconstruction_weight", "variance_weight"):
+            value = getattr(self, name)
+            _require(value >= 0.0, f"losses.{name} must not be negative, got {value}")
+
+    @property
+    def head(self) -> str:
+        """What the decoder puts out for this reconstruction loss: the VQModel field `head`."""
+        return "picture" if self.reconstruction in ("l1", "l2") else self.reconstruction
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """An Optax chain: clip by global norm, the optimizer, a schedule with linear warm-up."""
+
+    name: Literal["adam", "adamw", "lion", "adafactor", "sgd"] = "adam"
+    learning_rate: float = 3e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine falls from learning_rate to final_ratio times it over the run's steps."""
+    warmup_steps: int = 0
+    final_ratio: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    """Largest global norm of the gradient; no clipping when absent."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.learning_rate > 0.0,
+            f"optimizer.learning_rate must be positive, got {self.learning_rate}",
+        )
+        _require(
+            self.warmup_steps >= 0,
+            f"optimizer.warmup_steps must not be negative, got {self.warmup_steps}",
+        )
+        for name in ("b1", "b2"):
+            value = getattr(self, name)
+            _require(0.0 <= value < 1.0, f"optimizer.{name} must lie in [0, 1), got {value}")
+        _require(
+            0.0 <= self.final_ratio <= 1.0,
+            f"optimizer.final_ratio must lie in [0, 1], got {self.final_ratio}",
+        )
+        _require(
+            self.weight_decay >= 0.0,
+            f"optimizer.weight_decay must not be negative, got {self.weight_decay}",
+        )
+        _require(
+            self.weight_decay == 0.0 or self.name not in ("adam", "sgd"),
+            f"optimizer.weight_decay = {self.weight_decay} has no effect with {self.name}; "
+            "use adamw, lion or adafactor",
+        )
+        _require(
+            self.clip_norm is None or self.clip_norm > 0.0,
+            f"optimizer.clip_norm must be positive or absent, got {self.clip_norm}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch of a run in which a fixed part of the model learns.
+
+    `autoencoder`: encoder and decoder alone, the quantizer passed by. `codebook`: encoder and decoder
+    frozen, the codebook fitted: k-means on the encoder's outputs, then its own rule (EMA or
+    gradient). `joint`: everything.
+    """
+
+    kind: PhaseKind = "joint"
+    steps: int | None = None
+    """None, in the last phase only: all steps that are left."""
+    kmeans_batches: int = 0
+    """Batches of encoder outputs that k-means sets the codebook from when the phase begins; 0: none."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.steps is None or self.steps >= 1,
+            f"a phase's steps must be at least 1 or absent, got {self.steps}",
+        )
+        _require(
+            self.kmeans_batches >= 0,
+            f"a phase's kmeans_batches must not be negative, got {self.kmeans_batches}",
+        )
+        _require(
+            self.kmeans_batches == 0 or self.kind != "autoencoder",
+            "kmeans_batches has no effect in an autoencoder phase: it trains no codebook",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Length, seed, numerics and the intervals at which a run reports and saves, in steps."""
+
+    steps: Annotated[int, tyro.conf.arg(aliases=["--steps"])] = 1000
+    seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = 0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype. auto: bfloat16 on TPU and on GPUs of compute capability 8 and up, else float32."""
+    ema_decay: float = 0.0
+    """Decay of a running average of the weights, used for evaluation and by `load`; 0: none."""
+    mesh_data: int = -1
+    """Devices along the mesh's data axis; -1: all that are left."""
+    mesh_fsdp: int = 1
+    """Devices along the mesh's fsdp axis."""
+    log_every: int = 10
+    eval_every: int = 100
+    image_every: int = 100
+    save_every: int = 100
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept, beside the best by validation loss."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "eval_every", "image_every", "save_every", "keep_checkpoints"):
+            value = getattr(self, name)
+            _require(value >= 1, f"training.{name} must be at least 1, got {value}")
+        _require(self.seed >= 0, f"training.seed must not be negative, got {self.seed}")
+        _require(
+            0.0 <= self.ema_decay < 1.0,
+            f"training.ema_decay must lie in [0, 1), got {self.ema_decay}",
+        )
+        for name in ("mesh_data", "mesh_fsdp"):
+            value = getattr(self, name)
+            _require(value == -1 or value >= 1, f"training.{name} must be -1 or at least 1, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that defines a run."""
+
+    name: tyro.conf.Fixed[str]
+    model: Architecture
+    data: DataConfig = DataConfig()
+    losses: Losses = Losses()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    phases: tuple[Phase, ...] = (Phase(),)
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        _require(len(self.phases) >= 1, "phases must name at least one phase")
+        _require(
+            all(phase.steps is not None for phase in self.phases[:-1]),
+            "only the last phase may leave its steps open",
+        )
+        fixed = sum(phase.steps or 0 for phase in self.phases)
+        steps = self.training.steps
+        if self.phases[-1].steps is None:
+            _require(
+                fixed < steps,
+                f"the phases before the last take {fixed} steps and training.steps is {steps}: "
+                "raise --steps or shorten the phases",
+            )
+        else:
+            _require(
+                fixed == steps,
+                f"the phases take {fixed} steps and training.steps is {steps}: make them equal, "
+                "or leave the last phase's steps open",
+            )
+
+    def phase_starts(self) -> tuple[int, ...]:
+        """First step of each phase."""
+        starts, start = [], 0
+        for phase in self.phases:
+            starts.append(start)
+            start += phase.steps or 0
+        return tuple(starts)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns a configuration as plain dictionaries and lists, for JSON."""
+    return {
+        **({"architecture": config.architecture} if isinstance(config, Architecture) else {}),
+        **{
+            field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
+    """Rebuilds the configuration that `to_dict` wrote.
+
+    Raises:
+      ValueError: an unknown field, with the nearest names, or a value that its class refuses.
+    """
+    return _build(ExperimentConfig, values, "")
+
+
+def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
+    if cls is Architecture:
+        cls = architecture_class(values["architecture"])
+        values = {name: value for name, value in values.items() if name != "architecture"}
+    hints = typing.get_type_hints(cls)
+    for name in values:
+        _require(
+            name in hints, f"unknown field {path}{name}{nearest_names(name, hints)}"
+        )
+    return cls(**{name: _convert(hints[name], value, path + name) for name, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{path}.")
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is None:
+        return value
+    if typing.get_origin(hint) is tuple:
+        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+    return value
+
+
+def differences(old: ExperimentConfig, new: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
+    """Returns the dotted names of the fields that differ, each with both values."""
+    before, after = _flatten(to_dict(old)), _flatten(to_dict(new))
+    return {
+        name: (before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    }
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        items = {str(index): item for index, item in enumerate(value)}.items()
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, item in items:
+        flat |= _flatten(item, f"{prefix}.{name}" if prefix else name)
+    return flat

@@ -1,0 +1,64 @@
+"""Fully connected encoder and decoder for small pictures of one size."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax.types import Array, Float
+
+
+class MLPEncoder(nn.Module):
+    """Flattens the picture and narrows it, ReLU between layers: 784-256-128-64 by default.
+
+    The last layer is num_latents * latent_channels wide and is cut into that many latents, so that a
+    picture is described by several codes; num_latents = 1 gives it a single one.
+
+    Attributes:
+      hidden_features: widths of the hidden layers.
+      num_latents: latents a picture P.
+      latent_channels: width of a latent D.
+      dtype: compute dtype; parameters are float32.
+    """
+
+    hidden_features: tuple[int, ...] = (256, 128)
+    num_latents: int = 16
+    latent_channels: int = 4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B *S C"], *, train: bool = False
+    ) -> Float[Array, "B P D"]:
+        """Encodes pictures of any shape; all must have the shape seen by `init`."""
+        x = images.reshape(images.shape[0], -1)
+        for features in self.hidden_features:
+            x = nn.relu(nn.Dense(features, dtype=self.dtype)(x))
+        x = nn.Dense(self.num_latents * self.latent_channels, dtype=self.dtype)(x)
+        return x.reshape(-1, self.num_latents, self.latent_channels)
+
+
+class MLPDecoder(nn.Module):
+    """Widens the latents to a picture, ReLU between layers: 64-128-256-784 by default.
+
+    Attributes:
+      image_shape: shape of a picture, channels last.
+      hidden_features: widths of the hidden layers.
+      dtype: compute dtype; parameters are float32.
+    """
+
+    image_shape: tuple[int, ...] = (28, 28, 1)
+    hidden_features: tuple[int, ...] = (128, 256)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, latents: Float[Array, "B P D"], *, train: bool = False
+    ) -> Float[Array, "B *S C"]:
+        """Decodes latents to pictures of shape `image_shape`."""
+        x = latents.reshape(latents.shape[0], -1)
+        for features in self.hidden_features:
+            x = nn.relu(nn.Dense(features, dtype=self.dtype)(x))
+        x = nn.Dense(math.prod(self.image_shape), dtype=self.dtype)(x)
+        return x.reshape(-1, *self.image_shape)

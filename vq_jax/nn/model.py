@@ -1,0 +1,127 @@
+"""VQModel: encoder, quantizer and decoder as one linen module."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from vq_jax import ops
+from vq_jax.nn.quantizers import QuantizerOutput
+from vq_jax.types import Array, Float, Int, Metrics
+
+
+@struct.dataclass
+class VQOutput:
+    """What a VQModel returns.
+
+    `reconstruction` float32 [B, *S, C] in about [-1, 1]; `indices` int32, one a latent, None where the
+    quantizer was passed by; `loss` float32 (), the quantizer's; `metrics` scalars by name; `outputs`
+    the decoder's own, before the head; `latents` the encoder's; `revival` see `QuantizerOutput`.
+    """
+
+    reconstruction: Float[Array, "B *S C"]
+    indices: Int[Array, "B *s"] | None
+    loss: Float[Array, ""]
+    metrics: Metrics
+    outputs: Float[Array, "B *S O"]
+    latents: Float[Array, "B *s D"]
+    revival: dict[str, Any] = struct.field(default_factory=dict)
+
+
+class VQModel(nn.Module):
+    """Encoder, quantizer and decoder: a VQ-VAE, or the generator of a VQ-GAN.
+
+    Encoder and decoder are modules called as `encoder(images, train=...)` and
+    `decoder(latents, train=...)`; the number of spatial axes is theirs to choose.
+
+    Attributes:
+      encoder: pictures [B, *S, C] in [-1, 1] to latents [B, *s, D].
+      quantizer: latents to `QuantizerOutput`.
+      decoder: latents to what the head reads.
+      head: what the decoder puts out: `picture`, or the parameters of a likelihood, `bernoulli` or
+        `log_laplace`, see `ops.head_to_picture`.
+    """
+
+    encoder: nn.Module
+    quantizer: nn.Module
+    decoder: nn.Module
+    head: str = "picture"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head not in ops.HEADS:
+            raise ValueError(f"VQModel.head must be one of {', '.join(ops.HEADS)}, got {self.head!r}")
+
+    def __call__(
+        self, images: Float[Array, "B *S C"], *, train: bool = False, quantize: bool = True
+    ) -> VQOutput:
+        """Encodes, quantizes and decodes.
+
+        Args:
+          images: float, in [-1, 1].
+          train: training mode; the codebook moves if its collection is mutable.
+          quantize: False hands the latents to the decoder as they are, with loss zero.
+        """
+        latents = self.encode_latents(images, train=train)
+        if quantize:
+            quantized: QuantizerOutput = self.quantizer(latents, train=train)
+            outputs = self.decoder(quantized.quantized, train=train)
+            return VQOutput(
+                reconstruction=ops.head_to_picture(outputs, self.head),
+                indices=quantized.indices,
+                loss=quantized.loss,
+                metrics=quantized.metrics,
+                outputs=outputs,
+                latents=latents,
+                revival=quantized.revival,
+            )
+        outputs = self.decoder(latents, train=train)
+        return VQOutput(
+            reconstruction=ops.head_to_picture(outputs, self.head),
+            indices=None,
+            loss=jnp.zeros(()),
+            metrics={},
+            outputs=outputs,
+            latents=latents,
+        )
+
+    def encode_latents(
+        self, images: Float[Array, "B *S C"], *, train: bool = False
+    ) -> Float[Array, "B *s D"]:
+        """Pictures to continuous latents, before the quantizer.
+
+        Raises:
+          ValueError: the pictures are not float; `ops.normalize_pictures` makes them so.
+        """
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(
+                f"expected float pictures in [-1, 1], got {images.dtype}: "
+                "use vq_jax.ops.normalize_pictures"
+            )
+        return self.encoder(images, train=train)
+
+    def decode_latents(self, latents: Float[Array, "B *s D"]) -> Float[Array, "B *S C"]:
+        """Continuous latents to pictures in about [-1, 1], float32."""
+        return ops.head_to_picture(self.decoder(latents, train=False), self.head)
+
+    def encode(self, images: Float[Array, "B *S C"]) -> Int[Array, "B *s"]:
+        """Pictures in [-1, 1] to int32 indices."""
+        return self.quantizer(self.encode_latents(images), train=False).indices
+
+    def lookup(self, indices: Int[Array, "B *s"]) -> Float[Array, "B *s D"]:
+        """Indices to the codes that they stand for, float32."""
+        return self.quantizer.lookup(indices)
+
+    def decode(self, indices: Int[Array, "B *s"]) -> Float[Array, "B *S C"]:
+        """Indices to pictures in about [-1, 1], float32."""
+        return self.decode_latents(self.lookup(indices))
+
+    @nn.nowrap
+    def code_shapes(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one picture's indices, for a picture of `image_shape` (*S, C)."""
+        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        rng = jax.eval_shape(lambda: jax.random.key(0))
+        output, _ = jax.eval_shape(self.init_with_output, rng, images)
+        return tuple(output.indices.shape[1:])

@@ -1,0 +1,180 @@
+"""What all quantizers return, and what those with a codebook of vectors share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from vq_jax import ops
+from vq_jax.types import Array, Bool, Float, Int, Key, Metrics
+
+
+@struct.dataclass
+class Revival:
+    """Rows of a codebook parameter that the training step must replace after the optimizer's update."""
+
+    mask: Bool[Array, " K"]
+    codes: Float[Array, "K D"]
+
+
+@struct.dataclass
+class QuantizerOutput:
+    """What a quantizer returns.
+
+    `quantized` [B, *S, D] has the input's dtype and passes gradients straight through; `indices`
+    int32 [B, *S]; `loss` float32 (), already weighted; `metrics` float32 scalars by name; `revival`
+    replacements for parameters, laid out like the quantizer's own parameters, empty where there are
+    none.
+    """
+
+    quantized: Float[Array, "B *S D"]
+    indices: Int[Array, "B *S"]
+    loss: Float[Array, ""]
+    metrics: Metrics
+    revival: dict[str, Any] = struct.field(default_factory=dict)
+
+
+class CodebookQuantizer(nn.Module):
+    """Base of the quantizers that pick the nearest of K vectors.
+
+    A subclass makes the codebook in `setup`, returns it from `codes` and defines `__call__` and `fit`.
+
+    Attributes:
+      codebook_size: number of codes K.
+      code_dim: width of a code D.
+      commitment_weight: beta, weight of the commitment loss.
+      normalize: compare and use vectors of length one (Yu et al. 2022, arXiv:2110.04627, section 3.2).
+      decay: of the running averages, in [0, 1).
+      revive_threshold: a code used less than this many times a step, on average, is replaced by a
+        latent of the batch, drawn from the rng stream `quantizer`; 0 is off.
+      entropy_weight: weight of `ops.entropy_loss`, which holds all N x K assignments; 0 is off.
+      entropy_temperature: of the assignments in it.
+    """
+
+    codebook_size: int
+    code_dim: int
+    commitment_weight: float = 0.25
+    normalize: bool = False
+    decay: float = 0.99
+    revive_threshold: float = 0.0
+    entropy_weight: float = 0.0
+    entropy_temperature: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        for field in ("codebook_size", "code_dim"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}")
+        for field in ("commitment_weight", "revive_threshold", "entropy_weight"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{name}.{field} must not be negative, got {getattr(self, field)}")
+        if not 0.0 <= self.decay < 1.0:
+            raise ValueError(f"{name}.decay must lie in [0, 1), got {self.decay}")
+        if self.entropy_temperature <= 0.0:
+            raise ValueError(
+                f"{name}.entropy_temperature must be positive, got {self.entropy_temperature}"
+            )
+
+    @property
+    def codebook_sizes(self) -> int:
+        """Number of codes, laid out like the indices."""
+        return self.codebook_size
+
+    def codes(self) -> Float[Array, "K D"]:
+        """The codebook as it is compared with latents, float32."""
+        raise TypeError(f"{type(self).__name__} has no codebook: use one of its subclasses")
+
+    def lookup(self, indices: Int[Array, "B *S"]) -> Float[Array, "B *S D"]:
+        """The codes of indices in [0, K), float32."""
+        return self.codes()[indices]
+
+    @nn.nowrap
+    def fit(
+        self,
+        rng: Key[Array, ""],
+        params: Mapping[str, Any],
+        codebook: Mapping[str, Any],
+        latents: Float[Array, "T N D"],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Sets the codebook by k-means.
+
+        Args:
+          rng: key of the k-means draws.
+          params: the quantizer's parameters.
+          codebook: its variables of the collection `codebook`.
+          latents: outputs of the encoder for T training batches.
+
+        Returns:
+          The new parameters and variables.
+        """
+        raise TypeError(f"{type(self).__name__} has no codebook: use one of its subclasses")
+
+    def _updating(self, train: bool) -> bool:
+        return (
+            train and self.is_mutable_collection("codebook") and not self.is_initializing()
+        )
+
+    def _flatten(self, z: Float[Array, "B *S D"]) -> Float[Array, "N D"]:
+        if z.shape[-1] != self.code_dim:
+            raise ValueError(
+                f"{type(self).__name__} expected latents of width code_dim = {self.code_dim}, got "
+                f"shape {z.shape}: give the encoder latent_channels = {self.code_dim}"
+            )
+        flat = z.astype(jnp.float32).reshape(-1, self.code_dim)
+        return ops.normalize_vectors(flat) if self.normalize else flat
+
+    def _draw(self, flat: Float[Array, "N D"]) -> Float[Array, "K D"]:
+        return ops.sample_vectors(self.make_rng("quantizer"), flat, self.codebook_size)
+
+    @nn.nowrap
+    def _kmeans(
+        self, rng: Key[Array, ""], latents: Float[Array, "T N D"]
+    ) -> tuple[Float[Array, "K D"], Float[Array, " K"]]:
+        """Centres, and how many latents of one batch each has on average."""
+        flat = latents.astype(jnp.float32).reshape(-1, self.code_dim)
+        if self.normalize:
+            flat = ops.normalize_vectors(flat)
+        centres, counts = jax.jit(ops.kmeans, static_argnums=2)(rng, flat, self.codebook_size)
+        if self.normalize:
+            centres = ops.normalize_vectors(centres)
+        return centres, counts / latents.shape[0]
+
+    def _output(
+        self,
+        z: Float[Array, "B *S D"],
+        flat: Float[Array, "N D"],
+        quantized: Float[Array, "N D"],
+        indices: Int[Array, " N"],
+        counts: Float[Array, " K"],
+    ) -> QuantizerOutput:
+        """Straight-through output with the commitment and entropy losses and the usage metrics."""
+        commitment = jnp.mean(jnp.square(flat - jax.lax.stop_gradient(quantized)))
+        loss = self.commitment_weight * commitment
+        metrics = {
+            "commitment_loss": commitment,
+            "perplexity": ops.perplexity(counts),
+            "usage": ops.usage(counts),
+        }
+        if self.entropy_weight > 0:
+            entropy = ops.entropy_loss(flat, self.codes(), self.entropy_temperature)
+            loss = loss + self.entropy_weight * entropy
+            metrics["entropy_loss"] = entropy
+        return QuantizerOutput(
+            quantized=ops.straight_through(flat, quantized).reshape(z.shape).astype(z.dtype),
+            indices=indices.reshape(z.shape[:-1]),
+            loss=loss,
+            metrics=metrics,
+        )
+
+
+def unit_codes(
+    rng: Key[Array, ""], codebook_size: int, code_dim: int, normalize: bool
+) -> Float[Array, "K D"]:
+    """Initial codes: uniform, of expected squared length one; of length one exactly if `normalize`."""
+    init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform", in_axis=1, out_axis=0)
+    codes = init(rng, (codebook_size, code_dim), jnp.float32)
+    return ops.normalize_vectors(codes) if normalize else codes

@@ -1,0 +1,105 @@
+"""Vector quantizer whose codebook is learnt by gradient."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax import ops
+from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival, unit_codes
+from vq_jax.types import Array, Float, Key
+
+
+class VectorQuantizer(CodebookQuantizer):
+    """Nearest-code quantizer with a codebook parameter (van den Oord et al. 2017, eq. 3).
+
+    The parameter is `embedding` (K, D). The collection `codebook` holds each code's average use a
+    step, `cluster_size` (K,) float32; it changes only in a call with `train=True` and
+    `mutable=["codebook"]`. A module cannot rewrite its parameters: with `revive_threshold` the output's
+    `revival` says which rows to replace by what, and `train.generator_step` does it.
+
+    Attributes:
+      codebook_weight: weight of the codebook loss mean((sg(z) - q)^2).
+    """
+
+    codebook_weight: float = 1.0
+
+    def setup(self) -> None:
+        self.embedding = self.param(
+            "embedding",
+            lambda rng: unit_codes(rng, self.codebook_size, self.code_dim, self.normalize),
+        )
+        self.cluster_size = self.variable(
+            "codebook", "cluster_size", jnp.zeros, (self.codebook_size,), jnp.float32
+        )
+        self.zero_weight = self.variable("codebook", "zero_weight", jnp.ones, (), jnp.float32)
+
+    def codes(self) -> Float[Array, "K D"]:
+        """The codebook, float32; of length one each where `normalize` is set."""
+        embedding = self.embedding.astype(jnp.float32)
+        return ops.normalize_vectors(embedding) if self.normalize else embedding
+
+    def __call__(self, z: Float[Array, "B *S D"], train: bool = False) -> QuantizerOutput:
+        """Quantizes latents and, in training, counts the codes' use.
+
+        Args:
+          z: latents, any float dtype.
+          train: update the average use, if the collection is mutable.
+
+        Returns:
+          Output with the loss codebook_weight * mean((sg(z) - q)^2) + commitment_weight *
+          mean((z - sg(q))^2): the commitment weight is on the commitment term.
+
+        Raises:
+          ValueError: the last axis of z is not code_dim wide.
+        """
+        flat = self._flatten(z)
+        codes = self.codes()
+        indices = ops.nearest_code(flat, codes)
+        counts, _ = ops.code_statistics(flat, indices, self.codebook_size)
+        quantized = codes[indices]
+        output = self._output(z, flat, quantized, indices, counts)
+        codebook_loss = jnp.mean(jnp.square(jax.lax.stop_gradient(flat) - quantized))
+        output.metrics["codebook_loss"] = codebook_loss
+        output = output.replace(loss=output.loss + self.codebook_weight * codebook_loss)
+        if self._updating(train):
+            output = output.replace(revival=self._update(flat, counts))
+            output.metrics["revived"] = sum(
+                (jnp.sum(revival.mask.astype(jnp.float32)) for revival in output.revival.values()),
+                jnp.zeros(()),
+            )
+        return output
+
+    def _update(
+        self, flat: Float[Array, "N D"], counts: Float[Array, " K"]
+    ) -> dict[str, Revival]:
+        averages = ops.update_averages(
+            ops.CodeAverages(
+                self.cluster_size.value, jnp.zeros((self.codebook_size, 0)), self.zero_weight.value
+            ),
+            counts,
+            jnp.zeros((self.codebook_size, 0)),
+            self.decay,
+        )
+        size, revival = averages.cluster_size, {}
+        if self.revive_threshold > 0:
+            dead = ops.dead_codes(size, self.revive_threshold)
+            size = jnp.where(dead, self.revive_threshold, size)
+            revival = {"embedding": Revival(dead, self._draw(flat))}
+        self.cluster_size.value = size
+        self.zero_weight.value = averages.zero_weight
+        return revival
+
+    @nn.nowrap
+    def fit(
+        self,
+        rng: Key[Array, ""],
+        params: Mapping[str, Any],
+        codebook: Mapping[str, Any],
+        latents: Float[Array, "T N D"],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Sets the codebook parameter and its average use by k-means, see `CodebookQuantizer.fit`."""
+        centres, counts = self._kmeans(rng, latents)
+        return {"embedding": centres}, {"cluster_size": counts, "zero_weight": jnp.zeros(())}

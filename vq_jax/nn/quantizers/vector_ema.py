@@ -1,0 +1,117 @@
+"""Vector quantizer whose codebook follows running averages of the latents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax import ops
+from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, unit_codes
+from vq_jax.types import Array, Float, Key
+
+
+class VectorQuantizerEMA(CodebookQuantizer):
+    """Nearest-code quantizer with an EMA codebook (van den Oord et al. 2017, arXiv:1711.00937, A.1).
+
+    State in the collection `codebook`, all float32: `embedding` (K, D), `cluster_size` (K,),
+    `embedding_sum` (K, D) and `zero_weight` (). It changes only in a call with `train=True` and
+    `mutable=["codebook"]`, never in `init`. Statistics are sums over the global batch.
+
+    Differs from the paper as its authors' code does: the averages start at zero and are debiased,
+    counts are Laplace-smoothed, and the output uses the codebook from before the update. A code that
+    no latent ever chose therefore becomes the zero vector at the first update; with `revive_threshold`
+    it is replaced by a latent instead, together with its statistics.
+
+    Attributes:
+      epsilon: of the Laplace smoothing.
+    """
+
+    epsilon: float = 1e-5
+
+    def setup(self) -> None:
+        self.embedding = self.variable(
+            "codebook",
+            "embedding",
+            lambda: unit_codes(
+                self.make_rng("params"), self.codebook_size, self.code_dim, self.normalize
+            ),
+        )
+        self.cluster_size = self.variable(
+            "codebook", "cluster_size", jnp.zeros, (self.codebook_size,), jnp.float32
+        )
+        self.embedding_sum = self.variable(
+            "codebook", "embedding_sum", jnp.zeros, (self.codebook_size, self.code_dim), jnp.float32
+        )
+        self.zero_weight = self.variable("codebook", "zero_weight", jnp.ones, (), jnp.float32)
+
+    def codes(self) -> Float[Array, "K D"]:
+        """The codebook, float32."""
+        return self.embedding.value
+
+    def __call__(self, z: Float[Array, "B *S D"], train: bool = False) -> QuantizerOutput:
+        """Quantizes latents and, in training, moves the codebook.
+
+        Args:
+          z: latents, any float dtype.
+          train: update the codebook, if the collection is mutable.
+
+        Returns:
+          Output with the loss commitment_weight * mean((z - sg(q))^2).
+
+        Raises:
+          ValueError: the last axis of z is not code_dim wide.
+        """
+        flat = self._flatten(z)
+        indices = ops.nearest_code(flat, self.codes())
+        counts, sums = ops.code_statistics(flat, indices, self.codebook_size)
+        output = self._output(z, flat, self.codes()[indices], indices, counts)
+        if self._updating(train):
+            revived = self._update(flat, counts, sums)
+            output.metrics["revived"] = revived
+        return output
+
+    def _update(
+        self, flat: Float[Array, "N D"], counts: Float[Array, " K"], sums: Float[Array, "K D"]
+    ) -> Float[Array, ""]:
+        """Moves averages and codebook, revives dead codes; returns how many were revived."""
+        averages = ops.update_averages(
+            ops.CodeAverages(
+                self.cluster_size.value, self.embedding_sum.value, self.zero_weight.value
+            ),
+            counts,
+            sums,
+            self.decay,
+        )
+        codes = ops.codes_from_averages(averages, self.epsilon)
+        if self.normalize:
+            codes = ops.normalize_vectors(codes)
+        size, total, dead = averages.cluster_size, averages.embedding_sum, jnp.zeros(0)
+        if self.revive_threshold > 0:
+            dead = ops.dead_codes(size, self.revive_threshold)
+            drawn = self._draw(flat)
+            codes = jnp.where(dead[:, None], drawn, codes)
+            size = jnp.where(dead, self.revive_threshold, size)
+            total = jnp.where(dead[:, None], drawn * self.revive_threshold, total)
+        self.embedding.value = codes
+        self.cluster_size.value = size
+        self.embedding_sum.value = total
+        self.zero_weight.value = averages.zero_weight
+        return jnp.sum(dead.astype(jnp.float32))
+
+    @nn.nowrap
+    def fit(
+        self,
+        rng: Key[Array, ""],
+        params: Mapping[str, Any],
+        codebook: Mapping[str, Any],
+        latents: Float[Array, "T N D"],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Sets codes and averages by k-means, see `CodebookQuantizer.fit`."""
+        centres, counts = self._kmeans(rng, latents)
+        return dict(params), {
+            "embedding": centres,
+            "cluster_size": counts,
+            "embedding_sum": centres * counts[:, None],
+            "zero_weight": jnp.zeros(()),
+        }

@@ -1,0 +1,109 @@
+"""The convolutional encoder and decoder of the original VQ-VAE.
+
+References:
+  van den Oord, Vinyals, Kavukcuoglu 2017, Neural Discrete Representation Learning, arXiv:1711.00937,
+  section 4.1; widths as in the authors' released example.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax.types import Array, Float
+
+
+class ResidualStack(nn.Module):
+    """Residual blocks relu - 3x3 - relu - 1x1 with skip, and a final relu."""
+
+    channels: int
+    residual_channels: int
+    num_blocks: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *S C"]:
+        spatial = x.ndim - 2
+        for _ in range(self.num_blocks):
+            h = nn.Conv(self.residual_channels, (3,) * spatial, dtype=self.dtype)(nn.relu(x))
+            h = nn.Conv(self.channels, (1,) * spatial, dtype=self.dtype)(nn.relu(h))
+            x = x + h
+        return nn.relu(x)
+
+
+class ResidualEncoder(nn.Module):
+    """Strided 4x4 convolutions, a 3x3 one, residual blocks, a 1x1 one to the latents.
+
+    Attributes:
+      channels: width of the network; the first convolution has half of it.
+      residual_channels: width inside the residual blocks.
+      num_res_blocks: residual blocks.
+      num_downsamples: times that each spatial axis is halved.
+      latent_channels: width of a latent D.
+      dtype: compute dtype; parameters are float32.
+    """
+
+    channels: int = 128
+    residual_channels: int = 32
+    num_res_blocks: int = 2
+    num_downsamples: int = 2
+    latent_channels: int = 64
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B *S C"], *, train: bool = False
+    ) -> Float[Array, "B *s D"]:
+        """Encodes pictures; each spatial axis s is S / 2^num_downsamples, rounded up."""
+        spatial = images.ndim - 2
+        x = images
+        for level in range(self.num_downsamples):
+            features = self.channels // 2 if level == 0 else self.channels
+            x = nn.Conv(features, (4,) * spatial, strides=(2,) * spatial, dtype=self.dtype)(x)
+            x = nn.relu(x)
+        x = nn.Conv(self.channels, (3,) * spatial, dtype=self.dtype)(x)
+        x = ResidualStack(
+            self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype
+        )(x)
+        return nn.Conv(self.latent_channels, (1,) * spatial, dtype=self.dtype)(x)
+
+
+class ResidualDecoder(nn.Module):
+    """Mirror of the encoder: a 3x3 convolution, residual blocks, transposed 4x4 convolutions.
+
+    Attributes:
+      channels: width of the network; before the last convolution it is half of it.
+      residual_channels: width inside the residual blocks.
+      num_res_blocks: residual blocks.
+      num_downsamples: times that each spatial axis is doubled.
+      out_channels: channels put out.
+      dtype: compute dtype; parameters are float32.
+    """
+
+    channels: int = 128
+    residual_channels: int = 32
+    num_res_blocks: int = 2
+    num_downsamples: int = 2
+    out_channels: int = 3
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, latents: Float[Array, "B *s D"], *, train: bool = False
+    ) -> Float[Array, "B *S C"]:
+        """Decodes latents; each spatial axis S is s * 2^num_downsamples."""
+        spatial = latents.ndim - 2
+        x = nn.Conv(self.channels, (3,) * spatial, dtype=self.dtype)(latents)
+        x = ResidualStack(
+            self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype
+        )(x)
+        for level in reversed(range(self.num_downsamples)):
+            features = self.out_channels if level == 0 else self.channels // 2 if level == 1 else self.channels
+            x = nn.ConvTranspose(
+                features, (4,) * spatial, strides=(2,) * spatial, dtype=self.dtype
+            )(x)
+            if level > 0:
+                x = nn.relu(x)
+        if self.num_downsamples == 0:
+            x = nn.Conv(self.out_channels, (3,) * spatial, dtype=self.dtype)(x)
+        return x

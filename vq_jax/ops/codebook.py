@@ -1,0 +1,278 @@
+"""Codebook arithmetic: distances, nearest code, straight-through, running averages, revival, usage.
+
+Everything is computed in float32 whatever dtype comes in. Sums run over all rows given, so that under
+`jit` with a sharded batch they are sums over the global batch.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vq_jax.types import Array, Bool, Float, Int, Key
+
+# float32 products on TPU are otherwise made of bfloat16 ones, which flips nearest codes.
+_PRECISION = jax.lax.Precision.HIGHEST
+_CPU_BLOCK = 1024  # rows and codes whose distances stay in a core's cache
+_GPU_BLOCK_BYTES = 2**28  # largest piece of the distance matrix that is held at once
+
+
+def normalize_vectors(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """Scales vectors to length one, in float32; a zero vector stays zero, with a finite gradient."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
+
+
+def squared_distances(
+    z: Float[Array, "N D"], codes: Float[Array, "K D"]
+) -> Float[Array, "N K"]:
+    """Squared Euclidean distance of every vector to every code, float32.
+
+    Computed as |z|^2 - 2 z.e + |e|^2 and clipped at zero, which rounding can undercut. Holds all N x K
+    distances: `nearest_code` does not.
+    """
+    z, codes = z.astype(jnp.float32), codes.astype(jnp.float32)
+    z_norms = jnp.sum(z * z, axis=1)
+    code_norms = jnp.sum(codes * codes, axis=1)
+    products = jnp.matmul(z, codes.T, precision=_PRECISION)
+    return jnp.maximum(z_norms[:, None] - 2.0 * products + code_norms[None, :], 0.0)
+
+
+def nearest_code(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
+    """Index of the code nearest to each vector (van den Oord et al. 2017, eq. 1); the lowest wins a tie.
+
+    The search is chosen by the backend it is compiled for: on CPU in blocks that fit the cache, on TPU
+    one argmin that the compiler fuses with the product, elsewhere in row blocks, so that N x K distances
+    are never held at once where that would be large. All give the same index but for rounding in near
+    ties. A row with a NaN gets some index in range.
+
+    Args:
+      z: vectors, any float dtype; compared in float32.
+      codes: codebook.
+
+    Returns:
+      int32 indices in [0, K). No gradient flows.
+    """
+    z = jax.lax.stop_gradient(z).astype(jnp.float32)
+    codes = jax.lax.stop_gradient(codes).astype(jnp.float32)
+    return jax.lax.platform_dependent(
+        z, codes, cpu=_nearest_blocked, tpu=_nearest_argmin, default=_nearest_by_rows
+    )
+
+
+def _scores(
+    z: Float[Array, "N D"], codes: Float[Array, "K D"]
+) -> Float[Array, "N K"]:
+    # |z|^2 is the same for all codes of a row: left out, which also rounds less.
+    norms = jnp.sum(codes * codes, axis=1)
+    return norms[None, :] - 2.0 * jnp.matmul(z, codes.T, precision=_PRECISION)
+
+
+def _nearest_argmin(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
+    return jnp.argmin(_scores(z, codes), axis=1).astype(jnp.int32)
+
+
+def _map_rows(function, z: Float[Array, "N D"], rows: int) -> Int[Array, " N"]:  # type: ignore[no-untyped-def]
+    """Applies `function` to blocks of about `rows` rows, one after the other.
+
+    Block j takes rows j, j + blocks, j + 2 blocks, ...: a batch sharded along N stays so in every block.
+    """
+    num = z.shape[0]
+    blocks = max(1, math.ceil(num / rows))
+    if blocks == 1:
+        return function(z)
+    padded = jnp.pad(z, ((0, -num % blocks), (0, 0)))
+    stacked = padded.reshape(-1, blocks, z.shape[1])
+    indices = jax.lax.map(
+        lambda j: function(jax.lax.dynamic_index_in_dim(stacked, j, axis=1, keepdims=False)),
+        jnp.arange(blocks),
+    )
+    return indices.T.reshape(-1)[:num]
+
+
+def _nearest_by_rows(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
+    rows = max(1, _GPU_BLOCK_BYTES // (4 * codes.shape[0]))
+    return _map_rows(lambda block: _nearest_argmin(block, codes), z, rows)
+
+
+def _nearest_blocked(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
+    # Minimum, then the first position equal to it: XLA's CPU argmin is over ten times slower.
+    size = codes.shape[0]
+
+    def block_best(
+        block: Float[Array, "M D"], start: int
+    ) -> tuple[Float[Array, " M"], Int[Array, " M"]]:
+        scores = _scores(block, codes[start : start + _CPU_BLOCK])
+        best = jnp.min(scores, axis=1)
+        position = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+        first = jnp.min(jnp.where(scores == best[:, None], position, size), axis=1)
+        return best, first + start
+
+    def nearest(block: Float[Array, "M D"]) -> Int[Array, " M"]:
+        best, index = block_best(block, 0)
+        for start in range(_CPU_BLOCK, size, _CPU_BLOCK):
+            other, other_index = block_best(block, start)
+            index = jnp.where(other < best, other_index, index)
+            best = jnp.minimum(best, other)
+        return jnp.minimum(index, size - 1)  # a NaN row equals nothing
+
+    return _map_rows(nearest, z, _CPU_BLOCK)
+
+
+def straight_through(
+    z: Float[Array, "*S"], quantized: Float[Array, "*S"]
+) -> Float[Array, "*S"]:
+    """`quantized` in the forward pass, the identity to `z` in the backward pass (Bengio et al. 2013)."""
+    return z + jax.lax.stop_gradient(quantized - z)
+
+
+def code_statistics(
+    z: Float[Array, "N D"], indices: Int[Array, " N"], codebook_size: int
+) -> tuple[Float[Array, " K"], Float[Array, "K D"]]:
+    """How often each code was chosen, and the sum of the vectors that chose it.
+
+    No gradient flows. On CPU a scatter-add; elsewhere a product with the one-hot assignments, which is
+    faster there and gives the same bits every time.
+    """
+    z = jax.lax.stop_gradient(z).astype(jnp.float32)
+
+    def scatter(z: Float[Array, "N D"], indices: Int[Array, " N"]) -> tuple[Array, Array]:
+        counts = jnp.zeros((codebook_size,)).at[indices].add(1.0)
+        sums = jnp.zeros((codebook_size, z.shape[1])).at[indices].add(z)
+        return counts, sums
+
+    def one_hot(z: Float[Array, "N D"], indices: Int[Array, " N"]) -> tuple[Array, Array]:
+        assigned = jax.nn.one_hot(indices, codebook_size, dtype=jnp.float32)
+        return jnp.sum(assigned, axis=0), jnp.matmul(assigned.T, z, precision=_PRECISION)
+
+    return jax.lax.platform_dependent(z, indices, cpu=scatter, default=one_hot)
+
+
+class CodeAverages(NamedTuple):
+    """Running averages behind an EMA codebook.
+
+    `zero_weight` is the share of the averages' zero initial value still to be divided out: 1 at the
+    start, decay^t after t updates. The averages are stored with it divided out.
+    """
+
+    cluster_size: Float[Array, " K"]
+    embedding_sum: Float[Array, "K D"]
+    zero_weight: Float[Array, ""]
+
+
+def update_averages(
+    averages: CodeAverages,
+    counts: Float[Array, " K"],
+    sums: Float[Array, "K D"],
+    decay: float,
+) -> CodeAverages:
+    """One step of the running averages N_i and m_i (van den Oord et al. 2017, eqs. 6 and 7).
+
+    Differs from the paper as its authors' code does: the averages start at zero and are debiased, so
+    that the first step takes the batch's statistics whole.
+    """
+    new_weight = averages.zero_weight * decay
+    keep = decay * (1.0 - averages.zero_weight) / (1.0 - new_weight)
+    return CodeAverages(
+        cluster_size=keep * averages.cluster_size + (1.0 - keep) * counts,
+        embedding_sum=keep * averages.embedding_sum + (1.0 - keep) * sums,
+        zero_weight=new_weight,
+    )
+
+
+def codes_from_averages(averages: CodeAverages, epsilon: float) -> Float[Array, "K D"]:
+    """The codebook e_i = m_i / N_i (van den Oord et al. 2017, eq. 8), the counts Laplace-smoothed.
+
+    Smoothed count: (N_i + epsilon) / (N + K epsilon) * N with N the total. A code that was never used
+    has m_i = 0 and so becomes the zero vector: see `revive_codes`.
+    """
+    size = averages.cluster_size
+    total = jnp.sum(size)
+    smoothed = (size + epsilon) / (total + size.shape[0] * epsilon) * total
+    return averages.embedding_sum / smoothed[:, None]
+
+
+def sample_vectors(
+    rng: Key[Array, ""], z: Float[Array, "N D"], num: int
+) -> Float[Array, "num D"]:
+    """Draws rows of z, one from each of `num` equal strata of the rows, in rotated order.
+
+    Distinct rows where N >= num, without the sort that a permutation takes. No gradient flows.
+    """
+    z = jax.lax.stop_gradient(z).astype(jnp.float32)
+    rows = z.shape[0]
+    within_rng, rotation_rng = jax.random.split(rng)
+    position = jnp.arange(num, dtype=jnp.float32) + jax.random.uniform(within_rng, (num,))
+    rotation = jax.random.randint(rotation_rng, (), 0, rows)
+    index = jnp.floor(position * (rows / num)).astype(jnp.int32)
+    return z[(jnp.minimum(index, rows - 1) + rotation) % rows]
+
+
+def dead_codes(cluster_size: Float[Array, " K"], threshold: float) -> Bool[Array, " K"]:
+    """Which codes are used less than `threshold` times a step on average."""
+    return cluster_size < threshold
+
+
+def perplexity(counts: Float[Array, " K"]) -> Float[Array, ""]:
+    """exp of the entropy of the codes' frequencies: 1 when one code takes all, K when all are alike."""
+    frequency = counts / jnp.maximum(jnp.sum(counts), 1.0)
+    return jnp.exp(-jnp.sum(frequency * jnp.log(frequency + 1e-10)))
+
+
+def usage(counts: Float[Array, " K"]) -> Float[Array, ""]:
+    """Share of the codes chosen at least once."""
+    return jnp.mean((counts > 0).astype(jnp.float32))
+
+
+def entropy_loss(
+    z: Float[Array, "N D"], codes: Float[Array, "K D"], temperature: float
+) -> Float[Array, ""]:
+    """Mean entropy of the assignments minus the entropy of their mean: low when each vector is certain
+    of its code and all codes are used alike (Chang et al. 2022, arXiv:2202.04200, code release).
+
+    Assignments are the softmax of the negative squared distances over `temperature`. Gradients flow to
+    vectors and codes. Holds all N x K assignments.
+    """
+    logits = -squared_distances(z, codes) / temperature
+    log_p = jax.nn.log_softmax(logits, axis=1)
+    p = jnp.exp(log_p)
+    mean_p = jnp.mean(p, axis=0)
+    sample_entropy = -jnp.mean(jnp.sum(p * log_p, axis=1))
+    mean_entropy = -jnp.sum(mean_p * jnp.log(mean_p + 1e-10))
+    return sample_entropy - mean_entropy
+
+
+def kmeans(
+    rng: Key[Array, ""], points: Float[Array, "N D"], num: int, iterations: int = 10
+) -> tuple[Float[Array, "K D"], Float[Array, " K"]]:
+    """Lloyd's k-means: centres and how many points each has.
+
+    Starts at points drawn by `sample_vectors`; a centre that lost all its points starts again at a new
+    draw, but for the last iteration's.
+
+    Args:
+      rng: key.
+      points: float, N >= 1.
+      num: number of centres K.
+      iterations: rounds of assignment and averaging.
+
+    Returns:
+      Centres (K, D) and counts (K,), float32.
+    """
+    start_rng, loop_rng = jax.random.split(rng)
+    points = points.astype(jnp.float32)
+
+    def round_(
+        i: Int[Array, ""], carry: tuple[Float[Array, "K D"], Float[Array, " K"]]
+    ) -> tuple[Float[Array, "K D"], Float[Array, " K"]]:
+        centres, _ = carry
+        counts, sums = code_statistics(points, nearest_code(points, centres), num)
+        drawn = sample_vectors(jax.random.fold_in(loop_rng, i), points, num)
+        mean = sums / jnp.maximum(counts, 1.0)[:, None]
+        return jnp.where(counts[:, None] > 0, mean, drawn), counts
+
+    centres = sample_vectors(start_rng, points, num)
+    centres, _ = jax.lax.fori_loop(0, iterations, round_, (centres, jnp.zeros(num)))
+    counts, _ = code_statistics(points, nearest_code(points, centres), num)
+    return centres, counts

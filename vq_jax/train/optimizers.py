@@ -1,0 +1,124 @@
+"""Optax chains from the configuration, and the changes to their state that training needs."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import flatten_dict
+
+from vq_jax.config import OptimizerConfig
+from vq_jax.types import Array, Params
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up from zero, then constant or cosine over `steps`.
+
+    Raises:
+      ValueError: the warm-up is not shorter than the run.
+    """
+    if config.warmup_steps >= steps:
+        raise ValueError(
+            f"optimizer.warmup_steps = {config.warmup_steps} must be less than the run's {steps} steps"
+        )
+    if config.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(
+            init_value=0.0 if config.warmup_steps else config.learning_rate,
+            peak_value=config.learning_rate,
+            warmup_steps=config.warmup_steps,
+            decay_steps=steps,
+            end_value=config.final_ratio * config.learning_rate,
+        )
+    constant = optax.constant_schedule(config.learning_rate)
+    if not config.warmup_steps:
+        return constant
+    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+    return optax.join_schedules([warmup, constant], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The chain of a configuration for a run of `steps` steps.
+
+    Raises:
+      ValueError: the warm-up is not shorter than the run.
+    """
+    rate = make_schedule(config, steps)
+    match config.name:
+        case "adam":
+            optimizer = optax.adam(rate, config.b1, config.b2)
+        case "adamw":
+            optimizer = optax.adamw(rate, config.b1, config.b2, weight_decay=config.weight_decay)
+        case "lion":
+            optimizer = optax.lion(rate, config.b1, config.b2, weight_decay=config.weight_decay)
+        case "adafactor":
+            optimizer = optax.adafactor(rate, weight_decay_rate=config.weight_decay or None)
+        case "sgd":
+            optimizer = optax.sgd(rate, momentum=config.b1)
+    if config.clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+
+
+def keep_frozen(
+    optimizer: optax.GradientTransformation,
+    trainable: tuple[str, ...],
+    before: tuple[Params, optax.OptState],
+    after: tuple[Params, optax.OptState],
+) -> tuple[Params, optax.OptState]:
+    """Undoes an update for the top-level parts of the parameters that are not `trainable`.
+
+    Parameters and moments of the other parts are exactly as before; step counts move on.
+    """
+
+    trained = {
+        name: jax.tree.map(lambda _, on=name in trainable: on, part)
+        for name, part in after[0].items()
+    }
+    moves = (
+        trained,
+        optax.tree.map_params(
+            optimizer,
+            lambda _, on: on,
+            after[1],
+            trained,
+            transform_non_params=lambda _: True,
+        ),
+    )
+    return jax.tree.map(lambda on, new, old: new if on else old, moves, after, before)
+
+
+def apply_revival(
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    opt_state: optax.OptState,
+    revival: dict[str, Any],
+) -> tuple[Params, optax.OptState]:
+    """Replaces the revived rows of the quantizer's parameters and zeroes the rows' moments.
+
+    Args:
+      optimizer: the chain that made `opt_state`.
+      params: with the quantizer's under "quantizer".
+      opt_state: the chain's state.
+      revival: `Revival` leaves laid out like the quantizer's parameters; may leave some out.
+    """
+    if not revival:
+        return params, opt_state
+    revivals = flatten_dict({"quantizer": revival})
+
+    def rows(path: tuple[Any, ...], param: Array) -> Any:
+        revived = revivals.get(tuple(key.key for key in path))
+        return False if revived is None else revived.mask[:, None]
+
+    def revive(path: tuple[Any, ...], param: Array) -> Array:
+        revived = revivals.get(tuple(key.key for key in path))
+        return param if revived is None else jnp.where(revived.mask[:, None], revived.codes, param)
+
+    def zero(moment: Array, dead: Any) -> Array:
+        # Factored second moments (adafactor) have no rows of their own.
+        if dead is False or moment.ndim != 2 or moment.shape[0] != dead.shape[0]:
+            return moment
+        return jnp.where(dead, jnp.zeros_like(moment), moment)
+
+    dead = jax.tree_util.tree_map_with_path(rows, params)
+    opt_state = optax.tree.map_params(optimizer, zero, opt_state, dead)
+    return jax.tree_util.tree_map_with_path(revive, params), opt_state

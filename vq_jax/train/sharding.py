@@ -1,0 +1,122 @@
+"""The only place that knows of devices: the mesh, where arrays live, and the jitted step."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vq_jax.config import Losses, PhaseKind
+from vq_jax.errors import UserError
+from vq_jax.nn import VQModel
+from vq_jax.train.state import GeneratorState, init_generator
+from vq_jax.train.steps import generator_step
+from vq_jax.types import Array, Key
+
+AXES = ("data", "fsdp")
+
+
+def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+    """A mesh with axes data and fsdp; -1 takes the devices that are left.
+
+    Raises:
+      UserError: the axes do not multiply to the number of devices.
+    """
+    devices = jax.device_count()
+    sizes = [data, fsdp]
+    if sizes.count(-1) == 2:
+        raise UserError("only one of training.mesh_data and training.mesh_fsdp may be -1")
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = devices // -(sizes[0] * sizes[1])
+    if sizes[0] * sizes[1] != devices:
+        raise UserError(
+            f"a mesh of data = {data} and fsdp = {fsdp} does not make up the {devices} devices there "
+            "are; set one of training.mesh_data and training.mesh_fsdp to -1"
+        )
+    # Auto: explicit axes, the default, ask for an output sharding at every gather.
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Pictures are spread over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises UserError unless the batch divides over the mesh's devices."""
+    if batch_size % mesh.size:
+        raise UserError(
+            f"data.batch_size = {batch_size} does not divide over {mesh.size} devices; "
+            f"make it a multiple of {mesh.size}"
+        )
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
+    """Makes global arrays, spread over the mesh, of this process's part of a batch."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value)
+        for name, value in batch.items()
+    }
+
+
+def init_generator_sharded(
+    rng: Key[Array, ""],
+    image_shape: tuple[int, ...],
+    mesh: Mesh,
+    *,
+    model: VQModel,
+    optimizer: optax.GradientTransformation,
+    ema: bool = False,
+) -> GeneratorState:
+    """`init_generator`, jitted: the state is born where it lives."""
+    init = functools.partial(init_generator, model=model, optimizer=optimizer, ema=ema)
+    jitted = jax.jit(init, static_argnums=1, out_shardings=replicated(mesh))
+    return jitted(rng, image_shape)
+
+
+def jit_generator_step(
+    mesh: Mesh,
+    *,
+    model: VQModel,
+    optimizer: optax.GradientTransformation,
+    losses: Losses,
+    phase: PhaseKind,
+    ema_decay: float,
+) -> Callable[[GeneratorState, dict[str, Array], Key[Array, ""]], tuple[GeneratorState, Any, Any]]:
+    """Jits the step of a VQ-VAE over the mesh; the state given to it is donated.
+
+    The key given is the run's: the step's own is folded in from the state's step, so that a resumed
+    run draws what an uninterrupted one would have.
+    """
+
+    def step(
+        generator: GeneratorState, batch: dict[str, Array], rng: Key[Array, ""]
+    ) -> tuple[GeneratorState, Any, Any]:
+        return generator_step(
+            generator,
+            None,
+            batch,
+            jax.random.fold_in(rng, generator.step),
+            model=model,
+            optimizer=optimizer,
+            losses=losses,
+            phase=phase,
+            ema_decay=ema_decay,
+        )
+
+    whole, parts = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(whole, parts, whole),
+        out_shardings=(whole, parts, whole),
+        donate_argnums=0,
+    )

@@ -1,0 +1,20 @@
+"""Array types and the letters that stand for their dimensions throughout the project.
+
+    B   pictures in a batch            N   latent vectors, all positions of all pictures
+    *S  spatial axes, any number       K   codes in a codebook
+    C   picture channels               D   width of a code
+    H W picture height and width       h w height and width of the code grid
+
+Pictures are `[B, *S, C]`: `[B, H, W, C]` for photographs, `[B, T, H, W, C]` for video.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jax import Array
+from jaxtyping import Bool, Float, Int, Key, UInt8
+
+Metrics = dict[str, Array]
+Params = Mapping[str, Any]
+
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "Metrics", "Params", "UInt8"]

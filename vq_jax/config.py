@@ -44,6 +44,8 @@ class DataConfig:
     """Training crops of one picture in an epoch: more for a few large photographs."""
     test_fraction: float = 0.1
     """Share of the pictures held out, for sources that come without a test set (folder, arrays)."""
+    test_limit: int = 1024
+    """Test pictures (or crops of them) that an evaluation takes at most."""
     num_workers: int = 0
     """Processes that read pictures; 0 reads in threads. It never changes the order of the pictures."""
 
@@ -58,6 +60,7 @@ class DataConfig:
             0.0 < self.test_fraction < 1.0,
             f"data.test_fraction must lie between 0 and 1, got {self.test_fraction}",
         )
+        _require(self.test_limit >= 1, f"data.test_limit must be at least 1, got {self.test_limit}")
         _require(self.num_workers >= 0, f"data.num_workers must not be negative, got {self.num_workers}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.nn.blocks import DoubleConvTranspose
 from vq_jax.types import Array, Float
 
 
@@ -98,10 +99,9 @@ class ResidualDecoder(nn.Module):
             self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype
         )(x)
         for level in reversed(range(self.num_downsamples)):
-            features = self.out_channels if level == 0 else self.channels // 2 if level == 1 else self.channels
-            x = nn.ConvTranspose(
-                features, (4,) * spatial, strides=(2,) * spatial, dtype=self.dtype
-            )(x)
+            width = self.channels if level > 1 else self.channels // 2
+            features = width if level > 0 else self.out_channels
+            x = DoubleConvTranspose(features, dtype=self.dtype)(x)
             if level > 0:
                 x = nn.relu(x)
         if self.num_downsamples == 0:

@@ -16,6 +16,7 @@ from vq_jax.ops.codebook import (
     update_averages,
     usage,
 )
+from vq_jax.ops.convolution import double_conv_transpose
 from vq_jax.ops.reconstruction import (
     HEADS,
     head_channels,
@@ -32,6 +33,7 @@ __all__ = [
     "code_statistics",
     "codes_from_averages",
     "dead_codes",
+    "double_conv_transpose",
     "entropy_loss",
     "head_channels",
     "head_to_picture",

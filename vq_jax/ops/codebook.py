@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vq_jax.types import Array, Bool, Float, Int, Key
 
@@ -203,10 +204,12 @@ def sample_vectors(
     z = jax.lax.stop_gradient(z).astype(jnp.float32)
     rows = z.shape[0]
     within_rng, rotation_rng = jax.random.split(rng)
-    position = jnp.arange(num, dtype=jnp.float32) + jax.random.uniform(within_rng, (num,))
+    edges = np.arange(num + 1, dtype=np.int64) * rows // num
+    start = jnp.asarray(edges[:-1], jnp.int32)
+    width = jnp.asarray(np.maximum(np.diff(edges), 1), jnp.float32)
+    within = jnp.floor(jax.random.uniform(within_rng, (num,)) * width).astype(jnp.int32)
     rotation = jax.random.randint(rotation_rng, (), 0, rows)
-    index = jnp.floor(position * (rows / num)).astype(jnp.int32)
-    return z[(jnp.minimum(index, rows - 1) + rotation) % rows]
+    return z[(start + within + rotation) % rows]
 
 
 def dead_codes(cluster_size: Float[Array, " K"], threshold: float) -> Bool[Array, " K"]:

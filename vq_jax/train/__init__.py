@@ -1,1 +1,62 @@
-"""Training: state, optimizers, steps, the run."""
+"""Training: states, optimizers, pure steps, and the run that calls them.
+
+Names are imported when they are first used: the steps need neither orbax nor a data pipeline.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vq_jax.config import Losses, OptimizerConfig
+    from vq_jax.train.checkpoint import Checkpointer
+    from vq_jax.train.loop import NonFiniteError, RunResult, train
+    from vq_jax.train.optimizers import make_optimizer, make_schedule
+    from vq_jax.train.sharding import jit_generator_step, make_mesh, put_batch
+    from vq_jax.train.state import GeneratorState, init_generator
+    from vq_jax.train.steps import generator_loss, generator_step
+
+_NAMES = {
+    "Checkpointer": "vq_jax.train.checkpoint",
+    "GeneratorState": "vq_jax.train.state",
+    "Losses": "vq_jax.config",
+    "NonFiniteError": "vq_jax.train.loop",
+    "OptimizerConfig": "vq_jax.config",
+    "RunResult": "vq_jax.train.loop",
+    "generator_loss": "vq_jax.train.steps",
+    "generator_step": "vq_jax.train.steps",
+    "init_generator": "vq_jax.train.state",
+    "jit_generator_step": "vq_jax.train.sharding",
+    "make_mesh": "vq_jax.train.sharding",
+    "make_optimizer": "vq_jax.train.optimizers",
+    "make_schedule": "vq_jax.train.optimizers",
+    "put_batch": "vq_jax.train.sharding",
+    "train": "vq_jax.train.loop",
+}
+
+__all__ = [
+    "Checkpointer",
+    "GeneratorState",
+    "Losses",
+    "NonFiniteError",
+    "OptimizerConfig",
+    "RunResult",
+    "generator_loss",
+    "generator_step",
+    "init_generator",
+    "jit_generator_step",
+    "make_mesh",
+    "make_optimizer",
+    "make_schedule",
+    "put_batch",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'vq_jax.train' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

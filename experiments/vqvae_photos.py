@@ -1,0 +1,17 @@
+"""VQ-VAE on the photographs that come with scikit-image, 64-px crops.
+
+Command:   vq-jax train vqvae-photos
+Hardware:  2 CPU cores
+Run time:  filled in below by the README's figures
+"""
+
+from vq_jax.architectures import ResidualVQVAE
+from vq_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+
+config = ExperimentConfig(
+    name="vqvae-photos",
+    model=ResidualVQVAE(codebook_size=512, code_dim=64, revive_threshold=0.1),
+    data=DataConfig(source="photos", image_size=64, batch_size=16, crops_per_picture=64),
+    optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=50, final_ratio=0.02),
+    training=TrainingConfig(steps=1500, eval_every=250, image_every=250, save_every=250),
+)

@@ -1,0 +1,147 @@
+"""VQModel and its networks: shapes, names, heads, the methods that users call."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen
+
+from vq_jax import nn, ops
+
+
+def small_model(head="picture", channels=3):
+    width = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "num_downsamples": 2}
+    return nn.VQModel(
+        nn.ResidualEncoder(latent_channels=6, **width),
+        nn.VectorQuantizerEMA(16, 6),
+        nn.ResidualDecoder(out_channels=ops.head_channels(head, channels), **width),
+        head=head,
+    )
+
+
+@pytest.mark.parametrize("spatial", [(16,), (16, 8), (4, 8, 8)])
+def test_residual_model_takes_any_number_of_spatial_axes(getkey, spatial):
+    model = small_model()
+    images = jax.random.uniform(getkey(), (2, *spatial, 3), minval=-1.0, maxval=1.0)
+    variables = model.init(getkey(), images)
+    out = model.apply(variables, images)
+    codes = tuple(size // 4 for size in spatial)
+    assert out.reconstruction.shape == images.shape and out.reconstruction.dtype == jnp.float32
+    assert out.indices.shape == (2, *codes) == (2, *model.code_shapes((*spatial, 3)))
+
+
+def test_encode_decode_and_lookup_are_the_parts_of_the_call(getkey):
+    model = small_model()
+    images = jax.random.uniform(getkey(), (2, 16, 16, 3), minval=-1.0, maxval=1.0)
+    variables = model.init(getkey(), images)
+    out = model.apply(variables, images)
+    indices = model.apply(variables, images, method="encode")
+    np.testing.assert_array_equal(indices, out.indices)
+    # the call hands on z + (q - z), the decoding q
+    np.testing.assert_allclose(
+        model.apply(variables, indices, method="decode"), out.reconstruction, atol=1e-5
+    )
+    latents = model.apply(variables, images, method="encode_latents")
+    np.testing.assert_array_equal(latents, out.latents)
+    passed_by = model.apply(variables, images, quantize=False)
+    np.testing.assert_array_equal(
+        model.apply(variables, latents, method="decode_latents"), passed_by.reconstruction
+    )
+    assert passed_by.indices is None and float(passed_by.loss) == 0.0
+    assert model.apply(variables, indices, method="lookup").shape == latents.shape
+
+
+def test_the_recipe_has_its_published_shapes(getkey):
+    model = nn.VQModel(nn.ResidualEncoder(), nn.VectorQuantizer(512, 64), nn.ResidualDecoder())
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    params = jax.tree.map(lambda leaf: leaf.shape, shapes["params"])
+    assert params["encoder"]["Conv_0"]["kernel"] == (4, 4, 3, 64)
+    assert params["encoder"]["Conv_1"]["kernel"] == (4, 4, 64, 128)
+    assert params["encoder"]["Conv_3"]["kernel"] == (1, 1, 128, 64)
+    assert params["decoder"]["DoubleConvTranspose_1"]["kernel"] == (4, 4, 64, 3)
+    assert params["quantizer"]["embedding"] == (512, 64)
+
+
+def test_double_conv_transpose_has_the_parameters_and_result_of_linens(getkey):
+    x = jax.random.normal(getkey(), (2, 5, 6, 3))
+    plain = linen.ConvTranspose(7, (4, 4), strides=(2, 2))
+    variables = plain.init(getkey(), x)
+    ours = nn.DoubleConvTranspose(7)
+    assert jax.tree.map(jnp.shape, ours.init(getkey(), x)) == jax.tree.map(jnp.shape, variables)
+    np.testing.assert_allclose(ours.apply(variables, x), plain.apply(variables, x), atol=1e-5)
+
+
+def test_mlp_model_is_784_256_128_64_and_back(getkey):
+    model = nn.VQModel(nn.MLPEncoder(), nn.VectorQuantizerEMA(512, 4), nn.MLPDecoder())
+    images = jax.random.uniform(getkey(), (2, 28, 28, 1))
+    variables = model.init(getkey(), images)
+    kernels = [
+        variables["params"][part][f"Dense_{layer}"]["kernel"].shape
+        for part in ("encoder", "decoder")
+        for layer in range(3)
+    ]
+    assert kernels == [(784, 256), (256, 128), (128, 64), (64, 128), (128, 256), (256, 784)]
+    out = model.apply(variables, images)
+    assert out.reconstruction.shape == images.shape and out.indices.shape == (2, 16)
+
+
+def test_mlp_takes_any_picture_shape(getkey):
+    shape = (2, 6, 5, 3)
+    model = nn.VQModel(
+        nn.MLPEncoder((20,), num_latents=1, latent_channels=8),
+        nn.VectorQuantizer(10, 8),
+        nn.MLPDecoder(shape, (20,)),
+    )
+    images = jax.random.uniform(getkey(), (3, *shape))
+    out = model.apply(model.init(getkey(), images), images)
+    assert out.reconstruction.shape == images.shape and out.indices.shape == (3, 1)
+
+
+@pytest.mark.parametrize("head", ops.HEADS)
+def test_every_head_gives_pictures_in_range(getkey, head):
+    model = small_model(head=head)
+    images = jax.random.uniform(getkey(), (2, 8, 8, 3), minval=-1.0, maxval=1.0)
+    out = model.apply(model.init(getkey(), images), images)
+    assert out.reconstruction.shape == images.shape
+    if head != "picture":
+        assert float(jnp.abs(out.reconstruction).max()) <= 1.0
+
+
+def test_compute_dtype_leaves_parameters_and_output_in_float32(getkey):
+    model = nn.VQModel(
+        nn.ResidualEncoder(8, 4, 1, 1, 6, dtype=jnp.bfloat16),
+        nn.VectorQuantizerEMA(16, 6),
+        nn.ResidualDecoder(8, 4, 1, 1, 3, dtype=jnp.bfloat16),
+    )
+    images = jax.random.uniform(getkey(), (2, 8, 8, 3))
+    variables = model.init(getkey(), images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    out = model.apply(variables, images)
+    assert out.latents.dtype == jnp.bfloat16 and out.reconstruction.dtype == jnp.float32
+
+
+def test_uint8_pictures_are_refused_with_what_to_do(getkey):
+    with pytest.raises(ValueError, match="normalize_pictures"):
+        small_model().init(getkey(), jnp.zeros((1, 8, 8, 3), jnp.uint8))
+
+
+def test_an_unknown_head_is_refused():
+    with pytest.raises(ValueError, match="head must be one of"):
+        small_model(head="gaussian")
+
+
+def test_a_model_is_a_submodule_of_anyones_module(getkey):
+    class Classifier(linen.Module):
+        tokenizer: nn.VQModel
+
+        @linen.compact
+        def __call__(self, images):
+            out = self.tokenizer(images, train=True)
+            return linen.Dense(3)(out.latents.mean(axis=(1, 2))), out.loss
+
+    images = jax.random.uniform(getkey(), (2, 8, 8, 3))
+    classifier = Classifier(small_model())
+    variables = classifier.init(getkey(), images)
+    (logits, _), updates = classifier.apply(variables, images, mutable=["codebook"])
+    assert logits.shape == (2, 3)
+    assert float(updates["codebook"]["tokenizer"]["quantizer"]["cluster_size"].sum()) > 0

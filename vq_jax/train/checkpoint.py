@@ -1,0 +1,483 @@
+"""Checkpoints of a run: the newest few and the best, each with a digest of its arrays.
+
+The only door to orbax. A save is written in the background under a temporary name and becomes a
+checkpoint by one rename, so a run killed at any moment leaves whole checkpoints only. What orbax
+does not notice on restore, a byte that changed, the digest does.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    LatestN,
+    PreservationContext,
+)
+
+from vq_jax.errors import UserError
+from vq_jax.train.digest import leaf_names, tree_digest
+
+_log = logging.getLogger("vq_jax")
+_ORBAX = os.path.join("orbax", "checkpoint")  # in the path of every file of its code
+_TENSORSTORE = " [tensorstore_spec"  # from there on its messages are pages of context
+
+PyTree = Any
+
+
+class CheckpointError(UserError):
+    """One step's checkpoint could not be written, or does not restore.
+
+    Attributes:
+        step: the step it belongs to.
+        reason: what went wrong.
+    """
+
+    def __init__(self, step: int, reason: str) -> None:
+        super().__init__(f"checkpoint of step {step}: {reason}")
+        self.step = step
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a checkpoint held.
+
+    Attributes:
+        step: its step.
+        state: the pytree of arrays, on the shardings that were asked for.
+        meta: the dict that was saved beside it, as JSON gives it back (tuples are lists).
+    """
+
+    step: int
+    state: PyTree
+    meta: dict[str, Any]
+
+
+class Checkpointer:
+    """Saves and restores the state of a run below one directory.
+
+    Kept are the newest `keep` checkpoints and the one of the lowest validation loss. Every process
+    of a run makes one and calls its methods in the same order.
+
+        with Checkpointer("runs/photos/checkpoints") as checkpointer:
+            restored = checkpointer.restore_latest(abstract_state)
+            checkpointer.save(step, state, {"batches": 640}, validation_loss=0.12)
+
+    Args:
+        directory: local path or `gs://`; made if it is not there.
+        keep: how many of the newest to keep, at least 1.
+        read_only: for those who only look at a run, which may be going on: nothing is made,
+            cleaned up or set aside.
+
+    Raises:
+        UserError: if `keep` is below 1 or the directory cannot be made.
+    """
+
+    def __init__(
+        self, directory: epath.PathLike, *, keep: int = 2, read_only: bool = False
+    ) -> None:
+        if keep < 1:
+            raise UserError(f"keep: expected at least 1 checkpoint to keep, got {keep}.")
+        _quieten_orbax()
+        path = epath.Path(directory).expanduser()
+        # Orbax fails on a relative path only later, in its background thread.
+        self.directory = path if path.is_absolute() else path.resolve()
+        self._read_only = read_only
+        self._pending: int | None = None
+        self._losses: dict[int, float] = {}
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                handler_registry=_handlers(),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=AnyPreservationPolicy([LatestN(keep), _Best(self)]),
+                    async_options=ocp.AsyncOptions(
+                        post_finalization_callback=lambda: _at_point("before-rename")
+                    ),
+                    cleanup_tmp_directories=not read_only,
+                    read_only=read_only,
+                ),
+            )
+        except OSError as error:
+            raise UserError(
+                f"checkpoints: cannot use the directory {self.directory}: {error}. "
+                "Choose a working directory that can be written."
+            ) from error
+        for step in self._manager.all_steps():
+            try:
+                self._set_loss(step, self._record(step)["validation_loss"])
+            except CheckpointError:
+                continue  # restoring says so, where this step is asked for
+
+    def save(
+        self, step: int, state: PyTree, meta: dict[str, Any], validation_loss: float | None
+    ) -> None:
+        """Starts to save; returns as soon as the arrays are on the host, so they may be donated.
+
+        A step that is there already is left as it is.
+
+        Args:
+            step: the step to save under.
+            state: pytree of arrays of at most 32 bits an element, typed PRNG keys and `None`.
+            meta: anything that JSON can hold.
+            validation_loss: decides which checkpoint is the best; `None` or not a number counts
+                as worse than any number.
+
+        Raises:
+            CheckpointError: if this save cannot start, or the one before it failed in the
+                background; in that case this step is not saved.
+        """
+        if self._read_only:
+            raise CheckpointError(step, f"{self.directory} was opened to read only.")
+        if step in self.steps():
+            return
+        body = json.loads(
+            json.dumps(
+                {
+                    "meta": meta,
+                    "validation_loss": validation_loss,
+                    "leaves": _described(state),
+                    "digests": _digests(state),
+                }
+            )
+        )
+        self._set_loss(step, validation_loss)
+        try:
+            _at_point("before-save")
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    meta=ocp.args.JsonSave({"body": body, "sha256": _sha256(body)}),
+                ),
+                force=True,  # without it a step below the newest is passed over in silence
+            )
+        except Exception as error:
+            raise self._failed_save(step, error) from error
+        self._pending = step
+
+    def restore_latest(self, abstract_state: PyTree) -> Restored | None:
+        """Restores the newest checkpoint that is whole.
+
+        One that does not restore, or whose arrays are not those that were saved, is named in a
+        warning, and the one before it is tried. Once one restores, the damaged newer ones are
+        renamed to `<step>.damaged`, so that their steps can be saved again.
+
+        Args:
+            abstract_state: pytree of `jax.ShapeDtypeStruct`, with the shardings to restore to;
+                without a sharding, the first device.
+
+        Returns:
+            The restored checkpoint, or `None` where there are none.
+
+        Raises:
+            UserError: if there are checkpoints and none is whole, or if they are of another model.
+        """
+        damaged: list[CheckpointError] = []
+        for step in reversed(self.steps()):
+            try:
+                restored = self.restore(step, abstract_state)
+            except CheckpointError as error:
+                _log.warning("%s Trying the checkpoint before it.", error)
+                damaged.append(error)
+                continue
+            self._set_aside([error.step for error in damaged])
+            return restored
+        if damaged:
+            listing = "\n".join(f"  {error}" for error in damaged)
+            raise UserError(
+                f"none of the checkpoints in {self.directory} restores:\n{listing}\n"
+                "Put a whole copy of one of them there, or move the directory away to start "
+                "the run from its beginning."
+            )
+        return None
+
+    def restore(self, step: int, abstract_state: PyTree) -> Restored:
+        """Restores one step and compares its arrays with the digests of what was saved.
+
+        Args:
+            step: one of `steps()`.
+            abstract_state: as for `restore_latest`.
+
+        Returns:
+            The restored checkpoint.
+
+        Raises:
+            UserError: if there is no such step, or it is of another model.
+            CheckpointError: if it is damaged.
+        """
+        steps = self.steps()
+        if step not in steps:
+            raise UserError(f"no checkpoint of step {step} in {self.directory}; there are {steps}.")
+        record = self._record(step)
+        _check_same_model(step, saved=record["leaves"], wanted=_described(abstract_state))
+        target = jax.tree.map(_with_sharding, abstract_state)
+        state = self._restore_item(step, "state", ocp.args.StandardRestore(target))
+        # Orbax restores a PRNG key as plain numbers where its note of the type is lost.
+        if _described(state) != record["leaves"]:
+            raise CheckpointError(step, "its arrays come back as others than were saved.")
+        found = _digests(state)
+        changed = [name for name, digest in record["digests"].items() if found[name] != digest]
+        if changed:
+            raise CheckpointError(step, f"not the bytes that were saved in {_some(changed)}.")
+        return Restored(step, state, record["meta"])
+
+    def steps(self) -> list[int]:
+        """Returns the steps of the whole checkpoints, oldest first; waits for a save under way."""
+        self.wait()
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """Returns the step of the lowest validation loss, the newest where none has a loss."""
+        steps = self.steps()
+        return _best_of(steps, self._losses) if steps else None
+
+    def wait(self) -> None:
+        """Waits until the save under way is a checkpoint.
+
+        Raises:
+            CheckpointError: if it failed; no trace of it is left and the earlier ones are whole.
+        """
+        if self._pending is None:
+            return
+        step, self._pending = self._pending, None
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._failed_save(step, error) from error
+
+    def close(self) -> None:
+        """Waits for the save under way and lets go of the directory.
+
+        Raises:
+            CheckpointError: if that save failed.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except CheckpointError as failed:
+            if error is None:
+                raise
+            _log.warning("%s", failed)  # what ended the run is the error to show
+
+    def _set_loss(self, step: int, loss: float | None) -> None:
+        self._losses.pop(step, None)
+        if loss is not None and not math.isnan(loss):
+            self._losses[step] = float(loss)
+
+    def _record(self, step: int) -> dict[str, Any]:
+        """Reads what was saved beside the arrays, checked against its own checksum."""
+        record = self._restore_item(step, "meta", ocp.args.JsonRestore())
+        if not isinstance(record, dict) or _sha256(record.get("body")) != record.get("sha256"):
+            raise CheckpointError(step, "its description (meta) is not what was saved.")
+        return record["body"]
+
+    def _restore_item(self, step: int, name: str, args: ocp.args.CheckpointArgs) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+        except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):
+            raise  # tells of this machine, not of the checkpoint
+        except Exception as error:
+            raise CheckpointError(step, f"its {name} does not restore: {_brief(error)}") from error
+
+    def _failed_save(self, step: int, error: Exception) -> CheckpointError:
+        """Clears away what a failed save left, and words the error."""
+        self._losses.pop(step, None)
+        if jax.process_index() == 0:
+            _remove(self.directory / f"{step}{ocp.utils.TMP_DIR_SUFFIX}")
+        # Orbax has already struck off the steps that this save would have replaced.
+        self._manager.reload()
+        kept = sorted(self._manager.all_steps())
+        return CheckpointError(
+            step,
+            f"not saved in {self.directory}: {_brief(error)} "
+            + (f"The checkpoint of step {kept[-1]} is whole. " if kept else "")
+            + "Make room or mend the directory, then start the same command again.",
+        )
+
+    def _set_aside(self, steps: Sequence[int]) -> None:
+        if self._read_only or not steps:
+            return
+        if jax.process_index() == 0:
+            for step in steps:
+                aside = self.directory / f"{step}.damaged"
+                aside.rmtree(missing_ok=True)
+                (self.directory / str(step)).rename(aside)
+        ocp.utils.sync_global_processes("vq_jax:set_aside")
+        for step in steps:
+            self._losses.pop(step, None)
+        self._manager.reload()
+
+
+class _Best:
+    """Preserves the best checkpoint by the losses in the checkpoints' own descriptions.
+
+    Orbax's `BestN` forgets them when a run is started again, unless they are also written to a
+    file of orbax's that carries no checksum and that, damaged, keeps the directory from opening.
+    """
+
+    def __init__(self, owner: Checkpointer) -> None:
+        self._owner = owner
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: PreservationContext
+    ) -> Sequence[bool]:
+        best = _best_of([info.step for info in checkpoints], self._owner._losses)
+        return [info.step == best for info in checkpoints]
+
+
+class _StateHandler(ocp.StandardCheckpointHandler):
+    """Orbax's own, with a named point where the arrays are written and their index is not."""
+
+    def finalize(self, directory: epath.Path) -> None:
+        _at_point("during-save")
+        super().finalize(directory)
+
+    @classmethod
+    def typestr(cls) -> str:
+        """Returns the name of orbax's handler, so that orbax alone can read the checkpoint."""
+        return ocp.StandardCheckpointHandler.typestr()
+
+
+def _handlers() -> ocp.CheckpointHandlerRegistry:
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    state, meta = _StateHandler(), ocp.JsonCheckpointHandler()
+    registry.add("state", ocp.args.StandardSave, state)
+    registry.add("state", ocp.args.StandardRestore, state)
+    registry.add("meta", ocp.args.JsonSave, meta)
+    registry.add("meta", ocp.args.JsonRestore, meta)
+    return registry
+
+
+def _at_point(point: str) -> None:
+    """Does nothing: tests put in its place what kills the process or fills the disk there.
+
+    Args:
+        point: "before-save" (nothing written), "during-save" (arrays written, no index of them)
+            or "before-rename" (all written, under the temporary name). The last two are reached
+            in a background thread.
+    """
+
+
+def _quieten_orbax() -> None:
+    """Keeps orbax off the terminal: every failure of its reaches the caller as an error.
+
+    When one array does not restore, orbax closes its event loop while others are being read. What
+    becomes of those is told later, by asyncio's log and by `sys.unraisablehook`.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_not_from_orbax)
+    show = sys.unraisablehook
+    if getattr(show, "__module__", None) != __name__:
+
+        def show_but_for_orbax(unraisable: Any) -> None:
+            late_read = str(unraisable.exc_value) == "Event loop is closed"
+            code = getattr(unraisable.object, "cr_code", None)  # of a coroutine never resumed
+            files = [getattr(code, "co_filename", "")]
+            files += [frame.filename for frame in traceback.extract_tb(unraisable.exc_traceback)]
+            if not (late_read or any(_ORBAX in file for file in files)):
+                show(unraisable)
+
+        sys.unraisablehook = show_but_for_orbax
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    if _ORBAX in record.pathname or _ORBAX in record.getMessage():
+        return False
+    return record.exc_info is None or _TENSORSTORE not in str(record.exc_info[1])
+
+
+def _best_of(steps: Sequence[int], losses: dict[int, float]) -> int:
+    """Returns the step of the lowest loss, the newest of equals, and of all if none has one."""
+    return min(steps, key=lambda step: (losses.get(step, math.inf), -step))
+
+
+def _described(tree: PyTree) -> dict[str, str]:
+    """Returns dtype and shape of every leaf, such as `float32[3,4]`, by its path."""
+    return {
+        name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for name, leaf in leaf_names(tree).items()
+    }
+
+
+def _digests(state: PyTree) -> dict[str, list[int]]:
+    return {
+        name: np.asarray(digest).tolist()
+        for name, digest in jax.device_get(tree_digest(state)).items()
+    }
+
+
+def _sha256(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _check_same_model(step: int, *, saved: dict[str, str], wanted: dict[str, str]) -> None:
+    """Raises UserError where the checkpoint is sound but of a state of another structure."""
+    lines = [
+        f"{name}: {saved.get(name, 'nothing')} in the checkpoint, "
+        f"{wanted.get(name, 'nothing')} in the model"
+        for name in {**saved, **wanted}
+        if saved.get(name) != wanted.get(name)
+    ]
+    if lines:
+        raise UserError(
+            f"the checkpoint of step {step} is of another model or optimizer: "
+            f"{_some(lines, '; ')}. "
+            "Use the configuration that it was trained with, or another working directory."
+        )
+
+
+def _some(names: Sequence[str], separator: str = ", ") -> str:
+    """Joins the first three names and says how many more there are."""
+    more = f"{separator}and {len(names) - 3} more" if len(names) > 3 else ""
+    return separator.join(names[:3]) + more
+
+
+def _brief(error: Exception) -> str:
+    """Returns the kind of an error and the first line of its message."""
+    lines = str(error).partition(_TENSORSTORE)[0].strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+def _remove(directory: epath.Path) -> None:
+    """Removes what a failed save left; what cannot be removed, the next run's start does."""
+    for _ in range(5):
+        try:
+            directory.rmtree(missing_ok=True)
+            return
+        except OSError:
+            time.sleep(0.1)  # other files of the save may still be on their way

@@ -1,0 +1,333 @@
+"""A run, from configuration to report: the only part of training that reads and writes files."""
+
+import dataclasses
+import functools
+import logging
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from vq_jax import ops
+from vq_jax.config import ExperimentConfig, Phase
+from vq_jax.data import Source, open_source, train_batches
+from vq_jax.errors import UserError
+from vq_jax.nn import VQModel
+from vq_jax.train import report, rundir, sharding
+from vq_jax.train.checkpoint import Checkpointer
+from vq_jax.train.logging import MetricsLog, Progress
+from vq_jax.train.optimizers import make_optimizer, make_schedule
+from vq_jax.train.signals import StopRequest
+from vq_jax.train.state import GeneratorState, init_generator
+from vq_jax.train.validation import Validation
+from vq_jax.types import Metrics
+
+_log = logging.getLogger("vq_jax")
+
+
+class NonFiniteError(RuntimeError):
+    """A metric that is not finite: the run was stopped, its last checkpoint is from before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """How a run ended: at which step, stopped by which signal (None: finished), its last figures."""
+
+    workdir: epath.Path
+    step: int
+    signal: int | None
+    figures: dict[str, float]
+
+
+def compute_dtype(name: str) -> Any:
+    """The dtype of `training.dtype`: auto is bfloat16 where the hardware multiplies it fast."""
+    if name != "auto":
+        return jnp.dtype(name)
+    device = jax.devices()[0]
+    fast = device.platform == "tpu" or (
+        device.platform == "gpu" and float(getattr(device, "compute_capability", 0.0)) >= 8.0
+    )
+    return jnp.dtype("bfloat16" if fast else "float32")
+
+
+def build_model(config: ExperimentConfig) -> VQModel:
+    """Makes the model of a configuration."""
+    return config.model.build(head=config.losses.head, dtype=compute_dtype(config.training.dtype))
+
+
+def image_shape(config: ExperimentConfig) -> tuple[int, int, int]:
+    """Shape of a training picture."""
+    return (config.data.image_size, config.data.image_size, config.model.image_channels)
+
+
+def abstract_state(config: ExperimentConfig, model: VQModel) -> GeneratorState:
+    """Shapes and shardings of the run's state, for restoring it."""
+    mesh = sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
+    init = functools.partial(
+        init_generator,
+        model=model,
+        optimizer=make_optimizer(config.optimizer, config.training.steps),
+        ema=config.training.ema_decay > 0,
+    )
+    state = jax.eval_shape(
+        lambda: init(jax.random.key(config.training.seed), image_shape(config))
+    )
+    whole = sharding.replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state
+    )
+
+
+def train(config: ExperimentConfig, workdir: epath.PathLike) -> RunResult:
+    """Trains a model, or goes on with the run that is in `workdir`.
+
+    Args:
+      config: the run.
+      workdir: run directory, local or gs://; made if it is not there.
+
+    Raises:
+      UserError: the data, the directory or the configuration cannot be used; nothing was written
+        before.
+      NonFiniteError: a metric became infinite or not a number.
+    """
+    workdir = epath.Path(workdir)
+    mesh = sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
+    sharding.check_batch_size(config.data.batch_size, mesh)
+    channels = config.model.image_channels
+    sources = [
+        open_source(config.data.source, split, config.data, channels) for split in ("train", "test")
+    ]
+    model = build_model(config)
+    make_schedule(config.optimizer, config.training.steps)
+    rundir.claim(workdir, config)
+    with (
+        StopRequest() as stop,
+        Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints) as saved,
+    ):
+        return _Run(config, workdir, model, mesh, sources[0], sources[1], saved).go(stop)
+
+
+class _Run:
+    """The objects of one run, and its loop."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: epath.Path,
+        model: VQModel,
+        mesh: jax.sharding.Mesh,
+        train_source: Source,
+        test_source: Source,
+        checkpointer: Checkpointer,
+    ) -> None:
+        self.config, self.workdir, self.model, self.mesh = config, workdir, model, mesh
+        self.source = train_source
+        self.checkpointer = checkpointer
+        self.optimizer = make_optimizer(config.optimizer, config.training.steps)
+        self.schedule = make_schedule(config.optimizer, config.training.steps)
+        self.rng = jax.device_put(jax.random.key(config.training.seed), sharding.replicated(mesh))
+        self.validation = Validation(test_source, config, model, mesh)
+        self.broken = 0
+        self.state, self.step = self._restore_or_init()
+        self._steps: dict[str, Any] = {}
+
+    def _restore_or_init(self) -> tuple[GeneratorState, int]:
+        restored = self.checkpointer.restore_latest(abstract_state(self.config, self.model))
+        if restored is None:
+            rundir.cut_metrics(self.workdir, 0)
+            state = sharding.init_generator_sharded(
+                jax.random.key(self.config.training.seed),
+                image_shape(self.config),
+                self.mesh,
+                model=self.model,
+                optimizer=self.optimizer,
+                ema=self.config.training.ema_decay > 0,
+            )
+            return state, 0
+        if restored.meta["data"] != self.source.fingerprint:
+            raise UserError(
+                f"the pictures of {self.config.data.source} are not those that the run in "
+                f"{self.workdir} began with: give it the same ones, or another --workdir"
+            )
+        self.broken = restored.meta["broken"]
+        rundir.cut_metrics(self.workdir, restored.step)
+        _log.info("Going on from the checkpoint of step %d.", restored.step)
+        return restored.state, restored.step
+
+    def go(self, stop: StopRequest) -> RunResult:
+        """Takes all steps that are left, or as many as come before a signal."""
+        config, steps = self.config, self.config.training.steps
+        if self.step >= steps:
+            _log.info("The run in %s has all its %d steps; nothing to do.", self.workdir, self.step)
+            return RunResult(self.workdir, self.step, None, self._last_figures())
+        pending: list[tuple[int, Metrics]] = []  # fetched now and then, never step by step
+        waited, since, logged = 0.0, time.monotonic(), self.step
+        progress = Progress(self.step, steps, config.data.batch_size)
+        batches = train_batches(
+            self.source,
+            config.data,
+            seed=config.training.seed,
+            start_batch=self.step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        try:
+            with MetricsLog(self.workdir, self.step) as log, batches:
+                while self.step < steps and stop.signal is None:
+                    phase = self._phase()
+                    asked = time.monotonic()
+                    batch = next(batches)
+                    waited += time.monotonic() - asked
+                    self.broken += int(batch.pop("broken").sum())
+                    self.state, _, metrics = self._step_function(phase)(
+                        self.state, sharding.put_batch(batch, self.mesh), self.rng
+                    )
+                    self.step += 1
+                    pending.append((self.step, metrics))
+                    progress.advance()
+                    due = functools.partial(self._due, last=self.step == steps)
+                    save = due(config.training.save_every)
+                    log_now = due(config.training.log_every)
+                    evaluate = save or due(config.training.eval_every)
+                    if not (log_now or evaluate or due(config.training.image_every)):
+                        continue
+                    figures = _fetch(pending)
+                    pending.clear()
+                    seconds = time.monotonic() - since
+                    taken = self.step - logged
+                    row: dict[str, Any] = {
+                        "phase": phase.kind,
+                        **figures,
+                        "learning_rate": float(self.schedule(self.step - 1)),
+                        "data/broken_pictures": self.broken,
+                        "time/step_seconds": seconds / taken,
+                        "time/images_per_second": config.data.batch_size * taken / seconds,
+                        "time/data_wait": waited / seconds,
+                    }
+                    if evaluate:
+                        validation, _ = self.validation.figures(self.state, _quantize(phase))
+                        row |= {f"validation/{name}": value for name, value in validation.items()}
+                    log.write(self.step, row)
+                    progress.show(self.step, row)
+                    if due(config.training.image_every):
+                        self._write_images(log, phase)
+                    if save:
+                        self._save(row["validation/loss"])
+                    waited, since, logged = 0.0, time.monotonic(), self.step
+                if stop.signal is not None:
+                    _fetch(pending)  # nothing that is not finite is ever saved
+                    self._save(None)
+        finally:
+            progress.close()
+        self.checkpointer.wait()
+        figures = self._finish() if stop.signal is None else self._last_figures()
+        return RunResult(self.workdir, self.step, stop.signal, figures)
+
+    def _phase(self) -> Phase:
+        """The phase of the coming step; fits the codebook where a phase that asks for it begins."""
+        starts = self.config.phase_starts()
+        index = max(i for i, start in enumerate(starts) if start <= self.step)
+        phase = self.config.phases[index]
+        if self.step == starts[index] and phase.kmeans_batches:
+            self._fit_codebook(phase.kmeans_batches)
+        return phase
+
+    def _fit_codebook(self, num_batches: int) -> None:
+        """Sets the codebook by k-means on the encoder's outputs for the batches that come next."""
+        encode = jax.jit(
+            lambda params, codebook, image: self.model.apply(
+                {"params": params, "codebook": codebook},
+                ops.normalize_pictures(image),
+                method="encode_latents",
+            )
+        )
+        latents = []
+        with train_batches(
+            self.source,
+            self.config.data,
+            seed=self.config.training.seed,
+            start_batch=self.step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        ) as batches:
+            for _ in range(num_batches):
+                image = sharding.put_batch({"image": next(batches)["image"]}, self.mesh)["image"]
+                z = encode(self.state.params, self.state.codebook, image)
+                latents.append(z.reshape(-1, z.shape[-1]))
+        params, codebook = self.model.quantizer.fit(
+            jax.random.fold_in(self.rng, self.step),
+            self.state.params.get("quantizer", {}),
+            self.state.codebook["quantizer"],
+            jnp.stack(latents),
+        )
+        state = self.state.replace(codebook={**self.state.codebook, "quantizer": codebook})
+        if params:
+            state = state.replace(params={**state.params, "quantizer": params})
+        self.state = jax.device_put(state, sharding.replicated(self.mesh))
+
+    def _step_function(self, phase: Phase) -> Any:
+        if phase.kind not in self._steps:
+            self._steps[phase.kind] = sharding.jit_generator_step(
+                self.mesh,
+                model=self.model,
+                optimizer=self.optimizer,
+                losses=self.config.losses,
+                phase=phase.kind,
+                ema_decay=self.config.training.ema_decay,
+            )
+        return self._steps[phase.kind]
+
+    def _due(self, every: int, *, last: bool) -> bool:
+        return last or self.step % every == 0
+
+    def _save(self, validation_loss: float | None) -> None:
+        meta = {"data": self.source.fingerprint, "broken": self.broken}
+        self.checkpointer.save(self.step, self.state, meta, validation_loss)
+
+    def _write_images(self, log: MetricsLog, phase: Phase) -> None:
+        decoded = self.validation.reconstructions(self.state, _quantize(phase))
+        grid = report.comparison_grid(self.validation.pictures, decoded)
+        report.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
+        log.write_picture(self.step, "reconstructions", grid)
+
+    def _finish(self) -> dict[str, float]:
+        quantize = _quantize(self.config.phases[-1])
+        _, counts = self.validation.figures(self.state, quantize)
+        decoded = self.validation.reconstructions(self.state, quantize)
+        figures = report.write_report(
+            self.workdir, self.config, self.step, self.validation.pictures, decoded, counts
+        )
+        return self._last_figures() | figures
+
+    def _last_figures(self) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for row in rundir.read_metrics(self.workdir):
+            figures |= row
+        return figures
+
+
+def _quantize(phase: Phase) -> bool:
+    return phase.kind != "autoencoder"
+
+
+def _fetch(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
+    """Brings metrics to the host and returns the last step's.
+
+    Raises:
+      NonFiniteError: one is not finite, with its name and step.
+    """
+    figures: dict[str, float] = {}
+    for step, metrics in jax.device_get(pending):
+        figures = {name: float(np.asarray(value)) for name, value in metrics.items()}
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise NonFiniteError(
+                    f"{name} is {value} at step {step}: the run was stopped and its last checkpoint "
+                    "is from before. Lower optimizer.learning_rate, set optimizer.clip_norm, or "
+                    "train in float32"
+                )
+    return figures

@@ -1,0 +1,155 @@
+"""What people look at: grids of pictures, the report with its plots."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from vq_jax.config import ExperimentConfig
+from vq_jax.evaluate import psnr, ssim
+from vq_jax.train.rundir import IMAGES, REPORT, read_metrics
+
+_SHOWN_HEIGHT = 112  # px; smaller pictures are enlarged, pixel by pixel
+_GAP = 4
+
+
+def comparison_grid(originals: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts each original above its reconstruction.
+
+    Args:
+      originals: uint8 [H, W, C], sizes may differ, C 1 or 3.
+      others: alike.
+
+    Returns:
+      uint8 [H, W, 3], white between the pictures.
+    """
+    columns = []
+    for top, bottom in zip(originals, others, strict=True):
+        scale = max(1, round(_SHOWN_HEIGHT / top.shape[0]))
+        pair = [
+            np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1) for picture in (top, bottom)
+        ]
+        gap = np.full((_GAP, pair[0].shape[1], 3), 255, np.uint8)
+        columns.append(np.concatenate([pair[0], gap, pair[1]]))
+    height = max(column.shape[0] for column in columns)
+    padded = [
+        np.pad(column, [(0, height - column.shape[0]), (0, _GAP), (0, 0)], constant_values=255)
+        for column in columns
+    ]
+    return np.concatenate(padded, axis=1)[:, :-_GAP]
+
+
+def _rgb(picture: np.ndarray) -> np.ndarray:
+    return np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
+
+
+def write_png(path: epath.Path, picture: np.ndarray) -> None:
+    """Writes uint8 [H, W, C], C 1 or 3, as a PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())
+
+
+def write_report(
+    workdir: epath.Path,
+    config: ExperimentConfig,
+    step: int,
+    pictures: Sequence[np.ndarray],
+    reconstructions: Sequence[np.ndarray],
+    counts: np.ndarray,
+) -> dict[str, float]:
+    """Writes report.md with the loss curve, the code use and the test pictures.
+
+    Args:
+      workdir: run directory.
+      config: its configuration.
+      step: updates made.
+      pictures: uint8 test pictures.
+      reconstructions: of them.
+      counts: how often the test set used each code; may be empty.
+
+    Returns:
+      Mean PSNR (decibel) and SSIM over the pictures, `test/psnr` and `test/ssim`.
+    """
+    rows = read_metrics(workdir)
+    figures = {
+        "test/psnr": float(
+            np.mean([psnr(a, b) for a, b in zip(pictures, reconstructions, strict=True)])
+        ),
+        "test/ssim": float(
+            np.mean([ssim(a, b) for a, b in zip(pictures, reconstructions, strict=True)])
+        ),
+    }
+    write_png(workdir / IMAGES / "final.png", comparison_grid(pictures, reconstructions))
+    _plot_losses(workdir / IMAGES / "loss.png", rows)
+    last: dict[str, float] = {}
+    for row in rows:
+        last |= row
+    lines = [
+        f"# {config.name}, {step} steps",
+        "",
+        f"![Loss]({IMAGES}/loss.png)",
+        "",
+        "Test pictures, the original above its reconstruction:",
+        "",
+        f"![Reconstructions]({IMAGES}/final.png)",
+        "",
+        f"PSNR {figures['test/psnr']:.2f} dB, SSIM {figures['test/ssim']:.3f} on these pictures.",
+        "",
+    ]
+    if counts.size:
+        _plot_usage(workdir / IMAGES / "code-usage.png", counts)
+        lines += [
+            f"![Code use]({IMAGES}/code-usage.png)",
+            "",
+            f"{int(np.sum(counts > 0))} of {counts.size} codes are used on the test set.",
+            "",
+        ]
+    lines += ["| figure | last value |", "|---|---|"]
+    lines += [
+        f"| {name} | {value:.5g} |"
+        for name, value in last.items()
+        if isinstance(value, float | int) and name != "step"
+    ]
+    (workdir / REPORT).write_text("\n".join(lines) + "\n")
+    return figures
+
+
+def _plot_losses(path: epath.Path, rows: Sequence[dict[str, float]]) -> None:
+    figure = _figure()
+    axes = figure.add_subplot()
+    for name, label in (("reconstruction_loss", "training"), ("validation/loss", "test set")):
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label)
+    axes.set(xlabel="step", ylabel="reconstruction loss", yscale="log")
+    axes.legend()
+    _save(figure, path)
+
+
+def _plot_usage(path: epath.Path, counts: np.ndarray) -> None:
+    figure = _figure()
+    axes = figure.add_subplot()
+    share = np.sort(counts / max(counts.sum(), 1.0))[::-1]
+    axes.fill_between(np.arange(counts.size), share, step="mid")
+    axes.axhline(1.0 / counts.size, color="black", linewidth=0.8, label="all codes alike")
+    axes.set(xlabel="code, most used first", ylabel="share of the test set's codes")
+    axes.legend()
+    _save(figure, path)
+
+
+def _figure():  # type: ignore[no-untyped-def]
+    # Figure, not pyplot: no display, no global state.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(7, 3.5), layout="constrained")
+
+
+def _save(figure, path: epath.Path) -> None:  # type: ignore[no-untyped-def]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())

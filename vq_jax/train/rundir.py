@@ -1,0 +1,118 @@
+"""The run directory: whose run it is, and what may change when it goes on."""
+
+import json
+import logging
+
+from etils import epath
+
+from vq_jax.config import ExperimentConfig, differences, from_dict, to_dict
+from vq_jax.errors import UserError
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+IMAGES = "images"
+REPORT = "report.md"
+
+# Everything else makes another run.
+_MAY_DIFFER = {
+    "data.data_dir",
+    "data.num_workers",
+    "data.test_limit",
+    "training.eval_every",
+    "training.image_every",
+    "training.keep_checkpoints",
+    "training.log_every",
+    "training.mesh_data",
+    "training.mesh_fsdp",
+    "training.save_every",
+    "training.steps",
+}
+_log = logging.getLogger("vq_jax")
+
+
+def read_config(run: epath.PathLike) -> ExperimentConfig:
+    """Reads the configuration of a run directory.
+
+    Raises:
+      UserError: it is no run directory, or its configuration cannot be read.
+    """
+    path = epath.Path(run) / CONFIG_FILE
+    if not path.exists():
+        raise UserError(
+            f"{run} is no run directory: it has no {CONFIG_FILE}. Give a directory that "
+            "`vq-jax train` wrote, such as runs/vqvae-photos"
+        )
+    try:
+        return from_dict(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as a configuration: {error}") from error
+
+
+def claim(workdir: epath.Path, config: ExperimentConfig) -> None:
+    """Makes the run directory, or checks that the run in it is this one, and writes the configuration.
+
+    Raises:
+      UserError: it holds another run, with the fields that differ; it holds something else; or it
+        cannot be written.
+    """
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        _check_same_run(workdir, read_config(workdir), config)
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(
+            f"{workdir} is there already and holds no run: give an empty or new directory with --workdir"
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write the run directory {workdir}: {error.strerror or error}; "
+            "give another one with --workdir"
+        ) from error
+
+
+def _check_same_run(workdir: epath.Path, old: ExperimentConfig, new: ExperimentConfig) -> None:
+    changed = differences(old, new)
+    forbidden = {name: values for name, values in changed.items() if name not in _MAY_DIFFER}
+    if forbidden:
+        listing = "\n".join(
+            f"  {name}: {was!r} there, {now!r} asked for" for name, (was, now) in forbidden.items()
+        )
+        raise UserError(
+            f"{workdir} holds a run of another configuration; these fields differ:\n{listing}\n"
+            "Give the same values to go on with it, or another --workdir"
+        )
+    if "training.steps" in changed and new.optimizer.schedule != "constant":
+        was, now = changed["training.steps"]
+        _log.warning(
+            "The %s schedule spans the run: going on from %s to %s steps differs from a run planned "
+            "for %s.",
+            new.optimizer.schedule,
+            was,
+            now,
+            now,
+        )
+
+
+def cut_metrics(workdir: epath.Path, step: int) -> None:
+    """Drops the rows of metrics.jsonl past `step`, and a torn last line."""
+    path = workdir / METRICS_FILE
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["step"] <= step:
+            kept.append(line + "\n")
+    path.write_text("".join(kept))
+
+
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
+    """Rows of metrics.jsonl, oldest first; an empty list where there is none."""
+    path = epath.Path(workdir) / METRICS_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

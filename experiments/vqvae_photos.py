@@ -10,8 +10,8 @@ from vq_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, Trainin
 
 config = ExperimentConfig(
     name="vqvae-photos",
-    model=ResidualVQVAE(codebook_size=512, code_dim=64, revive_threshold=0.1),
+    model=ResidualVQVAE(codebook_size=512, code_dim=64, revive_threshold=0.03),
     data=DataConfig(source="photos", image_size=64, batch_size=16, crops_per_picture=64),
-    optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=50, final_ratio=0.02),
+    optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", final_ratio=0.02),
     training=TrainingConfig(steps=1500, eval_every=250, image_every=250, save_every=250),
 )

@@ -88,7 +88,9 @@ class Architecture:
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         """Makes encoder and decoder; `out_channels` are the decoder's."""
-        raise TypeError(f"{type(self).__name__} names no encoder and decoder; use a named architecture")
+        raise TypeError(
+            f"{type(self).__name__} names no encoder and decoder; use a named architecture"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,10 @@ class MLPVQVAE(Architecture):
 
         return (
             nn.MLPEncoder(
-                self.hidden_features, num_latents=self.num_latents, latent_channels=self.code_dim, dtype=dtype
+                self.hidden_features,
+                num_latents=self.num_latents,
+                latent_channels=self.code_dim,
+                dtype=dtype,
             ),
             nn.MLPDecoder(
                 image_shape=(*self.image_size, out_channels),

@@ -155,8 +155,7 @@ def decode(run: Run, codes: Annotated[Path, tyro.conf.Positional], output: Outpu
     tokenizer = load(run)
     # All are decoded before any is written: a bad one loses nothing.
     decoded = [
-        tokenizer.decode(grid[None], size=size)[0]
-        for grid, size in zip(grids, sizes, strict=True)
+        tokenizer.decode(grid[None], size=size)[0] for grid, size in zip(grids, sizes, strict=True)
     ]
     for name, picture in zip(names, decoded, strict=True):
         target = output / f"{name}.png"
@@ -178,7 +177,9 @@ def inspect(run: Run) -> int:
 
     tokenizer = load(run)
     config = tokenizer.config
-    print(f"{config.name}: {config.model.architecture}, step {tokenizer.step}, {config.data.source}")
+    print(
+        f"{config.name}: {config.model.architecture}, step {tokenizer.step}, {config.data.source}"
+    )
     params = tokenizer.variables["params"]
     for name in sorted(params):
         print(f"  {name}: {sum(leaf.size for leaf in jax.tree.leaves(params[name])):,} parameters")
@@ -207,8 +208,7 @@ def prepare(name: Annotated[str, tyro.conf.Positional], data_dir: str | None = N
 
 
 _COMMANDS: dict[str, Callable[..., int]] = {
-    command.__name__: command
-    for command in (train, reconstruct, encode, decode, inspect, prepare)
+    command.__name__: command for command in (train, reconstruct, encode, decode, inspect, prepare)
 }
 
 

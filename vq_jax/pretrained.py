@@ -19,7 +19,9 @@ from vq_jax.train.rundir import CHECKPOINTS, read_config
 from vq_jax.types import Params
 
 
-def create_model(architecture: str, *, head: str = "picture", dtype: Any = None, **fields: Any) -> VQModel:
+def create_model(
+    architecture: str, *, head: str = "picture", dtype: Any = None, **fields: Any
+) -> VQModel:
     """Makes a model by name, with random weights to come from its `init`.
 
     Args:
@@ -59,7 +61,9 @@ class Tokenizer:
             )
         )
         self._decode = jax.jit(
-            lambda variables, indices: ops.to_uint8(model.apply(variables, indices, method="decode"))
+            lambda variables, indices: ops.to_uint8(
+                model.apply(variables, indices, method="decode")
+            )
         )
 
     @property
@@ -156,7 +160,9 @@ def load(run: epath.PathLike, *, best: bool = False) -> Tokenizer:
         target = abstract_state(config, model)
         step = checkpointer.best_step() if best else None
         restored = (
-            checkpointer.restore_latest(target) if step is None else checkpointer.restore(step, target)
+            checkpointer.restore_latest(target)
+            if step is None
+            else checkpointer.restore(step, target)
         )
     if restored is None:
         raise UserError(f"{run} holds no checkpoint yet: let `vq-jax train` reach its first save")

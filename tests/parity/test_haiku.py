@@ -44,9 +44,7 @@ def test_twenty_updates_of_the_ema_quantizer_match_haiku():
         np.testing.assert_allclose(actual.quantized, expected["quantize"], **TOLERANCE)
         np.testing.assert_allclose(actual.loss, expected["loss"], **TOLERANCE)
         # a sum over 32 codes of about 20 in all
-        np.testing.assert_allclose(
-            actual.metrics["perplexity"], expected["perplexity"], rtol=1e-5
-        )
+        np.testing.assert_allclose(actual.metrics["perplexity"], expected["perplexity"], rtol=1e-5)
         codebook, theirs_codebook = variables["codebook"], state["vector_quantizer_ema"]
         np.testing.assert_allclose(
             codebook["embedding"], theirs_codebook["embeddings"].T, **TOLERANCE

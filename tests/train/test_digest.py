@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vq_jax.train.digest import leaf_names, tree_digest
+from vq_jax.train.digest import leaf_names, leaf_types, tree_digest
 
 DTYPES = [
     np.float32,
@@ -125,3 +125,8 @@ def test_a_leaf_that_is_no_array_is_an_error_that_names_it():
 
 def test_names_are_the_paths_of_the_leaves_in_order():
     assert list(leaf_names({"b": [1, (2, None)], "a": 3})) == ["['a']", "['b'][0]", "['b'][1][0]"]
+
+
+def test_types_name_dtype_and_shape():
+    tree = {"a": jnp.zeros((3, 4), jnp.bfloat16), "key": jax.random.key(0)}
+    assert leaf_types(tree) == {"['a']": "bfloat16[3,4]", "['key']": "key<fry>[]"}

@@ -1,0 +1,50 @@
+"""Pictures: sources (one file a kind) and the pipeline that makes batches of them.
+
+Names are imported when they are first used: reading a source pulls in only what that source needs.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vq_jax.data.pictures import read_picture
+    from vq_jax.data.pipeline import BatchIterator, train_batches
+    from vq_jax.data.sources import Batch, Record, Source, open_source
+    from vq_jax.data.tfds import prepare
+    from vq_jax.data.validation import test_batches, test_pictures
+
+_NAMES = {
+    "Batch": "sources",
+    "BatchIterator": "pipeline",
+    "Record": "sources",
+    "Source": "sources",
+    "open_source": "sources",
+    "prepare": "tfds",
+    "read_picture": "pictures",
+    "test_batches": "validation",
+    "test_pictures": "validation",
+    "train_batches": "pipeline",
+}
+
+__all__ = [
+    "Batch",
+    "BatchIterator",
+    "Record",
+    "Source",
+    "open_source",
+    "prepare",
+    "read_picture",
+    "test_batches",
+    "test_pictures",
+    "train_batches",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'vq_jax.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"vq_jax.data.{_NAMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

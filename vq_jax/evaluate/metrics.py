@@ -6,9 +6,7 @@ import numpy as np
 from vq_jax.types import Array, Float
 
 
-def mean_squared_error(
-    a: Float[Array, "B *S C"], b: Float[Array, "B *S C"]
-) -> Float[Array, " B"]:
+def mean_squared_error(a: Float[Array, "B *S C"], b: Float[Array, "B *S C"]) -> Float[Array, " B"]:
     """Mean squared difference of each picture, float32."""
     difference = a.astype(jnp.float32) - b.astype(jnp.float32)
     return jnp.mean(jnp.square(difference), axis=tuple(range(1, a.ndim)))

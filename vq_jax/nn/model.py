@@ -52,7 +52,9 @@ class VQModel(nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.head not in ops.HEADS:
-            raise ValueError(f"VQModel.head must be one of {', '.join(ops.HEADS)}, got {self.head!r}")
+            raise ValueError(
+                f"VQModel.head must be one of {', '.join(ops.HEADS)}, got {self.head!r}"
+            )
 
     def __call__(
         self, images: Float[Array, "B *S C"], *, train: bool = False, quantize: bool = True

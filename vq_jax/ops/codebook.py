@@ -25,9 +25,7 @@ def normalize_vectors(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
 
 
-def squared_distances(
-    z: Float[Array, "N D"], codes: Float[Array, "K D"]
-) -> Float[Array, "N K"]:
+def squared_distances(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Float[Array, "N K"]:
     """Squared Euclidean distance of every vector to every code, float32.
 
     Computed as |z|^2 - 2 z.e + |e|^2 and clipped at zero, which rounding can undercut. Holds all N x K
@@ -62,9 +60,7 @@ def nearest_code(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Arra
     )
 
 
-def _scores(
-    z: Float[Array, "N D"], codes: Float[Array, "K D"]
-) -> Float[Array, "N K"]:
+def _scores(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Float[Array, "N K"]:
     # |z|^2 is the same for all codes of a row: left out, which also rounds less.
     norms = jnp.sum(codes * codes, axis=1)
     return norms[None, :] - 2.0 * jnp.matmul(z, codes.T, precision=_PRECISION)
@@ -121,9 +117,7 @@ def _nearest_blocked(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[
     return _map_rows(nearest, z, _CPU_BLOCK)
 
 
-def straight_through(
-    z: Float[Array, "*S"], quantized: Float[Array, "*S"]
-) -> Float[Array, "*S"]:
+def straight_through(z: Float[Array, "*S"], quantized: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """`quantized` in the forward pass, the identity to `z` in the backward pass (Bengio et al. 2013)."""
     return z + jax.lax.stop_gradient(quantized - z)
 
@@ -194,9 +188,7 @@ def codes_from_averages(averages: CodeAverages, epsilon: float) -> Float[Array, 
     return averages.embedding_sum / smoothed[:, None]
 
 
-def sample_vectors(
-    rng: Key[Array, ""], z: Float[Array, "N D"], num: int
-) -> Float[Array, "num D"]:
+def sample_vectors(rng: Key[Array, ""], z: Float[Array, "N D"], num: int) -> Float[Array, "num D"]:
     """Draws rows of z, one from each of `num` equal strata of the rows, in rotated order.
 
     Distinct rows where N >= num, without the sort that a permutation takes. No gradient flows.

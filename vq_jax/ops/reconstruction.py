@@ -12,7 +12,9 @@ HEADS = ("picture", "bernoulli", "log_laplace")
 _MARGIN = 0.1
 
 
-def normalize_pictures(pictures: UInt8[Array, "B *S C"] | Float[Array, "B *S C"]) -> Float[Array, "B *S C"]:
+def normalize_pictures(
+    pictures: UInt8[Array, "B *S C"] | Float[Array, "B *S C"],
+) -> Float[Array, "B *S C"]:
     """uint8 in [0, 255] to float32 in [-1, 1]; floats are taken to be there already."""
     if jnp.issubdtype(pictures.dtype, jnp.floating):
         return pictures

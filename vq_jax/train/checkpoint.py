@@ -29,7 +29,7 @@ from orbax.checkpoint.checkpoint_managers import (
 )
 
 from vq_jax.errors import UserError
-from vq_jax.train.digest import leaf_names, tree_digest
+from vq_jax.train.digest import leaf_types, tree_digest
 
 _log = logging.getLogger("vq_jax")
 _ORBAX = os.path.join("orbax", "checkpoint")  # in the path of every file of its code
@@ -88,7 +88,7 @@ class Checkpointer:
     """
 
     def __init__(
-        self, directory: epath.PathLike, *, keep: int = 2, read_only: bool = False
+        self, directory: str | os.PathLike[str], *, keep: int = 2, read_only: bool = False
     ) -> None:
         if keep < 1:
             raise UserError(f"keep: expected at least 1 checkpoint to keep, got {keep}.")
@@ -150,7 +150,7 @@ class Checkpointer:
                 {
                     "meta": meta,
                     "validation_loss": validation_loss,
-                    "leaves": _described(state),
+                    "leaves": leaf_types(state),
                     "digests": _digests(state),
                 }
             )
@@ -224,11 +224,11 @@ class Checkpointer:
         if step not in steps:
             raise UserError(f"no checkpoint of step {step} in {self.directory}; there are {steps}.")
         record = self._record(step)
-        _check_same_model(step, saved=record["leaves"], wanted=_described(abstract_state))
+        _check_same_model(step, saved=record["leaves"], wanted=leaf_types(abstract_state))
         target = jax.tree.map(_with_sharding, abstract_state)
         state = self._restore_item(step, "state", ocp.args.StandardRestore(target))
         # Orbax restores a PRNG key as plain numbers where its note of the type is lost.
-        if _described(state) != record["leaves"]:
+        if leaf_types(state) != record["leaves"]:
             raise CheckpointError(step, "its arrays come back as others than were saved.")
         found = _digests(state)
         changed = [name for name, digest in record["digests"].items() if found[name] != digest]
@@ -319,7 +319,7 @@ class Checkpointer:
             step,
             f"not saved in {self.directory}: {_brief(error)} "
             + (f"The checkpoint of step {kept[-1]} is whole. " if kept else "")
-            + "Make room or mend the directory, then start the same command again.",
+            + "Make room there or mend the cause, then start the same command again.",
         )
 
     def _set_aside(self, steps: Sequence[int]) -> None:
@@ -366,7 +366,7 @@ class _StateHandler(ocp.StandardCheckpointHandler):
         return ocp.StandardCheckpointHandler.typestr()
 
 
-def _handlers() -> ocp.CheckpointHandlerRegistry:
+def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     state, meta = _StateHandler(), ocp.JsonCheckpointHandler()
     registry.add("state", ocp.args.StandardSave, state)
@@ -419,14 +419,6 @@ def _best_of(steps: Sequence[int], losses: dict[int, float]) -> int:
     return min(steps, key=lambda step: (losses.get(step, math.inf), -step))
 
 
-def _described(tree: PyTree) -> dict[str, str]:
-    """Returns dtype and shape of every leaf, such as `float32[3,4]`, by its path."""
-    return {
-        name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-        for name, leaf in leaf_names(tree).items()
-    }
-
-
 def _digests(state: PyTree) -> dict[str, list[int]]:
     return {
         name: np.asarray(digest).tolist()
@@ -469,8 +461,10 @@ def _some(names: Sequence[str], separator: str = ", ") -> str:
 
 def _brief(error: Exception) -> str:
     """Returns the kind of an error and the first line of its message."""
+    if "No space left on device" in str(error):
+        return "no space left on device."
     lines = str(error).partition(_TENSORSTORE)[0].strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
+    return f"{type(error).__name__}: {lines[0]}."
 
 
 def _remove(directory: epath.Path) -> None:

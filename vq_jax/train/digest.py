@@ -38,6 +38,14 @@ def leaf_names(tree: Any) -> dict[str, Any]:
     }
 
 
+def leaf_types(tree: Any) -> dict[str, str]:
+    """Returns dtype and shape of every leaf, such as `float32[3,4]`, by its path."""
+    return {
+        name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for name, leaf in leaf_names(tree).items()
+    }
+
+
 def tree_digest(tree: Any) -> dict[str, UInt32[Array, "2"]]:
     """Computes two 32-bit checksums of every leaf from its bits.
 

@@ -73,9 +73,7 @@ def abstract_state(config: ExperimentConfig, model: VQModel) -> GeneratorState:
         optimizer=make_optimizer(config.optimizer, config.training.steps),
         ema=config.training.ema_decay > 0,
     )
-    state = jax.eval_shape(
-        lambda: init(jax.random.key(config.training.seed), image_shape(config))
-    )
+    state = jax.eval_shape(lambda: init(jax.random.key(config.training.seed), image_shape(config)))
     whole = sharding.replicated(mesh)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state

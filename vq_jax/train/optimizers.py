@@ -8,6 +8,7 @@ import optax
 from flax.traverse_util import flatten_dict
 
 from vq_jax.config import OptimizerConfig
+from vq_jax.errors import UserError
 from vq_jax.types import Array, Params
 
 
@@ -15,10 +16,10 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Learning rate by step: linear warm-up from zero, then constant or cosine over `steps`.
 
     Raises:
-      ValueError: the warm-up is not shorter than the run.
+      UserError: the warm-up is not shorter than the run.
     """
     if config.warmup_steps >= steps:
-        raise ValueError(
+        raise UserError(
             f"optimizer.warmup_steps = {config.warmup_steps} must be less than the run's {steps} steps"
         )
     if config.schedule == "cosine":
@@ -40,7 +41,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     """The chain of a configuration for a run of `steps` steps.
 
     Raises:
-      ValueError: the warm-up is not shorter than the run.
+      UserError: the warm-up is not shorter than the run.
     """
     rate = make_schedule(config, steps)
     match config.name:

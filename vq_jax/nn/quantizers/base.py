@@ -114,9 +114,7 @@ class CodebookQuantizer(nn.Module):
         raise TypeError(f"{type(self).__name__} has no codebook: use one of its subclasses")
 
     def _updating(self, train: bool) -> bool:
-        return (
-            train and self.is_mutable_collection("codebook") and not self.is_initializing()
-        )
+        return train and self.is_mutable_collection("codebook") and not self.is_initializing()
 
     def _flatten(self, z: Float[Array, "B *S D"]) -> Float[Array, "N D"]:
         if z.shape[-1] != self.code_dim:

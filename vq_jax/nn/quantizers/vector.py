@@ -72,9 +72,7 @@ class VectorQuantizer(CodebookQuantizer):
             )
         return output
 
-    def _update(
-        self, flat: Float[Array, "N D"], counts: Float[Array, " K"]
-    ) -> dict[str, Revival]:
+    def _update(self, flat: Float[Array, "N D"], counts: Float[Array, " K"]) -> dict[str, Revival]:
         averages = ops.update_averages(
             ops.CodeAverages(
                 self.cluster_size.value, jnp.zeros((self.codebook_size, 0)), self.zero_weight.value

@@ -1,0 +1,77 @@
+"""Which part of a picture is seen, and at what size."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vq_jax.data.crops import Window, cut, held_out_windows, training_window
+
+
+def gradient(height, width, channels=3):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows + 2 * columns + 9 * c for c in range(channels)], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("resize", ["none", "short-side", "random"])
+@pytest.mark.parametrize(("height", "width"), [(50, 80), (80, 50), (10, 12), (32, 32), (5, 400)])
+def test_a_window_lies_within_the_picture(resize, height, width):
+    rng = np.random.default_rng(0)
+    for draws in [*rng.random((200, 3)), np.zeros(3), np.full(3, np.nextafter(1, 0))]:
+        for crop in ("random", "center"):
+            top, left, side = training_window(height, width, 32, resize, crop, draws)
+            assert 0 <= top <= height - side and 0 <= left <= width - side and side >= 1
+
+
+def test_random_windows_reach_every_place_equally_often():
+    rng = np.random.default_rng(0)
+    windows = [training_window(12, 13, 10, "none", "random", d) for d in rng.random((6000, 3))]
+    counts = {place: 0 for place in np.ndindex(3, 4)}
+    for window in windows:
+        counts[window.top, window.left] += 1
+    assert min(counts.values()) > 400 and max(counts.values()) < 600
+
+
+def test_the_policies_see_what_they_say():
+    draws = np.array([0.0, 0.5, 0.5])
+    assert training_window(100, 60, 32, "none", "center", draws) == Window(34, 14, 32)
+    assert training_window(100, 60, 32, "short-side", "center", draws) == Window(20, 0, 60)
+    assert training_window(100, 60, 32, "random", "center", draws) == Window(20, 0, 60)
+    last = np.array([np.nextafter(1, 0), 0.5, 0.5])
+    assert training_window(100, 60, 32, "random", "center", last) == Window(35, 15, 30)
+
+
+def test_a_window_of_the_right_size_is_cut_out_unchanged():
+    picture = gradient(40, 50)
+    assert np.array_equal(cut(picture, Window(3, 7, 32), 32), picture[3:35, 7:39])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("side", [12, 90])
+def test_another_window_is_resized_bicubic_and_antialiased(channels, side):
+    picture = np.random.default_rng(0).integers(0, 256, (90, 95, channels), dtype=np.uint8)
+    got = cut(picture, Window(0, 2, side), 30)
+    assert got.shape == (30, 30, channels) and got.dtype == np.uint8
+    for channel in range(channels):
+        plane = Image.fromarray(np.ascontiguousarray(picture[:side, 2 : 2 + side, channel]))
+        expected = np.asarray(plane.resize((30, 30), Image.Resampling.BICUBIC))
+        assert np.array_equal(got[..., channel], expected)
+
+
+def test_a_large_reduction_is_close_to_the_exact_one():
+    picture = np.random.default_rng(0).integers(0, 256, (900, 900, 1), dtype=np.uint8)
+    exact = Image.fromarray(picture[..., 0]).resize((30, 30), Image.Resampling.BICUBIC)
+    difference = cut(picture, Window(0, 0, 900), 30)[..., 0].astype(int) - np.asarray(exact)
+    assert np.abs(difference).max() <= 3
+
+
+def test_held_out_windows_tile_the_picture_without_overlap():
+    windows = held_out_windows(70, 100, 32, "none", 100)
+    assert windows == [Window(t, x, 32) for t in (3, 35) for x in (2, 34, 66)]
+    assert held_out_windows(70, 100, 32, "none", 2) == [windows[1], windows[4]]
+
+
+def test_a_single_held_out_window_lies_in_the_middle():
+    assert held_out_windows(70, 100, 32, "none", 1) == [Window(19, 34, 32)]
+    for resize in ("short-side", "random"):
+        assert held_out_windows(70, 100, 32, resize, 9) == [Window(0, 15, 70)]
+    assert held_out_windows(20, 100, 32, "none", 9) == [Window(0, 40, 20)]

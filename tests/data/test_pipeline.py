@@ -1,0 +1,243 @@
+"""The stream of training batches: its order, its crops, and what it leaves behind."""
+
+import logging
+import multiprocessing
+import os
+import time
+
+import numpy as np
+import pytest
+
+from vq_jax import data
+from vq_jax.config import DataConfig
+from vq_jax.data.memory import MemorySource
+from vq_jax.errors import UserError
+
+
+def numbered(count, height=8, width=8, labels=True):
+    """Pictures whose every pixel is their number."""
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, height, width, 1), np.uint8
+    )
+    return MemorySource(images, np.arange(count) if labels else None, count if labels else None)
+
+
+def gradients(count, height=40, width=50):
+    """Pictures in which no two windows are alike."""
+    rng = np.random.default_rng(0)
+    return MemorySource(list(rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)))
+
+
+def take(source, config, count, **options):
+    options = {"seed": 0, **options}
+    with data.train_batches(source, config, **options) as batches:
+        return [next(batches) for _ in range(count)]
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert np.array_equal(one[key], other[key]), key
+
+
+CROPS = DataConfig(batch_size=4, image_size=16)
+WHOLE = DataConfig(batch_size=4, image_size=8, flip=False)
+
+
+def test_batches_have_the_shapes_and_types_that_are_promised():
+    for batch in take(numbered(10), WHOLE, 3):
+        assert batch.keys() == {"image", "label", "broken"}
+        assert batch["image"].shape == (4, 8, 8, 1) and batch["image"].dtype == np.uint8
+        assert batch["image"].flags.c_contiguous
+        for key in ("label", "broken"):
+            assert batch[key].shape == (4,) and batch[key].dtype == np.int32
+        assert np.array_equal(batch["image"][:, 0, 0, 0], batch["label"])
+    assert take(numbered(10, labels=False), WHOLE, 1)[0].keys() == {"image", "broken"}
+
+
+@pytest.mark.parametrize("start", [1, 2, 7, 1000])
+def test_a_stream_started_at_a_position_equals_one_that_came_there(start):
+    source = gradients(7)
+    if start < 1000:
+        expected = take(source, CROPS, start + 3)[start:]
+    else:
+        expected = take(source, CROPS, 4, start_batch=start - 1)[1:]
+    assert_same(take(source, CROPS, 3, start_batch=start), expected)
+
+
+def test_the_position_counts_batches_consumed_not_prefetched():
+    with data.train_batches(numbered(10), WHOLE, seed=0, start_batch=5) as batches:
+        assert batches.position == 5
+        next(batches)
+        time.sleep(0.05)
+        assert batches.position == 6
+
+
+@pytest.mark.parametrize("crops", [1, 3])
+def test_every_picture_appears_as_often_as_asked_in_each_epoch_and_each_is_shuffled_anew(crops):
+    config = DataConfig(batch_size=5, image_size=8, crops_per_picture=crops)
+    labels = np.concatenate([b["label"] for b in take(numbered(10), config, 6 * crops)])
+    epochs = labels.reshape(3, 10 * crops)
+    for epoch in epochs:
+        assert np.bincount(epoch).tolist() == [crops] * 10
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert epochs[0].tolist() != sorted(epochs[0])
+
+
+def test_batches_run_across_epochs_and_a_source_smaller_than_a_batch_fills_it():
+    labels = np.concatenate([b["label"] for b in take(numbered(3), WHOLE, 6)])
+    for epoch in labels.reshape(8, 3):
+        assert sorted(epoch) == [0, 1, 2]
+
+
+def test_the_seed_decides_order_and_crops():
+    first, again, other = (take(gradients(5), CROPS, 2, seed=seed) for seed in (1, 1, 2))
+    assert_same(first, again)
+    assert not np.array_equal(first[0]["image"], other[0]["image"])
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_the_batches_of_two_processes_together_are_those_of_one(start):
+    source = gradients(9)
+    whole = take(source, CROPS, 4, start_batch=start)
+    parts = [
+        take(source, CROPS, 4, start_batch=start, process_index=index, process_count=2)
+        for index in range(2)
+    ]
+    for index, batch in enumerate(whole):
+        assert parts[0][index]["image"].shape[0] == 2
+        for key in batch:
+            together = np.concatenate([parts[0][index][key], parts[1][index][key]])
+            assert np.array_equal(together, batch[key])
+
+
+def test_processes_that_cannot_share_a_batch_are_an_error():
+    with pytest.raises(UserError, match="batch_size 4 does not divide by the 3 processes.*is 3"):
+        data.train_batches(numbered(5), WHOLE, seed=0, process_count=3)
+
+
+def test_an_empty_source_is_an_error():
+    class Empty:
+        channels, fingerprint, num_classes = 1, "", None
+
+        def __len__(self):
+            return 0
+
+        def __getitem__(self, index):
+            raise IndexError
+
+    with pytest.raises(UserError, match="source is empty"):
+        data.train_batches(Empty(), WHOLE, seed=0)
+    with pytest.raises(UserError, match="source is empty"):
+        next(data.test_batches(Empty(), WHOLE, batch_size=2))
+
+
+def test_workers_change_nothing_and_leave_nothing_behind():
+    source = gradients(7)
+    shared = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    expected = take(source, CROPS, 7, start_batch=2)
+    for workers in (1, 2):
+        config = DataConfig(batch_size=4, image_size=16, num_workers=workers)
+        got = take(source, config, 7, start_batch=2)
+        assert_same(got, expected)
+        assert all(type(value) is np.ndarray for batch in got for value in batch.values())
+    assert not multiprocessing.active_children()
+    deadline = time.monotonic() + 5
+    while shared and set(os.listdir("/dev/shm")) - shared and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = set(os.listdir("/dev/shm")) - shared if shared else set()
+    assert not {name for name in left if name.startswith("psm_")}
+
+
+def test_closing_twice_is_harmless_and_a_closed_stream_gives_no_more():
+    batches = data.train_batches(numbered(5), WHOLE, seed=0)
+    next(batches)
+    batches.close()
+    batches.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(batches)
+
+
+def test_a_crop_is_a_part_of_its_picture_and_half_of_them_are_mirrored():
+    rows, columns = np.mgrid[:40, :50].astype(np.uint8)
+    picture = np.stack([rows, columns, 0 * rows], -1)
+    config = DataConfig(batch_size=64, image_size=16)
+    mirrored, corners = 0, set()
+    for batch in take(MemorySource([picture]), config, 8):
+        for crop in batch["image"]:
+            if crop[0, 0, 1] > crop[0, -1, 1]:
+                mirrored += 1
+                crop = crop[:, ::-1]
+            top, left = crop[0, 0, :2]
+            assert np.array_equal(crop, picture[top : top + 16, left : left + 16])
+            corners.add((int(top), int(left)))
+    assert 200 < mirrored < 312 and len(corners) > 250
+    unflipped = DataConfig(batch_size=64, image_size=16, flip=False, crop="center")
+    (batch,) = take(MemorySource([picture]), unflipped, 1)
+    assert np.array_equal(batch["image"], np.broadcast_to(picture[12:28, 17:33], (64, 16, 16, 3)))
+
+
+@pytest.mark.parametrize("resize", ["short-side", "random"])
+def test_resizing_policies_give_pictures_of_the_right_size(resize):
+    config = DataConfig(batch_size=8, image_size=16, resize=resize)
+    source = MemorySource(
+        [np.full((h, w, 3), 7, np.uint8) for h, w in ((30, 90), (10, 5), (64, 64))]
+    )
+    (batch,) = take(source, config, 1)
+    assert batch["image"].shape == (8, 16, 16, 3) and np.all(batch["image"] == 7)
+
+
+def test_pictures_smaller_than_the_crop_are_enlarged_and_it_is_said_once(caplog):
+    config = DataConfig(batch_size=4, image_size=32)
+    batches = take(numbered(6, 28, 20), config, 5)
+    assert all(batch["image"].shape == (4, 32, 32, 1) for batch in batches)
+    assert np.array_equal(batches[0]["image"][:, 5, 5, 0], batches[0]["label"])
+    messages = [record.getMessage() for record in caplog.records if record.name == "vq_jax"]
+    assert messages == [
+        "pictures smaller than data.image_size 32 are enlarged to it (one has 28 x 20)"
+    ]
+    caplog.clear()
+    take(numbered(6, 28, 28), DataConfig(batch_size=4, image_size=28), 2)
+    take(numbered(6, 28, 28), DataConfig(batch_size=4, image_size=32, resize="short-side"), 2)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_stand_ins_for_broken_pictures_are_counted_in_the_batch():
+    class WithBroken(MemorySource):
+        def __getitem__(self, index):
+            record = super().__getitem__(index)
+            return {**record, "broken": np.int32(3 if record["label"] == 1 else 0)}
+
+    images = np.zeros((4, 8, 8, 1), np.uint8)
+    for batch in take(WithBroken(images, np.arange(4), 4), WHOLE, 4):
+        assert np.array_equal(batch["broken"], np.where(batch["label"] == 1, 3, 0))
+
+
+def test_an_error_of_the_source_reaches_the_caller_with_and_without_workers(tmp_path):
+    from PIL import Image
+
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "a.png")
+    for workers in (0, 1):
+        config = DataConfig(batch_size=2, image_size=8, num_workers=workers)
+        source = data.open_source(f"folder:{tmp_path}", "train", config, 1)
+        (tmp_path / "train" / "a.png").rename(tmp_path / "moved.png")
+        with pytest.raises(UserError, match="none of 1 can be read any more"):
+            take(source, config, 1)
+        (tmp_path / "moved.png").rename(tmp_path / "train" / "a.png")
+
+
+def test_a_batch_of_photograph_crops_costs_far_less_than_a_training_step():
+    config = DataConfig(batch_size=32, image_size=64, crops_per_picture=100)
+    source = data.open_source("photos", "train", config, 3)
+    with data.train_batches(source, config, seed=0) as batches:
+        for _ in range(20):
+            next(batches)
+        before = time.process_time()
+        for _ in range(60):
+            next(batches)
+        seconds = (time.process_time() - before) / 60
+    assert seconds < 0.02, f"{seconds * 1e3:.1f} ms of processor time a batch"

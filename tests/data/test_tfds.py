@@ -1,0 +1,173 @@
+"""tensorflow-datasets: read without TensorFlow, from a set that is made here without a network."""
+
+import pathlib
+import sys
+import types
+
+import cloudpickle
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from vq_jax import data
+from vq_jax.config import DataConfig
+from vq_jax.errors import UserError
+
+
+class _Tiny(tfds.core.GeneratorBasedBuilder):
+    """Pictures of one value each; a path lets tfds store the file as it is, without TensorFlow."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    SPLITS = {"train": 20}
+    FEATURES = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.ClassLabel(num_classes=4),
+    }
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(self.FEATURES)
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples(count) for name, count in self.SPLITS.items()}
+
+    def _generate_examples(self, count):
+        folder = pathlib.Path(self._data_dir_root)
+        for value in range(count):
+            path = folder / f"{value}.png"
+            Image.new("RGB", (9, 8), (value, value, value)).save(path)
+            yield value, {"image": path, "label": value % 4}
+
+
+class TinyAlone(_Tiny):
+    pass
+
+
+class TinyTested(_Tiny):
+    SPLITS = {"train": 6, "validation": 4, "test": 3}
+
+
+class TinyValidated(_Tiny):
+    SPLITS = {"train": 6, "validation": 4}
+
+
+class TinyNumbers(_Tiny):
+    SPLITS = {"train": 2}
+    FEATURES = {"value": tfds.features.Scalar(np.int32)}
+
+    def _generate_examples(self, count):
+        yield from ((value, {"value": value}) for value in range(count))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("tfds"))
+    for name in ("tiny_alone", "tiny_tested", "tiny_validated", "tiny_numbers"):
+        tfds.builder(name, data_dir=directory, file_format="array_record").download_and_prepare()
+    return directory
+
+
+def open_set(spec, directory, split="train", channels=3):
+    config = DataConfig(data_dir=directory, test_fraction=0.25)
+    return data.open_source(f"tfds:{spec}", split, config, channels)
+
+
+def values(source):
+    return sorted(int(record["image"].flat[0]) for record in source)
+
+
+def test_records_are_pictures_with_labels_and_tensorflow_stays_out(directory):
+    source = open_set("tiny_tested", directory)
+    record = source[0]
+    assert record["image"].shape == (8, 9, 3) and record["image"].dtype == np.uint8
+    assert record["label"].dtype == np.int32 and record["broken"] == 0
+    assert all(found["label"] == found["image"].flat[0] % 4 for found in source)
+    assert source.num_classes == 4 and source.channels == 3
+    assert "tensorflow" not in sys.modules
+
+
+def test_the_set_s_own_test_split_is_held_out_or_else_its_validation(directory):
+    assert len(open_set("tiny_tested", directory)) == 6
+    assert len(open_set("tiny_tested", directory, "test")) == 3
+    assert len(open_set("tiny_validated", directory, "test")) == 4
+
+
+@pytest.mark.parametrize("spec", ["tiny_alone", "tiny_alone:train"])
+def test_a_single_split_is_cut_in_two(directory, spec):
+    train, test = open_set(spec, directory), open_set(spec, directory, "test")
+    assert len(train) == 15 and len(test) == 5
+    assert sorted(values(train) + values(test)) == list(range(20))
+    assert train.fingerprint != test.fingerprint
+    assert train.fingerprint == open_set(spec, directory).fingerprint
+
+
+def test_a_named_split_may_be_a_slice(directory):
+    assert len(open_set("tiny_alone:train[:40%]", directory)) == 6
+    assert len(open_set("tiny_alone:train[:40%]", directory, "test")) == 2
+    assert len(open_set("tiny_tested:test", directory)) == 2
+
+
+def test_an_unknown_split_names_the_nearest(directory):
+    with pytest.raises(
+        UserError, match=r"\(train, validation\S*.*got 'validaton'; did you mean valid"
+    ):
+        open_set("tiny_validated:validaton", directory)
+
+
+def test_an_unknown_set_names_the_nearest():
+    with pytest.raises(UserError, match="got 'cifar1'; did you mean cifar1"):
+        open_set("cifar1", None)
+    with pytest.raises(UserError, match="did you mean .*mnist"):
+        data.prepare("mnits")
+
+
+def test_a_set_that_is_not_prepared_is_told_with_the_two_commands(tmp_path):
+    message = (
+        rf'not prepared.*pip install "vq-jax\[tfds\]".*vq-jax prepare cifar10 --data-dir {tmp_path}'
+    )
+    with pytest.raises(UserError, match=message):
+        open_set("cifar10", str(tmp_path))
+
+
+def test_wrong_channels_and_sets_without_pictures_are_told(directory):
+    with pytest.raises(
+        UserError, match="1 channels .*tiny_alone has 3; set --model.image-channels 3"
+    ):
+        open_set("tiny_alone", directory, channels=1)
+    with pytest.raises(UserError, match="feature named image, tiny_numbers has value"):
+        open_set("tiny_numbers", directory)
+
+
+def test_a_source_reaches_worker_processes(directory):
+    source = cloudpickle.loads(cloudpickle.dumps(open_set("tiny_alone", directory)))
+    assert len(source) == 15 and values(source) == values(open_set("tiny_alone", directory))
+
+
+def test_preparing_without_tensorflow_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(UserError, match=r'pip install "vq-jax\[tfds\]"'):
+        data.prepare("tiny_tested", str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_preparing_writes_array_records_once_and_hides_gpus_from_tensorflow(monkeypatch, tmp_path):
+    hidden = []
+    config = types.SimpleNamespace(set_visible_devices=lambda *devices: hidden.append(devices))
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
+    prepared = data.prepare("tiny_tested", str(tmp_path))
+    assert prepared == data.prepare("tiny_tested", str(tmp_path))
+    assert hidden == [([], "GPU")] * 2
+    assert list(pathlib.Path(prepared).glob("*.array_record*"))
+    assert len(open_set("tiny_tested", str(tmp_path))) == 6
+
+
+def test_a_download_that_fails_is_told(monkeypatch, tmp_path):
+    def fail(self, **kwargs):
+        raise ConnectionError("no network")
+
+    config = types.SimpleNamespace(set_visible_devices=lambda *devices: None)
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
+    monkeypatch.setattr(TinyTested, "download_and_prepare", fail)
+    with pytest.raises(UserError, match="could not be downloaded: no network"):
+        data.prepare("tiny_tested", str(tmp_path))

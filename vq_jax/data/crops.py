@@ -1,0 +1,107 @@
+"""Which square of a picture is seen, and that square at the size of a training picture.
+
+Every policy comes down to a square of whole pixels, cut out and, unless it has the right size
+already, resized: a picture is never resized as a whole to keep a small part of it.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from vq_jax.data.splits import evenly_spaced
+
+Resize = Literal["none", "short-side", "random"]
+
+
+class Window(NamedTuple):
+    """A square of a picture, in pixels."""
+
+    top: int
+    left: int
+    side: int
+
+
+def training_window(
+    height: int,
+    width: int,
+    size: int,
+    resize: Resize,
+    crop: Literal["random", "center"],
+    draws: Float[np.ndarray, "3"],
+) -> Window:
+    """Chooses the square to train on.
+
+    Args:
+      height: of the picture.
+      width: of the picture.
+      size: side of the training picture.
+      resize: none: a square of `size` (or the short side, where that is less). short-side: a square
+        of the short side. random: as if the short side were first brought to a random length from
+        `size` to twice that.
+      crop: where the square lies.
+      draws: three numbers in [0, 1): scale, vertical and horizontal position.
+    """
+    short = min(height, width)
+    side = min(size, short) if resize == "none" else short
+    if resize == "random":
+        length = size + int(draws[0] * (size + 1))
+        side = max(1, round(short * size / length))
+    if crop == "center":
+        return _centred(height, width, side)
+    return Window(int(draws[1] * (height - side + 1)), int(draws[2] * (width - side + 1)), side)
+
+
+def held_out_windows(
+    height: int, width: int, size: int, resize: Resize, maximum: int
+) -> list[Window]:
+    """Chooses the squares to test on, always the same.
+
+    Args:
+      height: of the picture.
+      width: of the picture.
+      size: side of the test picture.
+      resize: none: squares of `size` side by side, centred in the picture; of more than `maximum`,
+        evenly spaced ones. Otherwise one square of the short side, from the middle.
+      maximum: most squares of one picture; one lies in the middle.
+    """
+    side = min(size, height, width) if resize == "none" else min(height, width)
+    rows, columns = height // side, width // side
+    if resize != "none" or maximum == 1 or side < size:
+        return [_centred(height, width, side)]
+    top, left = (height - rows * side) // 2, (width - columns * side) // 2
+    return [
+        Window(top + cell // columns * side, left + cell % columns * side, side)
+        for cell in evenly_spaced(rows * columns, maximum)
+    ]
+
+
+def _centred(height: int, width: int, side: int) -> Window:
+    return Window((height - side) // 2, (width - side) // 2, side)
+
+
+def cut(
+    picture: UInt8[np.ndarray, "H W C"], window: Window, size: int
+) -> UInt8[np.ndarray, "S S C"]:
+    """Cuts a square out of a picture and brings it to `size`, bicubic and antialiased.
+
+    Returns:
+      uint8 [size, size, C]; a view of the picture where nothing had to be resized.
+    """
+    top, left, side = window
+    patch = picture[top : top + side, left : left + side]
+    if side == size:
+        return patch
+    from PIL import Image
+
+    channels = patch.shape[-1]
+    planes = [patch] if channels == 3 else [patch[..., channel] for channel in range(channels)]
+    resized = [
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(plane)).resize(
+                (size, size), Image.Resampling.BICUBIC, reducing_gap=3.0
+            )
+        )
+        for plane in planes
+    ]
+    return resized[0] if channels == 3 else np.stack(resized, axis=-1)

@@ -1,0 +1,52 @@
+"""The photographs that scikit-image carries in its wheel, split by picture."""
+
+import numpy as np
+
+from vq_jax.data.memory import MemorySource
+from vq_jax.data.sources import Split
+
+# Other names in `skimage.data` download.
+_TRAIN = (
+    "astronaut",
+    "rocket",
+    "hubble_deep_field",
+    "retina",
+    "immunohistochemistry",
+    "stereo_motorcycle",
+    "brick",
+    "grass",
+    "gravel",
+)
+_TEST = ("chelsea", "coffee")
+
+
+def open_photos(split: Split, channels: int) -> MemorySource:
+    """Decodes the photographs of one split.
+
+    Ten pictures are trained on, two of them the views of a stereo pair and three grey textures; a
+    cat (chelsea) and a cup of coffee are held out.
+
+    Args:
+      split: train or test.
+      channels: 3, or 1 for grey.
+
+    Returns:
+      The source, without labels.
+    """
+    from skimage import data
+
+    pictures: list[np.ndarray] = []
+    for name in _TRAIN if split == "train" else _TEST:
+        loaded = getattr(data, name)()
+        if name == "stereo_motorcycle":
+            pictures += loaded[:2]  # the third is the disparity map
+        else:
+            pictures.append(loaded)
+    return MemorySource([_to_channels(picture, channels) for picture in pictures])
+
+
+def _to_channels(picture: np.ndarray, channels: int) -> np.ndarray:
+    from PIL import Image
+
+    converted = Image.fromarray(picture).convert("L" if channels == 1 else "RGB")
+    return np.asarray(converted).reshape(*converted.size[::-1], channels)

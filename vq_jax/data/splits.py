@@ -1,0 +1,53 @@
+"""Which records of a data set without a test set of its own are held out."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+_GOLDEN = 0x9E3779B1  # 2**32 over the golden ratio: multiples of it spread evenly modulo 2**32
+
+
+def even_places(count: int) -> Float[np.ndarray, " N"]:
+    """Gives each index of a sequence a place in [0, 1), neighbours far apart.
+
+    Returns:
+      float64 [N]; the places of the first records stay as they are when others are appended.
+    """
+    return (np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN) % 2**32) / 2**32
+
+
+def held_out(
+    places: Float[np.ndarray, " N"], fraction: float, readable: Bool[np.ndarray, " N"]
+) -> Bool[np.ndarray, " N"]:
+    """Selects the records whose place lies below `fraction`.
+
+    Both parts get a readable record where there are at least two of them: the one nearest to the
+    border changes sides where a part would have none. A single one is never held out.
+
+    Args:
+      places: float64 [N] in [0, 1), a fixed property of each record.
+      fraction: share to hold out.
+      readable: bool [N], records that are known to be whole.
+
+    Returns:
+      bool [N], true for the records held out.
+    """
+    test = places < fraction
+    candidates = np.flatnonzero(readable)
+    ordered = candidates[np.argsort(places[candidates], kind="stable")]
+    if test[ordered].all():
+        test[ordered[-1:]] = False
+    if len(ordered) >= 2 and not test[ordered].any():
+        test[ordered[0]] = True
+    return test
+
+
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """Returns up to `limit` of the first `count` whole numbers, evenly spaced, in order.
+
+    Example:
+      >>> evenly_spaced(10, 4)
+      [1, 3, 6, 8]
+    """
+    if limit >= count:
+        return list(range(count))
+    return [(2 * k + 1) * count // (2 * limit) for k in range(limit)]

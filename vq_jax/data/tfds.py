@@ -1,0 +1,179 @@
+"""Data sets of tensorflow-datasets, read from array_record files without TensorFlow."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from vq_jax.config import DataConfig
+from vq_jax.data.sources import Record, Split, check_channels
+from vq_jax.errors import UserError, nearest_names
+
+
+class TfdsSource:
+    """A range of a prepared split; every record is decoded when it is asked for.
+
+    Args:
+      records: random access to the split.
+      span: which of its records.
+      channels: channels of every picture.
+      num_classes: number of labels; absent without them.
+      fingerprint: hash of the data set's version, split and size.
+    """
+
+    def __init__(
+        self, records: Any, span: range, channels: int, num_classes: int | None, fingerprint: str
+    ) -> None:
+        self._records = records
+        self._span = span
+        self.channels = channels
+        self.num_classes = num_classes
+        self.fingerprint = fingerprint
+
+    def __len__(self) -> int:
+        return len(self._span)
+
+    def __getitem__(self, index: int) -> Record:
+        found = self._records[self._span[index]]
+        record: Record = {"image": found["image"], "broken": np.int32(0)}
+        if self.num_classes is not None:
+            record["label"] = np.int32(found["label"])
+        return record
+
+
+def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) -> TfdsSource:
+    """Opens one split of a prepared tensorflow-datasets set.
+
+    `NAME` trains on the set's split train and holds out its test, or else its validation.
+    `NAME:SPLIT` takes both from SPLIT (which may be a slice such as train[:20%]); there, and where
+    the set has neither test nor validation, the last `config.test_fraction` of it is held out.
+
+    Args:
+      argument: NAME or NAME:SPLIT.
+      split: train or test.
+      config: its data_dir and test_fraction.
+      channels: channels that the pictures must have.
+
+    Returns:
+      The source, with labels where the set has a class label named label.
+
+    Raises:
+      UserError: an unknown name or split, a set that was not prepared, or one without pictures.
+    """
+    import tensorflow_datasets as tfds
+
+    name, _, own_split = argument.partition(":")
+    builder = _builder(name, config.data_dir)
+    advice = (
+        'Do once: pip install "vq-jax[tfds]", then vq-jax prepare '
+        f"{name}{f' --data-dir {config.data_dir}' if config.data_dir else ''}"
+    )
+    if not builder.info.splits:
+        raise UserError(
+            f"the tensorflow-datasets set {name} is not prepared in {builder.data_dir}. {advice}"
+        )
+    # Read by directory, the records reach worker processes without the code of the data set.
+    builder = tfds.builder_from_directory(builder.data_dir)
+    num_classes = _check_features(builder.info.features, name, channels)
+    known = list(builder.info.splits)
+    held_out = next((part for part in ("test", "validation") if part in known), None)
+    if own_split or held_out is None:
+        chosen, sliced = own_split or ("train" if "train" in known else known[0]), True
+    else:
+        chosen, sliced = held_out if split == "test" else "train", False
+    try:
+        records = builder.as_data_source(chosen)
+    except NotImplementedError as error:
+        raise UserError(
+            f"the tensorflow-datasets set {name} was prepared in {builder.data_dir} as "
+            f"{builder.info.file_format.value}, expected array_record. Choose another data_dir or "
+            f"remove that one. {advice}"
+        ) from error
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"expected a split of {name} ({', '.join(known)}, or a slice of one), got {chosen!r}"
+            f"{nearest_names(chosen, known)}"
+        ) from error
+    span = range(len(records))
+    if sliced:
+        count = min(max(1, round(len(span) * config.test_fraction)), len(span) - 1)
+        span = span[len(span) - count :] if split == "test" else span[: len(span) - count]
+    if not span:
+        raise UserError(
+            f"expected records in the {split} part of tfds:{argument}, it holds {len(records)}"
+        )
+    channels_found = records[span[0]]["image"].shape[-1]
+    check_channels(channels_found, channels, name)
+    identity = f"{builder.info.full_name} {chosen} {span} {len(records)}"
+    digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+    return TfdsSource(records, span, channels, num_classes, digest)
+
+
+def prepare(name: str, data_dir: str | None = None) -> str:
+    """Downloads a tensorflow-datasets set and writes it as array_record files, once.
+
+    Only this needs TensorFlow.
+
+    Args:
+      name: the set, such as cifar10.
+      data_dir: where to; tensorflow-datasets' own directory when absent.
+
+    Returns:
+      The directory of the prepared set.
+
+    Raises:
+      UserError: an unknown name, no TensorFlow, a download that failed, or the set is there in
+        another file format.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _builder(name, data_dir)
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError(
+            "preparing a tensorflow-datasets set needs TensorFlow, which is not installed. "
+            'Do once: pip install "vq-jax[tfds]"'
+        ) from error
+    # TensorFlow takes all of a GPU's memory when it first sees it.
+    tf.config.set_visible_devices([], "GPU")
+    if not builder.info.splits:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        try:
+            builder.download_and_prepare()
+        except OSError as error:
+            raise UserError(f"the set {name} could not be downloaded: {error}") from error
+    if builder.info.file_format.value != "array_record":
+        raise UserError(
+            f"the set {name} is in {builder.data_dir} as {builder.info.file_format.value}, "
+            "expected array_record: choose another --data-dir or remove that directory"
+        )
+    return str(builder.data_dir)
+
+
+def _builder(name: str, data_dir: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except tfds.core.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        raise UserError(
+            f"expected the name of a tensorflow-datasets set, got {name!r}"
+            f"{nearest_names(name, known)}"
+        ) from error
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"the tensorflow-datasets set {name!r} does not open: {error}") from error
+
+
+def _check_features(features: Any, name: str, channels: int) -> int | None:
+    """Checks that a record is a picture and returns the number of its labels."""
+    image = features["image"] if "image" in features else None
+    if image is None or len(image.shape) != 3 or image.dtype != np.uint8:
+        raise UserError(
+            f"expected a set of uint8 pictures [H, W, C] in a feature named image, {name} has "
+            f"{', '.join(f'{key} {value.dtype}{value.shape}' for key, value in features.items())}"
+        )
+    if image.shape[-1] is not None:
+        check_channels(image.shape[-1], channels, name)
+    return getattr(features["label"], "num_classes", None) if "label" in features else None

@@ -40,9 +40,13 @@ def list_pictures(root: Path) -> tuple[PictureFile, ...]:
     files: list[PictureFile] = []
     seen = {os.path.realpath(root)}
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(folder, name)) for name in subfolders}
-        subfolders[:] = [n for n in subfolders if n[0] != "." and real[n] not in seen]
-        seen.update(real[name] for name in subfolders)  # a link to a parent would never end
+        entered = []
+        for name in sorted(subfolders):
+            real = os.path.realpath(os.path.join(folder, name))
+            if name[0] != "." and real not in seen:  # a link to a parent would never end
+                seen.add(real)
+                entered.append(name)
+        subfolders[:] = entered
         for name in names:
             path = Path(folder, name)
             if name[0] == "." or path.suffix.lower() not in extensions or not path.is_file():
@@ -87,6 +91,7 @@ def find_broken(root: Path, files: tuple[PictureFile, ...]) -> tuple[dict[str, s
         for index, reason in zip(whole, damage, strict=True)
         if reason is not None
     }
+    reasons = dict(sorted(reasons.items()))
     named = "; ".join(f"{name} ({reason})" for name, reason in list(reasons.items())[:_NAMED])
     if len(reasons) == len(files):
         raise UserError(f"expected pictures in {root}, all {len(files)} are broken: {named}")

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 
 from vq_jax.data.sources import Record
 
@@ -14,14 +14,14 @@ class MemorySource:
 
     Args:
       images: uint8 [H, W, C] each; they may differ in height and width.
-      labels: int [N], or none.
+      labels: of any integer type [N], or none.
       num_classes: number of labels; absent without them.
     """
 
     def __init__(
         self,
         images: Sequence[UInt8[np.ndarray, "_ _ C"]] | UInt8[np.ndarray, "N H W C"],
-        labels: Int[np.ndarray, " N"] | None = None,
+        labels: Integer[np.ndarray, " N"] | None = None,
         num_classes: int | None = None,
     ) -> None:
         self._images = images

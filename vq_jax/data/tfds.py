@@ -169,10 +169,12 @@ def _builder(name: str, data_dir: str | None) -> Any:
 def _check_features(features: Any, name: str, channels: int) -> int | None:
     """Checks that a record is a picture and returns the number of its labels."""
     image = features["image"] if "image" in features else None
-    if image is None or len(image.shape) != 3 or image.dtype != np.uint8:
+    if image is None or len(image.shape) != 3 or image.np_dtype != np.uint8:
+        found = ", ".join(
+            f"{key} {value.np_dtype} {value.shape}" for key, value in features.items()
+        )
         raise UserError(
-            f"expected a set of uint8 pictures [H, W, C] in a feature named image, {name} has "
-            f"{', '.join(f'{key} {value.dtype}{value.shape}' for key, value in features.items())}"
+            f"expected a set of uint8 pictures [H, W, C] in a feature named image, {name} has {found}"
         )
     if image.shape[-1] is not None:
         check_channels(image.shape[-1], channels, name)

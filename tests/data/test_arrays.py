@@ -46,9 +46,7 @@ def test_without_test_pictures_a_fixed_share_is_held_out(tmp_path):
     train = open_npz(tmp_path, config=config, **arrays)
     test = open_npz(tmp_path, split="test", config=config, **arrays)
     assert sorted(values(train) + values(test)) == list(range(40)) and 8 <= len(test) <= 12
-    assert all(
-        record["label"] == value % 3 for record, value in zip(test, values(test), strict=True)
-    )
+    assert all(record["label"] == value % 3 for record, value in zip(test, values(test), strict=True))
     again = open_npz(tmp_path, split="test", config=config, **arrays)
     assert values(again) == values(test) and again.fingerprint == test.fingerprint
 

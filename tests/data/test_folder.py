@@ -237,9 +237,7 @@ def test_of_a_large_folder_an_even_sample_is_decoded_and_every_header_read(tmp_p
     monkeypatch.setattr(folder_index, "_MAX_DECODED", 5)
     decoded = []
     original = folder_index.decode_check
-    monkeypatch.setattr(
-        folder_index, "decode_check", lambda p: decoded.append(p.name) or original(p)
-    )
+    monkeypatch.setattr(folder_index, "decode_check", lambda p: decoded.append(p.name) or original(p))
     fill(tmp_path, 20)
     truncate(tmp_path / "003.png")  # its header is whole, and it is not in the sample
     (tmp_path / "013.png").write_text("no picture")

@@ -16,9 +16,7 @@ from vq_jax.errors import UserError
 
 def numbered(count, height=8, width=8, labels=True):
     """Pictures whose every pixel is their number."""
-    images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones(
-        (1, height, width, 1), np.uint8
-    )
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, height, width, 1), np.uint8)
     return MemorySource(images, np.arange(count) if labels else None, count if labels else None)
 
 
@@ -103,8 +101,7 @@ def test_the_batches_of_two_processes_together_are_those_of_one(start):
     source = gradients(9)
     whole = take(source, CROPS, 4, start_batch=start)
     parts = [
-        take(source, CROPS, 4, start_batch=start, process_index=index, process_count=2)
-        for index in range(2)
+        take(source, CROPS, 4, start_batch=start, process_index=index, process_count=2) for index in range(2)
     ]
     for index, batch in enumerate(whole):
         assert parts[0][index]["image"].shape[0] == 2
@@ -182,9 +179,7 @@ def test_a_crop_is_a_part_of_its_picture_and_half_of_them_are_mirrored():
 @pytest.mark.parametrize("resize", ["short-side", "random"])
 def test_resizing_policies_give_pictures_of_the_right_size(resize):
     config = DataConfig(batch_size=8, image_size=16, resize=resize)
-    source = MemorySource(
-        [np.full((h, w, 3), 7, np.uint8) for h, w in ((30, 90), (10, 5), (64, 64))]
-    )
+    source = MemorySource([np.full((h, w, 3), 7, np.uint8) for h, w in ((30, 90), (10, 5), (64, 64))])
     (batch,) = take(source, config, 1)
     assert batch["image"].shape == (8, 16, 16, 3) and np.all(batch["image"] == 7)
 
@@ -195,9 +190,7 @@ def test_pictures_smaller_than_the_crop_are_enlarged_and_it_is_said_once(caplog)
     assert all(batch["image"].shape == (4, 32, 32, 1) for batch in batches)
     assert np.array_equal(batches[0]["image"][:, 5, 5, 0], batches[0]["label"])
     messages = [record.getMessage() for record in caplog.records if record.name == "vq_jax"]
-    assert messages == [
-        "pictures smaller than data.image_size 32 are enlarged to it (one has 28 x 20)"
-    ]
+    assert messages == ["pictures smaller than data.image_size 32 are enlarged to it (one has 28 x 20)"]
     caplog.clear()
     take(numbered(6, 28, 28), DataConfig(batch_size=4, image_size=28), 2)
     take(numbered(6, 28, 28), DataConfig(batch_size=4, image_size=32, resize="short-side"), 2)

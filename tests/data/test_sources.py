@@ -18,11 +18,7 @@ CONFIG = DataConfig()
 def names_of(source, names):
     """The photographs of skimage that a source holds, by comparison of pixels."""
     held = [source[index]["image"].tobytes() for index in range(len(source))]
-    return {
-        name
-        for name in names
-        if np.ascontiguousarray(getattr(photographs, name)()).tobytes() in held
-    }
+    return {name for name in names if np.ascontiguousarray(getattr(photographs, name)()).tobytes() in held}
 
 
 def test_an_unknown_kind_names_the_nearest_one():
@@ -98,9 +94,7 @@ def test_fashion_is_split_evenly_over_its_classes_without_overlap():
 
 
 def test_fashion_in_colour_is_an_error_that_names_the_field():
-    message = (
-        r"with 3 channels \(model.image_channels\), fashion has 1; set --model.image-channels 1"
-    )
+    message = r"with 3 channels \(model.image_channels\), fashion has 1; set --model.image-channels 1"
     with pytest.raises(UserError, match=message):
         data.open_source("fashion", "train", CONFIG, 3)
 
@@ -130,9 +124,7 @@ def test_importing_data_pulls_in_no_reader_and_names_are_listed():
         f"print([name for name in {heavy} if name in sys.modules]); "
         "assert all(getattr(data, name) for name in dir(data))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         data.nothing  # noqa: B018

@@ -109,9 +109,7 @@ def test_a_named_split_may_be_a_slice(directory):
 
 
 def test_an_unknown_split_names_the_nearest(directory):
-    with pytest.raises(
-        UserError, match=r"\(train, validation\S*.*got 'validaton'; did you mean valid"
-    ):
+    with pytest.raises(UserError, match=r"\(train, validation\S*.*got 'validaton'; did you mean valid"):
         open_set("tiny_validated:validaton", directory)
 
 
@@ -123,17 +121,13 @@ def test_an_unknown_set_names_the_nearest():
 
 
 def test_a_set_that_is_not_prepared_is_told_with_the_two_commands(tmp_path):
-    message = (
-        rf'not prepared.*pip install "vq-jax\[tfds\]".*vq-jax prepare cifar10 --data-dir {tmp_path}'
-    )
+    message = rf'not prepared.*pip install "vq-jax\[tfds\]".*vq-jax prepare cifar10 --data-dir {tmp_path}'
     with pytest.raises(UserError, match=message):
         open_set("cifar10", str(tmp_path))
 
 
 def test_wrong_channels_and_sets_without_pictures_are_told(directory):
-    with pytest.raises(
-        UserError, match="1 channels .*tiny_alone has 3; set --model.image-channels 3"
-    ):
+    with pytest.raises(UserError, match="1 channels .*tiny_alone has 3; set --model.image-channels 3"):
         open_set("tiny_alone", directory, channels=1)
     with pytest.raises(UserError, match="feature named image, tiny_numbers has value"):
         open_set("tiny_numbers", directory)

@@ -49,9 +49,7 @@ def open_arrays(file: str, split: Split, test_fraction: float, channels: int) ->
     chosen = held_out(even_places(len(images)), test_fraction, np.ones(len(images), bool))
     chosen = chosen if split == "test" else ~chosen
     if not chosen.any():
-        raise UserError(
-            f"{file}: expected test_images, or at least two images so that one can be held out"
-        )
+        raise UserError(f"{file}: expected test_images, or at least two images so that one can be held out")
     return MemorySource(images[chosen], None if labels is None else labels[chosen], num_classes)
 
 
@@ -104,8 +102,7 @@ def _labels(arrays: dict[str, np.ndarray], key: str, count: int, file: str) -> n
     labels = arrays[key]
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (count,):
         raise UserError(
-            f"{file}: expected {key} of integers, shape [{count}], got {labels.dtype} "
-            f"{list(labels.shape)}"
+            f"{file}: expected {key} of integers, shape [{count}], got {labels.dtype} {list(labels.shape)}"
         )
     if labels.min() < 0:
         raise UserError(f"{file}: expected {key} of 0 and up, got {labels.min()}")

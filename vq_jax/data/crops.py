@@ -52,9 +52,7 @@ def training_window(
     return Window(int(draws[1] * (height - side + 1)), int(draws[2] * (width - side + 1)), side)
 
 
-def held_out_windows(
-    height: int, width: int, size: int, resize: Resize, maximum: int
-) -> list[Window]:
+def held_out_windows(height: int, width: int, size: int, resize: Resize, maximum: int) -> list[Window]:
     """Chooses the squares to test on, always the same.
 
     Args:
@@ -80,9 +78,7 @@ def _centred(height: int, width: int, side: int) -> Window:
     return Window((height - side) // 2, (width - side) // 2, side)
 
 
-def cut(
-    picture: UInt8[np.ndarray, "H W C"], window: Window, size: int
-) -> UInt8[np.ndarray, "S S C"]:
+def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: int) -> UInt8[np.ndarray, "S S C"]:
     """Cuts a square out of a picture and brings it to `size`, bicubic and antialiased.
 
     Returns:

@@ -87,9 +87,7 @@ def find_broken(root: Path, files: tuple[PictureFile, ...]) -> tuple[dict[str, s
     reasons = {files[i].name: h for i, h in enumerate(headers) if isinstance(h, str)}
     in_sample = len(decoded) - len(whole) + sum(reason is not None for reason in damage)
     reasons |= {
-        files[index].name: reason
-        for index, reason in zip(whole, damage, strict=True)
-        if reason is not None
+        files[index].name: reason for index, reason in zip(whole, damage, strict=True) if reason is not None
     }
     reasons = dict(sorted(reasons.items()))
     named = "; ".join(f"{name} ({reason})" for name, reason in list(reasons.items())[:_NAMED])

@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grain
 import numpy as np
@@ -110,7 +110,7 @@ class BatchIterator:
         self._copy = copy
         batches.start_prefetch()
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> "BatchIterator":
         return self
 
     def __next__(self) -> Batch:
@@ -124,7 +124,7 @@ class BatchIterator:
         """Ends the threads or processes that prefetch; harmless when repeated."""
         self._batches.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "BatchIterator":
         return self
 
     def __exit__(
@@ -187,9 +187,7 @@ class _Assembler:
             height, width, _ = picture.shape
             if min(height, width) < size and config.resize == "none":
                 self._tell_enlarged(height, width)
-            window = training_window(
-                height, width, size, config.resize, config.crop, draws[row, :3]
-            )
+            window = training_window(height, width, size, config.resize, config.crop, draws[row, :3])
             crop = cut(picture, window, size)
             image[row] = crop[:, ::-1] if config.flip and draws[row, 3] < 0.5 else crop
             broken[row] = record.get("broken", 0)

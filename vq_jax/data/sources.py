@@ -61,16 +61,13 @@ def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> S
     """
     kind, _, argument = spec.partition(":")
     if kind not in _KINDS:
-        raise UserError(
-            f"expected a data source ({_USAGE}), got {spec!r}{nearest_names(kind, _KINDS)}"
-        )
+        raise UserError(f"expected a data source ({_USAGE}), got {spec!r}{nearest_names(kind, _KINDS)}")
     if bool(argument) != (kind in ("folder", "arrays", "tfds")):
         complaint = "takes nothing after its name" if argument else "needs something after a colon"
         raise UserError(f"the data source {kind} {complaint}: expected {_USAGE}, got {spec!r}")
     if kind in ("photos", "folder") and channels not in (1, 3):
         raise UserError(
-            f"expected model.image_channels 1 (grey) or 3 (colour) for pictures of {spec}, "
-            f"got {channels}"
+            f"expected model.image_channels 1 (grey) or 3 (colour) for pictures of {spec}, got {channels}"
         )
     # Each kind is imported when it is asked for: tfds alone takes half a second.
     if kind == "photos":

@@ -69,9 +69,7 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
         f"{name}{f' --data-dir {config.data_dir}' if config.data_dir else ''}"
     )
     if not builder.info.splits:
-        raise UserError(
-            f"the tensorflow-datasets set {name} is not prepared in {builder.data_dir}. {advice}"
-        )
+        raise UserError(f"the tensorflow-datasets set {name} is not prepared in {builder.data_dir}. {advice}")
     # Read by directory, the records reach worker processes without the code of the data set.
     builder = tfds.builder_from_directory(builder.data_dir)
     num_classes = _check_features(builder.info.features, name, channels)
@@ -99,9 +97,7 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
         count = min(max(1, round(len(span) * config.test_fraction)), len(span) - 1)
         span = span[len(span) - count :] if split == "test" else span[: len(span) - count]
     if not span:
-        raise UserError(
-            f"expected records in the {split} part of tfds:{argument}, it holds {len(records)}"
-        )
+        raise UserError(f"expected records in the {split} part of tfds:{argument}, it holds {len(records)}")
     channels_found = records[span[0]]["image"].shape[-1]
     check_channels(channels_found, channels, name)
     identity = f"{builder.info.full_name} {chosen} {span} {len(records)}"
@@ -159,8 +155,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise UserError(
-            f"expected the name of a tensorflow-datasets set, got {name!r}"
-            f"{nearest_names(name, known)}"
+            f"expected the name of a tensorflow-datasets set, got {name!r}{nearest_names(name, known)}"
         ) from error
     except (ValueError, AssertionError) as error:
         raise UserError(f"the tensorflow-datasets set {name!r} does not open: {error}") from error
@@ -170,9 +165,7 @@ def _check_features(features: Any, name: str, channels: int) -> int | None:
     """Checks that a record is a picture and returns the number of its labels."""
     image = features["image"] if "image" in features else None
     if image is None or len(image.shape) != 3 or image.np_dtype != np.uint8:
-        found = ", ".join(
-            f"{key} {value.np_dtype} {value.shape}" for key, value in features.items()
-        )
+        found = ", ".join(f"{key} {value.np_dtype} {value.shape}" for key, value in features.items())
         raise UserError(
             f"expected a set of uint8 pictures [H, W, C] in a feature named image, {name} has {found}"
         )

@@ -1,0 +1,210 @@
+"""The generator step: pure, each phase changes only what it may, revival, losses."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vq_jax import nn
+from vq_jax.config import Losses, OptimizerConfig
+from vq_jax.train import generator_step, init_generator, make_optimizer
+from vq_jax.train.optimizers import make_schedule
+
+WIDTH = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "num_downsamples": 1}
+
+
+def build(quantizer, optimizer="adam", head="picture", **config):
+    model = nn.VQModel(
+        nn.ResidualEncoder(latent_channels=4, **WIDTH),
+        quantizer,
+        nn.ResidualDecoder(out_channels=6 if head == "log_laplace" else 3, **WIDTH),
+        head=head,
+    )
+    config = OptimizerConfig(name=optimizer, learning_rate=1e-2, **config)
+    return model, make_optimizer(config, 100)
+
+
+def run(model, optimizer, steps=1, losses=None, ema=False, **arguments):
+    """States before and after `steps` steps on one batch, and the last metrics."""
+    batch = {"image": jax.random.randint(jax.random.key(5), (4, 8, 8, 3), 0, 255).astype(jnp.uint8)}
+    first = init_generator(jax.random.key(0), (8, 8, 3), model=model, optimizer=optimizer, ema=ema)
+    step = jax.jit(
+        functools.partial(
+            generator_step, model=model, optimizer=optimizer, losses=losses or Losses(), **arguments
+        )
+    )
+    state, metrics = first, {}
+    for number in range(steps):
+        state, _, metrics = step(state, None, batch, jax.random.key(number))
+    return first, state, metrics
+
+
+def changed(before, after):
+    """Names of the leaves that are not the same to the bit."""
+    flat = jax.tree_util.tree_flatten_with_path(before)[0]
+    return {
+        jax.tree_util.keystr(path)
+        for (path, old), new in zip(flat, jax.tree.leaves(after), strict=True)
+        if not np.array_equal(np.asarray(old), np.asarray(new))
+    }
+
+
+def moved_parts(before, after):
+    return {part for part in before.params if changed(before.params[part], after.params[part])}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "lion", "adafactor", "sgd"])
+@pytest.mark.parametrize(
+    "phase,moves",
+    [
+        ("autoencoder", {"encoder", "decoder"}),
+        ("codebook", {"quantizer"}),
+        ("joint", {"encoder", "decoder", "quantizer"}),
+    ],
+)
+def test_each_phase_changes_only_what_it_may(optimizer, phase, moves):
+    decay = {"weight_decay": 0.1} if optimizer in ("adamw", "lion", "adafactor") else {}
+    model, chain = build(nn.VectorQuantizer(16, 4), optimizer, **decay)
+    before, after, _ = run(model, chain, steps=2, phase=phase)
+    assert moved_parts(before, after) == moves
+    frozen = {"encoder", "decoder", "quantizer"} - moves
+    touched = changed(before.opt_state, after.opt_state)
+    # moments of frozen parts stay exactly as they were
+    assert not [name for name in touched if any(f"'{part}'" in name for part in frozen)]
+    assert bool(changed(before.codebook, after.codebook)) == (phase != "autoencoder")
+
+
+def test_the_codebook_phase_moves_an_ema_codebook_and_no_parameter():
+    model, chain = build(nn.VectorQuantizerEMA(16, 4))
+    before, after, metrics = run(model, chain, phase="codebook")
+    assert moved_parts(before, after) == set()
+    assert "['quantizer']['embedding']" in changed(before.codebook, after.codebook)
+    assert float(metrics["grad_norm"]) == 0.0
+
+
+def test_revived_rows_are_replaced_and_their_moments_zeroed():
+    model, chain = build(nn.VectorQuantizer(64, 4, revive_threshold=1.0))
+    before, after, metrics = run(model, chain, steps=1)
+    revived = float(metrics["revived"])
+    assert 0 < revived < 64
+    rows = np.asarray(after.params["quantizer"]["embedding"])
+    adam = optax.tree.get(after.opt_state, "mu")["quantizer"]["embedding"]
+    # after one step from zero, a row's moment is zero if it was revived or had no gradient
+    assert np.sum(~np.any(np.asarray(adam), axis=1)) >= revived
+    images = jax.random.randint(jax.random.key(5), (4, 8, 8, 3), 0, 255).astype(jnp.float32)
+    latents = model.apply(
+        {"params": before.params, "codebook": before.codebook},
+        images / 127.5 - 1.0,
+        method="encode_latents",
+    )
+    distance = np.abs(np.asarray(latents).reshape(-1, 1, 4) - rows[None]).sum(-1).min(0)
+    # jitted and eager convolutions round differently
+    assert np.sum(distance < 1e-5) >= revived
+
+
+def test_gradient_codebook_recovers_all_sixteen_clusters_with_revival_only():
+    centres = 3.0 * jax.random.normal(jax.random.key(1), (16, 4))
+    z = centres[jnp.arange(256) % 16] + 0.1 * jax.random.normal(jax.random.key(2), (256, 4))
+    z = z + jnp.broadcast_to(jnp.array([20.0, 0.0, 0.0, 0.0]), z.shape)  # far from the first codes
+
+    class Identity(nn.ResidualEncoder):
+        def __call__(self, images, *, train=False):
+            return images
+
+    usage = {}
+    for threshold in (0.0, 1.0):
+        quantizer = nn.VectorQuantizer(16, 4, decay=0.9, revive_threshold=threshold)
+        model = nn.VQModel(Identity(), quantizer, Identity())
+        optimizer = optax.sgd(1.0)
+        state = init_generator(jax.random.key(0), (4,), model=model, optimizer=optimizer)
+        step = jax.jit(
+            functools.partial(generator_step, model=model, optimizer=optimizer, losses=Losses())
+        )
+        for number in range(40):
+            state, _, metrics = step(state, None, {"image": z}, jax.random.key(number))
+        usage[threshold] = float(metrics["usage"])
+    assert usage[1.0] == 1.0 and usage[0.0] < 1.0
+
+
+def test_ema_parameters_follow_at_their_decay():
+    model, chain = build(nn.VectorQuantizerEMA(16, 4))
+    before, after, _ = run(model, chain, ema=True, ema_decay=0.75)
+    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.params, after.params)
+    for a, b in zip(jax.tree.leaves(after.ema_params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert after.eval_params is after.ema_params
+
+
+@pytest.mark.parametrize("kind,head", [("l1", "picture"), ("bernoulli", "bernoulli"), ("log_laplace",) * 2])
+def test_every_reconstruction_loss_falls(kind, head):
+    model, chain = build(nn.VectorQuantizerEMA(16, 4), head=head)
+    losses = Losses(reconstruction=kind)
+    _, _, first = run(model, chain, 1, losses)
+    _, _, last = run(model, chain, 30, losses)
+    assert float(last["reconstruction_loss"]) < float(first["reconstruction_loss"])
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts():
+    model, chain = build(nn.VectorQuantizerEMA(16, 4))
+    losses = Losses(reconstruction_weight=3.0, variance_weight=0.5)
+    _, _, metrics = run(model, chain, 1, losses)
+    total = (
+        3.0 * metrics["reconstruction_loss"] + metrics["quantizer_loss"] + 0.5 * metrics["variance_loss"]
+    )
+    assert float(metrics["loss"]) == pytest.approx(float(total), rel=1e-6)
+    _, _, without = run(model, chain)
+    assert "variance_loss" not in without
+
+
+def test_the_variance_term_pulls_the_latents_variance_towards_one():
+    model, chain = build(nn.VectorQuantizerEMA(16, 4))
+    _, _, off = run(model, chain, 40, Losses(variance_weight=0.0))
+    _, _, on = run(model, chain, 40, Losses(variance_weight=1.0))
+    _, _, start = run(model, chain, 1, Losses(variance_weight=1.0))
+    assert float(on["variance_loss"]) < 0.5 * float(start["variance_loss"])
+    assert "variance_loss" not in off
+
+
+def test_a_target_replaces_the_image_in_the_loss():
+    model, chain = build(nn.VectorQuantizerEMA(16, 4))
+    state = init_generator(jax.random.key(0), (8, 8, 3), model=model, optimizer=chain)
+    image = jnp.zeros((2, 8, 8, 3))
+    arguments = {"model": model, "optimizer": chain, "losses": Losses()}
+    key = jax.random.key(0)
+    _, shown, _ = generator_step(state, None, {"image": image}, key, **arguments)
+    _, _, metrics = generator_step(
+        state, None, {"image": image, "target": jnp.ones_like(image)}, key, **arguments
+    )
+    assert float(metrics["reconstruction_loss"]) == pytest.approx(
+        float(jnp.mean((shown - 1.0) ** 2)), rel=1e-5
+    )
+
+
+def test_a_model_whose_head_is_not_the_losses_is_refused():
+    model, chain = build(nn.VectorQuantizerEMA(16, 4))
+    with pytest.raises(ValueError, match="needs a model with head = 'bernoulli', got 'picture'"):
+        run(model, chain, losses=Losses(reconstruction="bernoulli"))
+
+
+def test_clipping_bounds_the_update():
+    model, clipped = build(nn.VectorQuantizerEMA(16, 4), "sgd", clip_norm=1e-3, b1=0.0)
+    before, after, _ = run(model, clipped)
+    update = jax.tree.map(lambda a, b: a - b, after.params, before.params)
+    assert float(optax.tree.norm(update)) <= 1.001 * 1e-2 * 1e-3
+
+
+def test_schedules_warm_up_and_fall_to_the_final_ratio():
+    cosine = make_schedule(
+        OptimizerConfig(learning_rate=1.0, schedule="cosine", warmup_steps=10, final_ratio=0.1), 110
+    )
+    assert float(cosine(0)) == 0.0
+    assert float(cosine(10)) == pytest.approx(1.0)
+    assert float(cosine(60)) == pytest.approx(0.55, abs=1e-6)
+    assert float(cosine(110)) == pytest.approx(0.1, abs=1e-6)
+    constant = make_schedule(OptimizerConfig(learning_rate=2.0, warmup_steps=4), 100)
+    assert [float(constant(step)) for step in (0, 2, 4, 99)] == [0.0, 1.0, 2.0, 2.0]
+    with pytest.raises(ValueError, match="warmup_steps = 100 must be less than the run's 100"):
+        make_schedule(OptimizerConfig(warmup_steps=100), 100)

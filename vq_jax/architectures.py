@@ -22,11 +22,15 @@ class Architecture:
     architecture: ClassVar[str] = ""
 
     image_channels: int = 3
+    """Channels of a picture: 3 for colour, 1 for grey."""
     quantizer: Literal["ema", "gradient"] = "ema"
     """How the codebook learns: running averages (VectorQuantizerEMA) or its gradient (VectorQuantizer)."""
     codebook_size: int = 512
+    """Number of codes."""
     code_dim: int = 64
+    """Width of a code."""
     commitment_weight: float = 0.25
+    """Weight of the loss that keeps the encoder's outputs near their codes."""
     codebook_weight: float = 1.0
     """Weight of the codebook's own loss; quantizer=gradient only."""
     decay: float = 0.99
@@ -40,13 +44,34 @@ class Architecture:
     entropy_weight: float = 0.0
     """Weight of the code-usage term: certain assignments, all codes used alike."""
     entropy_temperature: float = 0.01
+    """Softness of the assignments in the code-usage term."""
 
     def __post_init__(self) -> None:
-        for name in ("image_channels", "codebook_size", "code_dim"):
+        # The modules check their numbers too, but only once jax is there and a model is built.
+        self._require_at_least(1, "image_channels", "codebook_size", "code_dim")
+        self._require_at_least(
+            0, "commitment_weight", "codebook_weight", "revive_threshold", "entropy_weight"
+        )
+        for name in ("epsilon", "entropy_temperature"):
             value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"model.{name} must be at least 1, got {value}")
-        # The quantizers check their own numbers: made here so that a bad one is told at once.
+            if not value > 0.0:
+                raise ValueError(f"model.{name} must be positive, got {value}")
+        if not 0.0 <= self.decay < 1.0:
+            raise ValueError(f"model.decay must lie in [0, 1), got {self.decay}")
+
+    def _require_at_least(self, minimum: int, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(number >= minimum for number in numbers):
+                raise ValueError(f"model.{name} must be at least {minimum}, got {value}")
+
+    def check_image_size(self, size: int) -> None:
+        """Checks that the model can be trained on square pictures of a size, in pixels.
+
+        Raises:
+          ValueError: it cannot; the message says what it takes.
+        """
 
     def build(self, head: str = "picture", dtype: Any = None) -> "nn.VQModel":
         """Makes the model.
@@ -100,10 +125,28 @@ class ResidualVQVAE(Architecture):
     architecture: ClassVar[str] = "vqvae-residual"
 
     channels: int = 128
+    """Width of the network."""
     residual_channels: int = 32
+    """Width inside the residual blocks."""
     num_res_blocks: int = 2
+    """Residual blocks, in the encoder and in the decoder."""
     num_downsamples: int = 2
     """Times that height and width are halved."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_at_least(2, "channels")
+        self._require_at_least(1, "residual_channels")
+        self._require_at_least(0, "num_res_blocks", "num_downsamples")
+
+    def check_image_size(self, size: int) -> None:
+        stride = 2**self.num_downsamples
+        if size % stride:
+            raise ValueError(
+                f"data.image_size = {size} must be a multiple of {stride} for a model with "
+                f"model.num_downsamples = {self.num_downsamples}; "
+                f"the nearest is {max(1, round(size / stride)) * stride}"
+            )
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -130,10 +173,23 @@ class MLPVQVAE(Architecture):
     image_channels: int = 1
     code_dim: int = 4
     image_size: tuple[int, ...] = (28, 28)
+    """Height and width of every picture, in pixels."""
     hidden_features: tuple[int, ...] = (256, 128)
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
     num_latents: int = 16
     """Codes a picture; the last layer is num_latents times code_dim wide."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_at_least(1, "image_size", "hidden_features", "num_latents")
+
+    def check_image_size(self, size: int) -> None:
+        if self.image_size != (size, size):
+            raise ValueError(
+                f"model.image_size = {self.image_size} must be that of the pictures, "
+                f"data.image_size = {size}: give --model.image-size {size} {size}, or "
+                "another --data.image-size"
+            )
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn

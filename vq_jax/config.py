@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from vq_jax.architectures import Architecture, architecture_class
+from vq_jax.architectures import ARCHITECTURES, Architecture, architecture_class
 from vq_jax.errors import nearest_names
 
 PhaseKind = Literal["autoencoder", "codebook", "joint"]
@@ -38,6 +38,7 @@ class DataConfig:
     """Before the crop: leave the picture, bring its short side to image_size, or bring it to a random
     length between image_size and twice that."""
     crop: Literal["random", "center"] = "random"
+    """Where in the picture the square of image_size is cut out."""
     flip: bool = True
     """Mirror every other training picture, left to right."""
     crops_per_picture: int = 1
@@ -75,6 +76,7 @@ class Losses:
     reconstruction: Literal["l2", "l1", "log_laplace", "bernoulli"] = "l2"
     """log_laplace and bernoulli are likelihoods: the decoder then puts out their parameters."""
     reconstruction_weight: float = 1.0
+    """Weight of the reconstruction loss."""
     variance_weight: float = 0.0
     """Pulls the variance of each latent channel over the batch towards one."""
 
@@ -95,13 +97,19 @@ class OptimizerConfig:
 
     name: Literal["adam", "adamw", "lion", "adafactor", "sgd"] = "adam"
     learning_rate: float = 3e-4
+    """Its peak, where a schedule moves it."""
     schedule: Literal["constant", "cosine"] = "constant"
     """cosine falls from learning_rate to final_ratio times it over the run's steps."""
     warmup_steps: int = 0
+    """Steps in which the learning rate rises from zero."""
     final_ratio: float = 0.0
+    """What is left of the learning rate at the end of the cosine."""
     b1: float = 0.9
+    """Decay of the first moment; of the momentum in sgd."""
     b2: float = 0.999
+    """Decay of the second moment."""
     weight_decay: float = 0.0
+    """adamw, lion and adafactor only."""
     clip_norm: float | None = None
     """Largest global norm of the gradient; no clipping when absent."""
 
@@ -171,7 +179,9 @@ class TrainingConfig:
     """Length, seed, numerics and the intervals at which a run reports and saves, in steps."""
 
     steps: Annotated[int, tyro.conf.arg(aliases=["--steps"])] = 1000
+    """Updates in all, those of a run that is gone on with included."""
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = 0
+    """Of the weights, of the order of the pictures and of their crops."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype. auto: bfloat16 on TPU and on GPUs of compute capability 8 and up, else float32."""
     ema_decay: float = 0.0
@@ -181,9 +191,13 @@ class TrainingConfig:
     mesh_fsdp: int = 1
     """Devices along the mesh's fsdp axis."""
     log_every: int = 10
+    """Steps from one row of metrics to the next."""
     eval_every: int = 100
+    """Steps from one evaluation on the test set to the next."""
     image_every: int = 100
+    """Steps from one picture of reconstructions to the next."""
     save_every: int = 100
+    """Steps from one checkpoint to the next; each is evaluated too."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, beside the best by validation loss."""
 
@@ -223,6 +237,24 @@ class ExperimentConfig:
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
+        known = ARCHITECTURES.get(self.model.architecture)
+        _require(
+            type(self.model) is known,
+            f"model must be of a named architecture, for its run to be read again; "
+            f"{type(self.model).__name__} has the name {self.model.architecture!r}: "
+            "add it to vq_jax.architectures.ARCHITECTURES",
+        )
+        _require(
+            self.model.image_channels in (1, 3),
+            "model.image_channels must be 1 (grey) or 3 (colour) for a run, which writes pictures; "
+            f"got {self.model.image_channels}",
+        )
+        self.model.check_image_size(self.data.image_size)
+        _require(
+            self.optimizer.warmup_steps < self.training.steps,
+            f"optimizer.warmup_steps = {self.optimizer.warmup_steps} must be less than "
+            f"training.steps = {self.training.steps}",
+        )
         _require(len(self.phases) >= 1, "phases must name at least one phase")
         _require(
             all(phase.steps is not None for phase in self.phases[:-1]),
@@ -276,7 +308,12 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
+    _require(
+        isinstance(values, Mapping),
+        f"expected named fields for {path.rstrip('.') or 'the configuration'}, got {values!r}",
+    )
     if cls is Architecture:
+        _require("architecture" in values, f"{path}architecture is missing")
         cls = architecture_class(values["architecture"])
         values = {name: value for name, value in values.items() if name != "architecture"}
     hints = typing.get_type_hints(cls)

@@ -1,6 +1,7 @@
 """Experiments by name or by file: each is a Python file that exposes `config`."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 from vq_jax.config import ExperimentConfig
@@ -43,6 +44,7 @@ def load_experiment(name: str) -> ExperimentConfig:
     if spec is None or spec.loader is None:
         raise UserError(f"{path} cannot be read as a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where the dataclasses of an experiment look up their types
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -1,5 +1,6 @@
 """Models by name, and trained models from their run directory."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -79,7 +80,8 @@ class Tokenizer:
         Raises:
           UserError: another dtype, rank, number of channels, or size than the model takes.
         """
-        self._check(pictures)
+        pictures = np.asarray(pictures)
+        self.check(pictures)
         if self._fixed_shape is None:
             pad = [(0, -size % self._stride) for size in pictures.shape[1:-1]]
             pictures = np.pad(pictures, [(0, 0), *pad, (0, 0)], mode="edge")
@@ -105,7 +107,7 @@ class Tokenizer:
                 f"expected indices from 0 to {size_limit - 1} for this model's codebook, got {span}: "
                 "were they made by another model?"
             )
-        latents = self._code_shape()
+        latents = self._code_shape
         if indices.ndim != 1 + len(latents) or (self._fixed_shape and indices.shape[1:] != latents):
             raise UserError(
                 f"expected indices of shape [B, {', '.join(map(str, latents))}]"
@@ -114,21 +116,31 @@ class Tokenizer:
         pictures = np.asarray(self._decode(self.variables, indices.astype(np.int32)))
         if size is None:
             return pictures
+        if any(length > whole for length, whole in zip(size, pictures.shape[1:], strict=False)):
+            raise UserError(
+                f"expected a size of at most {pictures.shape[1:-1]} for indices of shape "
+                f"{indices.shape}, got {size}: do the codes belong to another picture?"
+            )
         return pictures[(slice(None), *(slice(0, length) for length in size))]
 
     def reconstruct(self, pictures: np.ndarray) -> np.ndarray:
         """Pictures uint8 [B, H, W, C] through the codes and back, same shape and dtype."""
         return self.decode(self.encode(pictures), size=pictures.shape[1:-1])
 
-    @functools.cache  # noqa: B019  a tokenizer lives as long as its program
+    @functools.cached_property
     def _code_shape(self) -> tuple[int, ...]:
         side = self.config.data.image_size
         return self.model.code_shapes(self._fixed_shape or (side, side, self.channels))
 
-    def _check(self, pictures: np.ndarray) -> None:
-        if pictures.dtype != np.uint8 or pictures.ndim != 4:
+    def check(self, pictures: np.ndarray) -> None:
+        """Compares pictures with what the model takes, uint8 [B, H, W, C].
+
+        Raises:
+          UserError: another dtype, rank, number of channels, or size.
+        """
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or 0 in pictures.shape:
             raise UserError(
-                f"expected uint8 pictures [B, H, W, C], got {pictures.dtype} {pictures.shape}"
+                f"expected uint8 pictures [B, H, W, C], got {pictures.dtype} {list(pictures.shape)}"
             )
         if pictures.shape[-1] != self.channels:
             raise UserError(
@@ -154,10 +166,15 @@ def load(run: epath.PathLike, *, best: bool = False) -> Tokenizer:
     """
     config = read_config(run)
     model = build_model(config)
+    # The mesh of the run need not be there: one device holds the model.
+    anywhere = dataclasses.replace(config.training, mesh_data=-1, mesh_fsdp=1)
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        abstract_state(dataclasses.replace(config, training=anywhere), model),
+    )
     with Checkpointer(
         epath.Path(run) / CHECKPOINTS, keep=config.training.keep_checkpoints, read_only=True
     ) as checkpointer:
-        target = abstract_state(config, model)
         step = checkpointer.best_step() if best else None
         restored = (
             checkpointer.restore_latest(target)

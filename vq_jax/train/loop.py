@@ -209,6 +209,7 @@ class _Run:
                     if evaluate:
                         validation, _ = self.validation.figures(self.state, _quantize(phase))
                         row |= {f"validation/{name}": value for name, value in validation.items()}
+                        _require_finite(self.step, row)
                     log.write(self.step, row)
                     progress.show(self.step, row)
                     if due(config.training.image_every):
@@ -321,11 +322,15 @@ def _fetch(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
     figures: dict[str, float] = {}
     for step, metrics in jax.device_get(pending):
         figures = {name: float(np.asarray(value)) for name, value in metrics.items()}
-        for name, value in figures.items():
-            if not math.isfinite(value):
-                raise NonFiniteError(
-                    f"{name} is {value} at step {step}: the run was stopped and its last checkpoint "
-                    "is from before. Lower optimizer.learning_rate, set optimizer.clip_norm, or "
-                    "train in float32"
-                )
+        _require_finite(step, figures)
     return figures
+
+
+def _require_finite(step: int, figures: dict[str, Any]) -> None:
+    for name, value in figures.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise NonFiniteError(
+                f"{name} is {value} at step {step}: the run was stopped and its last checkpoint "
+                "is from before. Lower optimizer.learning_rate, set optimizer.clip_norm, or "
+                "train in float32"
+            )

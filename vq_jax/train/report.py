@@ -45,12 +45,17 @@ def _rgb(picture: np.ndarray) -> np.ndarray:
     return np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
 
 
-def write_png(path: epath.Path, picture: np.ndarray) -> None:
-    """Writes uint8 [H, W, C], C 1 or 3, as a PNG."""
+def encode_png(picture: np.ndarray) -> bytes:
+    """Makes a PNG file of uint8 [H, W, C], C 1 or 3."""
     buffer = io.BytesIO()
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_png(path: epath.Path, picture: np.ndarray) -> None:
+    """Writes uint8 [H, W, C], C 1 or 3, as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(encode_png(picture))
 
 
 def write_report(

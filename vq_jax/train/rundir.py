@@ -45,7 +45,7 @@ def read_config(run: epath.PathLike) -> ExperimentConfig:
         )
     try:
         return from_dict(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} cannot be read as a configuration: {error}") from error
 
 
@@ -65,7 +65,10 @@ def claim(workdir: epath.Path, config: ExperimentConfig) -> None:
         )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        # Renamed into place: a run killed here is still a run.
+        part = workdir / f"{CONFIG_FILE}.part"
+        part.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        part.replace(path)
     except OSError as error:
         raise UserError(
             f"cannot write the run directory {workdir}: {error.strerror or error}; "
@@ -101,18 +104,17 @@ def cut_metrics(workdir: epath.Path, step: int) -> None:
     path = workdir / METRICS_FILE
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["step"] <= step:
-            kept.append(line + "\n")
+    kept = [json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step]
     path.write_text("".join(kept))
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
-    """Rows of metrics.jsonl, oldest first; an empty list where there is none."""
+    """Rows of metrics.jsonl, oldest first, without a torn one; an empty list where there are none."""
     path = epath.Path(workdir) / METRICS_FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue  # torn: a run was killed, or is writing
+    return rows

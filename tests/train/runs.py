@@ -1,0 +1,84 @@
+"""A run small enough for tests, and what must be equal of two runs. Also a program that is killed."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vq_jax.architectures import ResidualVQVAE
+from vq_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+
+STEPS = 12
+
+
+def small_config(**training):
+    """A run of seconds, on the embedded photographs."""
+    return ExperimentConfig(
+        name="small",
+        model=ResidualVQVAE(
+            channels=8,
+            residual_channels=4,
+            num_res_blocks=1,
+            codebook_size=16,
+            code_dim=4,
+            revive_threshold=0.5,
+        ),
+        data=DataConfig(source="photos", image_size=16, batch_size=8, crops_per_picture=4, test_limit=16),
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        training=TrainingConfig(
+            **{
+                "steps": STEPS,
+                "log_every": 1,
+                "eval_every": 4,
+                "image_every": 100,
+                "save_every": 4,
+                "ema_decay": 0.9,
+                **training,
+            }
+        ),
+    )
+
+
+def rows_of(workdir):
+    """Rows of metrics.jsonl without the timings."""
+    lines = (Path(workdir) / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if not name.startswith("time/")}
+        for line in lines
+    ]
+
+
+def state_of(workdir, config):
+    """Every array of the newest checkpoint, by name."""
+    from vq_jax.train.checkpoint import Checkpointer
+    from vq_jax.train.digest import leaf_names
+    from vq_jax.train.loop import abstract_state, build_model
+
+    with Checkpointer(Path(workdir) / "checkpoints", read_only=True) as checkpointer:
+        restored = checkpointer.restore_latest(abstract_state(config, build_model(config)))
+    return restored.step, {name: np.asarray(leaf) for name, leaf in leaf_names(restored.state).items()}
+
+
+def main():
+    """Trains in argv[1]; kills itself at the save point argv[2] of the second save, if given."""
+    from vq_jax.train import train
+    from vq_jax.train import checkpoint
+
+    workdir, *point = sys.argv[1:]
+    reached = []
+
+    def at_point(name):
+        if name in point:
+            reached.append(name)
+            if len(reached) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint._at_point = at_point
+    train(small_config(), workdir)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The run: what it writes, that it resumes to the bit, that it stops where it must."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import STEPS, rows_of, small_config, state_of
+
+from vq_jax.config import Phase
+from vq_jax.errors import UserError
+from vq_jax.train import NonFiniteError, train
+from vq_jax.train import loop as loop_module
+from vq_jax.train.rundir import read_metrics
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The directory of a run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("finished")
+    result = train(small_config(image_every=6), workdir)
+    assert result.step == STEPS and result.signal is None
+    return workdir
+
+
+def assert_same_run(workdir, other):
+    assert rows_of(workdir) == rows_of(other)
+    (step, state), (other_step, other_state) = (
+        state_of(place, small_config()) for place in (workdir, other)
+    )
+    assert step == other_step and state.keys() == other_state.keys()
+    for name in state:
+        np.testing.assert_array_equal(state[name], other_state[name], err_msg=name)
+
+
+def test_a_run_writes_all_that_a_run_directory_holds(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "images", "report.md"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    images = {path.name for path in (finished / "images").iterdir()}
+    assert images == {"6.png", "12.png", "final.png", "loss.png", "code-usage.png"}
+    with Image.open(finished / "images" / "final.png") as picture:
+        # chelsea 300 x 451 and coffee 400 x 600 side by side, each above its reconstruction
+        assert picture.size == (451 + 600 + 4, 2 * 400 + 4)
+    report = (finished / "report.md").read_text()
+    assert "dB, SSIM" in report and "of 16 codes are used" in report
+    for target in ("images/loss.png", "images/final.png", "images/code-usage.png"):
+        assert target in report
+
+
+def test_rows_have_training_validation_and_timing_figures(finished):
+    rows = read_metrics(finished)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    for name in ("loss", "reconstruction_loss", "perplexity", "usage", "revived", "learning_rate"):
+        assert all(name in row for row in rows)
+    assert [row["step"] for row in rows if "validation/psnr" in row] == [4, 8, 12]
+    assert all(0.0 <= row["time/data_wait"] <= 1.0 for row in rows)
+
+
+def test_checkpoints_kept_are_the_newest_two_and_the_best(finished):
+    steps = sorted(int(path.name) for path in (finished / "checkpoints").iterdir())
+    losses = {row["step"]: row["validation/loss"] for row in read_metrics(finished) if "validation/loss" in row}
+    assert steps == sorted({8, 12, min(losses, key=losses.get)})
+
+
+def test_tensorboard_has_the_same_scalars_and_the_pictures(finished):
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import RecordWriter  # noqa: F401  the format is the writer's
+
+    tags = set()
+    for path in finished.glob("events.out.tfevents*"):
+        data, place = path.read_bytes(), 0
+        while place < len(data):
+            size = int.from_bytes(data[place : place + 8], "little")
+            event = event_pb2.Event.FromString(data[place + 12 : place + 12 + size])
+            tags |= {value.tag for value in event.summary.value}
+            place += 16 + size
+    assert {"loss", "perplexity", "validation/psnr", "reconstructions"} <= tags
+
+
+def test_a_finished_run_started_again_does_nothing(finished, caplog):
+    before = (finished / "metrics.jsonl").read_bytes()
+    with caplog.at_level("INFO", logger="vq_jax"):
+        result = train(small_config(image_every=6), finished)
+    assert result.step == STEPS and "nothing to do" in caplog.text
+    assert (finished / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("point", ["before-save", "during-save", "before-rename"])
+def test_a_run_killed_at_a_save_resumes_to_the_same_bits(point, finished, tmp_path):
+    program = [sys.executable, str(Path(__file__).with_name("runs.py")), str(tmp_path)]
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    killed = subprocess.run([*program, point], env=environment, capture_output=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()] == ["4"]
+    result = train(small_config(), tmp_path)
+    assert result.step == STEPS
+    assert_same_run(tmp_path, finished)
+    assert not [path for path in (tmp_path / "checkpoints").iterdir() if not path.name.isdigit()]
+
+
+@pytest.mark.parametrize("stop_at", [3, 4, 7])
+def test_a_run_stopped_by_a_signal_saves_and_goes_on_to_the_same_bits(
+    stop_at, finished, tmp_path, monkeypatch
+):
+    taken = []
+    original = loop_module.sharding.put_batch
+
+    def put_batch(batch, mesh):
+        if "valid" not in batch:
+            taken.append(1)
+            if len(taken) == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return original(batch, mesh)
+
+    monkeypatch.setattr(loop_module.sharding, "put_batch", put_batch)
+    result = train(small_config(), tmp_path)
+    assert result.signal == signal.SIGTERM and result.step == stop_at
+    assert state_of(tmp_path, small_config())[0] == stop_at
+    monkeypatch.undo()
+    assert train(small_config(), tmp_path).step == STEPS
+    # a stop between two logged steps adds no row; here every step is logged
+    assert_same_run(tmp_path, finished)
+
+
+def test_rows_past_the_checkpoint_and_a_torn_line_are_cut(finished, tmp_path):
+    train(small_config(steps=4), tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 5, "loss": 7.0}) + "\n" + '{"step": 6, "lo')
+    train(small_config(), tmp_path)
+    assert rows_of(tmp_path) == rows_of(finished)
+
+
+def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_last_good_checkpoint(
+    tmp_path, monkeypatch
+):
+    original = loop_module.sharding.jit_generator_step
+
+    def jit_generator_step(*arguments, **keywords):
+        step = original(*arguments, **keywords)
+
+        def poisoned(state, batch, rng):
+            state, picture, metrics = step(state, batch, rng)
+            bad = int(state.step) >= 6
+            return state, picture, {**metrics, "loss": metrics["loss"] * (float("nan") if bad else 1.0)}
+
+        return poisoned
+
+    monkeypatch.setattr(loop_module.sharding, "jit_generator_step", jit_generator_step)
+    with pytest.raises(NonFiniteError, match="loss is nan at step 6"):
+        train(small_config(log_every=100), tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
+
+
+def test_other_pictures_are_refused_on_resume(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = tmp_path / "pictures.npz"
+    config = small_config(steps=2)
+    config = loop_module.dataclasses.replace(
+        config, data=loop_module.dataclasses.replace(config.data, source=f"arrays:{pictures}")
+    )
+    np.savez(pictures, images=rng.integers(0, 255, (40, 16, 16, 3), np.uint8))
+    train(config, tmp_path / "run")
+    np.savez(pictures, images=rng.integers(0, 255, (40, 16, 16, 3), np.uint8))
+    longer = loop_module.dataclasses.replace(
+        config, training=loop_module.dataclasses.replace(config.training, steps=3)
+    )
+    with pytest.raises(UserError, match="are not those that the run"):
+        train(longer, tmp_path / "run")
+
+
+def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
+    config = loop_module.dataclasses.replace(
+        small_config(steps=9, eval_every=3, save_every=3, keep_checkpoints=3),
+        phases=(Phase("autoencoder", 3), Phase("codebook", 3, kmeans_batches=2), Phase("joint")),
+    )
+    train(config, tmp_path)
+    rows = read_metrics(tmp_path)
+    assert [row["phase"] for row in rows] == ["autoencoder"] * 3 + ["codebook"] * 3 + ["joint"] * 3
+    assert "perplexity" not in rows[2] and rows[3]["usage"] > 0.5
+    from vq_jax.train.checkpoint import Checkpointer
+
+    model = loop_module.build_model(config)
+    with Checkpointer(tmp_path / "checkpoints", keep=3, read_only=True) as checkpointer:
+        target = loop_module.abstract_state(config, model)
+        states = [checkpointer.restore(step, target).state for step in (3, 6, 9)]
+
+    def same(a, b):
+        import jax
+
+        return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+    first, second, third = states
+    assert float(np.asarray(first.codebook["quantizer"]["cluster_size"]).sum()) == 0.0
+    assert same(first.params, second.params) and not same(first.codebook, second.codebook)
+    assert not same(second.params, third.params) and not same(second.codebook, third.codebook)
+    resumed = tmp_path / "resumed"
+    train(loop_module.dataclasses.replace(config, training=loop_module.dataclasses.replace(config.training, steps=7)), resumed)
+    train(config, resumed)
+    assert [row["loss"] for row in read_metrics(resumed)] == [row["loss"] for row in rows]

@@ -22,7 +22,5 @@ config = ExperimentConfig(
     data=DataConfig(source="tfds:cifar10", image_size=32, batch_size=32),
     losses=Losses(reconstruction_weight=1.0 / _VARIANCE),
     optimizer=OptimizerConfig(learning_rate=3e-4),
-    training=TrainingConfig(
-        steps=10_000, log_every=100, eval_every=1000, image_every=1000, save_every=1000
-    ),
+    training=TrainingConfig(steps=10_000, log_every=100, eval_every=1000, image_every=1000, save_every=1000),
 )

@@ -14,7 +14,5 @@ config = ExperimentConfig(
     model=MLPVQVAE(codebook_size=512, revive_threshold=0.03),
     data=DataConfig(source="fashion", image_size=28, batch_size=128, flip=False),
     optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", final_ratio=0.02),
-    training=TrainingConfig(
-        steps=3000, log_every=25, eval_every=500, image_every=1000, save_every=500
-    ),
+    training=TrainingConfig(steps=3000, log_every=25, eval_every=500, image_every=1000, save_every=500),
 )

@@ -40,7 +40,8 @@ class Architecture:
     normalize: bool = False
     """Compare and use codes of length one."""
     revive_threshold: float = 0.0
-    """A code used less than this many times a step, on average, is replaced by a latent of the batch; 0: off."""
+    """A code used less than this many times a step, on average, is replaced by a latent of the batch;
+    0: off."""
     entropy_weight: float = 0.0
     """Weight of the code-usage term: certain assignments, all codes used alike."""
     entropy_temperature: float = 0.01
@@ -113,9 +114,7 @@ class Architecture:
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         """Makes encoder and decoder; `out_channels` are the decoder's."""
-        raise TypeError(
-            f"{type(self).__name__} names no encoder and decoder; use a named architecture"
-        )
+        raise TypeError(f"{type(self).__name__} names no encoder and decoder; use a named architecture")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,9 +208,7 @@ class MLPVQVAE(Architecture):
         )
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {
-    cls.architecture: cls for cls in (ResidualVQVAE, MLPVQVAE)
-}
+ARCHITECTURES: dict[str, type[Architecture]] = {cls.architecture: cls for cls in (ResidualVQVAE, MLPVQVAE)}
 
 
 def architecture_class(name: str) -> type[Architecture]:

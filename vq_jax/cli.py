@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from vq_jax.pretrained import Tokenizer
 
 Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Pictures = Annotated[
-    tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE [PICTURE ...]")
-]
+Pictures = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE [PICTURE ...]")]
 Codes = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
 OutputDir = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="DIR")]
 OutputFile = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.npz")]
@@ -69,7 +67,6 @@ def train(arguments: list[str]) -> int:
     from vq_jax.train import train as train_run
 
     workdir = chosen.workdir or f"runs/{chosen.config.name}"
-    _log(f"{chosen.config.name}: {chosen.config.training.steps} steps, in {workdir}")
     try:
         result = train_run(chosen.config, workdir)
     except NonFiniteError as error:
@@ -168,9 +165,7 @@ def decode(run: Run, codes: Codes, output: OutputDir) -> int:
     names, sizes, grids = _read_codes(codes)
     tokenizer = load(run)
     # All are decoded before any is written: a bad one loses nothing.
-    decoded = [
-        tokenizer.decode(grid[None], size=size)[0] for grid, size in zip(grids, sizes, strict=True)
-    ]
+    decoded = [tokenizer.decode(grid[None], size=size)[0] for grid, size in zip(grids, sizes, strict=True)]
     for name, picture in zip(names, decoded, strict=True):
         target = output / f"{name}.png"
         _write(target, encode_png(picture))
@@ -191,9 +186,7 @@ def inspect(run: Run) -> int:
 
     tokenizer = load(run)
     config = tokenizer.config
-    print(
-        f"{config.name}: {config.model.architecture}, step {tokenizer.step}, {config.data.source}"
-    )
+    print(f"{config.name}: {config.model.architecture}, step {tokenizer.step}, {config.data.source}")
     params = tokenizer.variables["params"]
     for name in sorted(params):
         print(f"  {name}: {sum(leaf.size for leaf in jax.tree.leaves(params[name])):,} parameters")
@@ -248,9 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     name, rest = arguments[0], arguments[1:]
     try:
         if name not in _COMMANDS:
-            raise UserError(
-                f"unknown command {name!r}{nearest_names(name, _COMMANDS)}; see vq-jax --help"
-            )
+            raise UserError(f"unknown command {name!r}{nearest_names(name, _COMMANDS)}; see vq-jax --help")
         if name == "train":
             return train(rest)
         return tyro.cli(_COMMANDS[name], args=rest, prog=f"vq-jax {name}")
@@ -307,9 +298,7 @@ def _read_picture(path: Path, tokenizer: "Tokenizer") -> "np.ndarray":
     try:
         picture = read_picture(path, tokenizer.channels)
     except Exception as error:  # of many kinds, Pillow's
-        raise UserError(
-            f"{path} cannot be read as a picture: {error or type(error).__name__}"
-        ) from error
+        raise UserError(f"{path} cannot be read as a picture: {error or type(error).__name__}") from error
     try:
         tokenizer.check(picture[None])
     except UserError as error:

@@ -52,9 +52,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"data.batch_size must be at least 1, got {self.batch_size}")
-        _require(
-            self.image_size >= 4, f"data.image_size must be at least 4 px, got {self.image_size}"
-        )
+        _require(self.image_size >= 4, f"data.image_size must be at least 4 px, got {self.image_size}")
         _require(
             self.crops_per_picture >= 1,
             f"data.crops_per_picture must be at least 1, got {self.crops_per_picture}",
@@ -64,9 +62,7 @@ class DataConfig:
             f"data.test_fraction must lie between 0 and 1, got {self.test_fraction}",
         )
         _require(self.test_limit >= 1, f"data.test_limit must be at least 1, got {self.test_limit}")
-        _require(
-            self.num_workers >= 0, f"data.num_workers must not be negative, got {self.num_workers}"
-        )
+        _require(self.num_workers >= 0, f"data.num_workers must not be negative, got {self.num_workers}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,9 +215,7 @@ class TrainingConfig:
         )
         for name in ("mesh_data", "mesh_fsdp"):
             value = getattr(self, name)
-            _require(
-                value == -1 or value >= 1, f"training.{name} must be -1 or at least 1, got {value}"
-            )
+            _require(value == -1 or value >= 1, f"training.{name} must be -1 or at least 1, got {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,9 +313,7 @@ def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
     hints = typing.get_type_hints(cls)
     for name in values:
         _require(name in hints, f"unknown field {path}{name}{nearest_names(name, hints)}")
-    return cls(
-        **{name: _convert(hints[name], value, path + name) for name, value in values.items()}
-    )
+    return cls(**{name: _convert(hints[name], value, path + name) for name, value in values.items()})
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:

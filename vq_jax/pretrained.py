@@ -17,12 +17,10 @@ from vq_jax.nn import VQModel
 from vq_jax.train.checkpoint import Checkpointer
 from vq_jax.train.loop import abstract_state, build_model
 from vq_jax.train.rundir import CHECKPOINTS, read_config
-from vq_jax.types import Params
+from vq_jax.types import Array, Params
 
 
-def create_model(
-    architecture: str, *, head: str = "picture", dtype: Any = None, **fields: Any
-) -> VQModel:
+def create_model(architecture: str, *, head: str = "picture", dtype: Any = None, **fields: Any) -> VQModel:
     """Makes a model by name, with random weights to come from its `init`.
 
     Args:
@@ -57,15 +55,14 @@ class Tokenizer:
         self._fixed_shape: tuple[int, ...] | None = getattr(model.decoder, "image_shape", None)
         self._stride = 2 ** getattr(model.encoder, "num_downsamples", 0)
         self._encode = jax.jit(
-            lambda variables, images: model.apply(
-                variables, ops.normalize_pictures(images), method="encode"
-            )
+            lambda variables, images: model.apply(variables, ops.normalize_pictures(images), method="encode")
         )
-        self._decode = jax.jit(
-            lambda variables, indices: ops.to_uint8(
-                model.apply(variables, indices, method="decode")
-            )
-        )
+
+        def decode(variables: dict[str, Params], indices: Array) -> Array:
+            pictures: Any = model.apply(variables, indices, method="decode")
+            return ops.to_uint8(pictures)
+
+        self._decode = jax.jit(decode)
 
     @property
     def channels(self) -> int:
@@ -176,11 +173,7 @@ def load(run: epath.PathLike, *, best: bool = False) -> Tokenizer:
         epath.Path(run) / CHECKPOINTS, keep=config.training.keep_checkpoints, read_only=True
     ) as checkpointer:
         step = checkpointer.best_step() if best else None
-        restored = (
-            checkpointer.restore_latest(target)
-            if step is None
-            else checkpointer.restore(step, target)
-        )
+        restored = checkpointer.restore_latest(target) if step is None else checkpointer.restore(step, target)
     if restored is None:
         raise UserError(f"{run} holds no checkpoint yet: let `vq-jax train` reach its first save")
     state = restored.state

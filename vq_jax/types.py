@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jax import Array
-from jaxtyping import Bool, Float, Int, Key, UInt8
+from jaxtyping import Bool, Float, Int, Key, Num, UInt8
 
 Metrics = dict[str, Array]
 Params = Mapping[str, Any]
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "Metrics", "Params", "UInt8"]
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "Metrics", "Num", "Params", "UInt8"]

@@ -52,9 +52,7 @@ def test_gradient_quantizer_loss_puts_beta_on_the_commitment_term(getkey):
     nearest, flat = numpy_nearest(z, codes)
     difference = codes[nearest] - flat
     assert float(value) == pytest.approx(2.25 * np.mean(difference**2), rel=1e-5)
-    np.testing.assert_allclose(
-        z_grad.reshape(-1, 4), -0.25 * 2 * difference / difference.size, atol=1e-6
-    )
+    np.testing.assert_allclose(z_grad.reshape(-1, 4), -0.25 * 2 * difference / difference.size, atol=1e-6)
     expected = np.zeros((9, 4))
     np.add.at(expected, nearest, 2.0 * 2 * difference / difference.size)
     np.testing.assert_allclose(params_grad["embedding"], expected, atol=1e-6)
@@ -128,9 +126,7 @@ def test_normalized_codes_have_length_one_before_and_after_an_update(getkey, kin
     for codes in (codes_of(quantizer, variables), codes_of(quantizer, {**variables, **updates})):
         np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1.0, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(out.quantized, axis=-1), 1.0, rtol=1e-5)
-    nearest, _ = numpy_nearest(
-        z / jnp.linalg.norm(z, axis=-1, keepdims=True), codes_of(quantizer, variables)
-    )
+    nearest, _ = numpy_nearest(z / jnp.linalg.norm(z, axis=-1, keepdims=True), codes_of(quantizer, variables))
     np.testing.assert_array_equal(out.indices.reshape(-1), nearest)
 
 
@@ -169,9 +165,7 @@ def test_revival_replaces_dead_codes_by_latents_and_resets_their_statistics(getk
     z = clusters(getkey)
     variables = quantizer.init(getkey(), z)
     key = getkey()
-    out, updates = quantizer.apply(
-        variables, z, train=True, mutable=["codebook"], rngs={"quantizer": key}
-    )
+    out, updates = quantizer.apply(variables, z, train=True, mutable=["codebook"], rngs={"quantizer": key})
     counts = np.bincount(np.asarray(out.indices).reshape(-1), minlength=16)
     dead = counts < 1
     state = jax.tree.map(np.asarray, updates["codebook"])
@@ -182,9 +176,7 @@ def test_revival_replaces_dead_codes_by_latents_and_resets_their_statistics(getk
         state["embedding_sum"][dead], state["embedding"][dead] * state["cluster_size"][dead, None]
     )
     assert state["cluster_size"][dead].min() >= 1.0
-    _, again = quantizer.apply(
-        variables, z, train=True, mutable=["codebook"], rngs={"quantizer": key}
-    )
+    _, again = quantizer.apply(variables, z, train=True, mutable=["codebook"], rngs={"quantizer": key})
     np.testing.assert_array_equal(again["codebook"]["embedding"], state["embedding"])
 
 
@@ -192,9 +184,7 @@ def test_gradient_quantizer_asks_for_the_revival_of_dead_rows(getkey):
     quantizer = nn.VectorQuantizer(16, 6, revive_threshold=1.0)
     z = clusters(getkey)
     variables = quantizer.init(getkey(), z)
-    out, _ = quantizer.apply(
-        variables, z, train=True, mutable=["codebook"], rngs={"quantizer": getkey()}
-    )
+    out, _ = quantizer.apply(variables, z, train=True, mutable=["codebook"], rngs={"quantizer": getkey()})
     counts = np.bincount(np.asarray(out.indices).reshape(-1), minlength=16)
     np.testing.assert_array_equal(out.revival["embedding"].mask, counts < 1)
     assert not nn.VectorQuantizer(16, 6).apply(variables, z, train=True).revival
@@ -266,9 +256,7 @@ def test_a_second_call_under_jit_does_not_compile_again(getkey, kind):
     @jax.jit
     @chex.assert_max_traces(n=1)
     def step(variables, z, rng):
-        return quantizer.apply(
-            variables, z, train=True, mutable=["codebook"], rngs={"quantizer": rng}
-        )
+        return quantizer.apply(variables, z, train=True, mutable=["codebook"], rngs={"quantizer": rng})
 
     for _ in range(3):
         _, updates = step(variables, z, getkey())

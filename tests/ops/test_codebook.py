@@ -82,9 +82,9 @@ def test_row_blocks_of_a_sharded_batch_need_no_gather(getkey):
 
 def test_nearest_code_passes_no_gradient(getkey):
     z, codes = jax.random.normal(getkey(), (6, 3)), jax.random.normal(getkey(), (4, 3))
-    grads = jax.grad(
-        lambda z, codes: jnp.sum(codes[ops.nearest_code(z, codes)]) + 0.0 * jnp.sum(z), (0, 1)
-    )(z, codes)
+    grads = jax.grad(lambda z, codes: jnp.sum(codes[ops.nearest_code(z, codes)]) + 0.0 * jnp.sum(z), (0, 1))(
+        z, codes
+    )
     assert float(jnp.abs(grads[0]).max()) == 0.0
 
 
@@ -197,8 +197,7 @@ def test_kmeans_lowers_the_error_of_its_start(getkey):
     points = jax.random.normal(getkey(), (400, 3))
     key = getkey()
     errors = [
-        numpy_distances(points, ops.kmeans(key, points, 20, rounds)[0]).min(1).mean()
-        for rounds in (0, 1, 8)
+        numpy_distances(points, ops.kmeans(key, points, 20, rounds)[0]).min(1).mean() for rounds in (0, 1, 8)
     ]
     assert errors[0] > errors[1] > errors[2]
 

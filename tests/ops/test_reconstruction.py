@@ -36,9 +36,7 @@ def test_bernoulli_is_the_cross_entropy_of_scipy(getkey):
     pictures = jnp.where(white, 1.0, -1.0)
     p = 1.0 / (1.0 + np.exp(-np.asarray(logits, np.float64)))
     expected = -scipy.stats.bernoulli.logpmf(np.asarray(white).astype(int), p).mean()
-    assert float(ops.reconstruction_loss(logits, pictures, "bernoulli")) == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert float(ops.reconstruction_loss(logits, pictures, "bernoulli")) == pytest.approx(expected, rel=1e-5)
 
 
 def test_log_laplace_is_scipys_laplace_density_of_the_logit(getkey):

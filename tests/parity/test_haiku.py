@@ -46,9 +46,7 @@ def test_twenty_updates_of_the_ema_quantizer_match_haiku():
         # a sum over 32 codes of about 20 in all
         np.testing.assert_allclose(actual.metrics["perplexity"], expected["perplexity"], rtol=1e-5)
         codebook, theirs_codebook = variables["codebook"], state["vector_quantizer_ema"]
-        np.testing.assert_allclose(
-            codebook["embedding"], theirs_codebook["embeddings"].T, **TOLERANCE
-        )
+        np.testing.assert_allclose(codebook["embedding"], theirs_codebook["embeddings"].T, **TOLERANCE)
         average = state["vector_quantizer_ema/~/ema_cluster_size"]["average"]
         np.testing.assert_allclose(codebook["cluster_size"], average, rtol=1e-5, atol=1e-5)
         average = state["vector_quantizer_ema/~/ema_dw"]["average"]
@@ -75,12 +73,10 @@ def test_twenty_gradient_steps_of_the_quantizer_match_haiku():
         return out.loss + jnp.mean(out.quantized**2), out
 
     for x in data:
-        (_, expected), (their_grad, their_dx) = jax.value_and_grad(
-            their_loss, (0, 1), has_aux=True
-        )(their_params, x)
-        (_, actual), (our_grad, our_dx) = jax.value_and_grad(our_loss, (0, 1), has_aux=True)(
-            our_params, x
+        (_, expected), (their_grad, their_dx) = jax.value_and_grad(their_loss, (0, 1), has_aux=True)(
+            their_params, x
         )
+        (_, actual), (our_grad, our_dx) = jax.value_and_grad(our_loss, (0, 1), has_aux=True)(our_params, x)
         np.testing.assert_array_equal(actual.indices, expected["encoding_indices"])
         np.testing.assert_allclose(actual.quantized, expected["quantize"], **TOLERANCE)
         np.testing.assert_allclose(actual.loss, expected["loss"], **TOLERANCE)

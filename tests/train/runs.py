@@ -64,8 +64,7 @@ def state_of(workdir, config):
 
 def main():
     """Trains in argv[1]; kills itself at the save point argv[2] of the second save, if given."""
-    from vq_jax.train import train
-    from vq_jax.train import checkpoint
+    from vq_jax.train import checkpoint, train
 
     workdir, *point = sys.argv[1:]
     reached = []

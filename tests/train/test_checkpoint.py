@@ -38,9 +38,7 @@ def make_state(seed=0, width=64):
 
 
 def abstract(state):
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
 def bits(tree):
@@ -263,9 +261,7 @@ def test_one_byte_flipped_anywhere_in_the_largest_data_file_is_noticed(tmp_path,
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "deleted", "flipped"])
-def test_damage_to_any_file_of_a_checkpoint_never_changes_what_is_restored(
-    tmp_path, caplog, damage
-):
+def test_damage_to_any_file_of_a_checkpoint_never_changes_what_is_restored(tmp_path, caplog, damage):
     save_steps(tmp_path / "whole", [1, 2])
     names = [path.relative_to(tmp_path / "whole") for path in data_files(tmp_path / "whole/2")]
     fell_back = {}

@@ -30,9 +30,7 @@ def finished(tmp_path_factory):
 
 def assert_same_run(workdir, other):
     assert rows_of(workdir) == rows_of(other)
-    (step, state), (other_step, other_state) = (
-        state_of(place, small_config()) for place in (workdir, other)
-    )
+    (step, state), (other_step, other_state) = (state_of(place, small_config()) for place in (workdir, other))
     assert step == other_step and state.keys() == other_state.keys()
     for name in state:
         np.testing.assert_array_equal(state[name], other_state[name], err_msg=name)
@@ -64,7 +62,9 @@ def test_rows_have_training_validation_and_timing_figures(finished):
 
 def test_checkpoints_kept_are_the_newest_two_and_the_best(finished):
     steps = sorted(int(path.name) for path in (finished / "checkpoints").iterdir())
-    losses = {row["step"]: row["validation/loss"] for row in read_metrics(finished) if "validation/loss" in row}
+    losses = {
+        row["step"]: row["validation/loss"] for row in read_metrics(finished) if "validation/loss" in row
+    }
     assert steps == sorted({8, 12, min(losses, key=losses.get)})
 
 
@@ -89,6 +89,9 @@ def test_a_finished_run_started_again_does_nothing(finished, caplog):
         result = train(small_config(image_every=6), finished)
     assert result.step == STEPS and "nothing to do" in caplog.text
     assert (finished / "metrics.jsonl").read_bytes() == before
+    (finished / "report.md").unlink()  # as if killed between the last save and the report
+    assert train(small_config(image_every=6), finished).figures["test/psnr"] > 0
+    assert (finished / "report.md").exists()
 
 
 @pytest.mark.parametrize("point", ["before-save", "during-save", "before-rename"])
@@ -200,6 +203,11 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
     assert same(first.params, second.params) and not same(first.codebook, second.codebook)
     assert not same(second.params, third.params) and not same(second.codebook, third.codebook)
     resumed = tmp_path / "resumed"
-    train(loop_module.dataclasses.replace(config, training=loop_module.dataclasses.replace(config.training, steps=7)), resumed)
+    train(
+        loop_module.dataclasses.replace(
+            config, training=loop_module.dataclasses.replace(config.training, steps=7)
+        ),
+        resumed,
+    )
     train(config, resumed)
     assert [row["loss"] for row in read_metrics(resumed)] == [row["loss"] for row in rows]

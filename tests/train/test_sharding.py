@@ -25,9 +25,7 @@ def mesh_of(devices):
 
 def build(kind):
     quantizer = kind(CODES, 4, revive_threshold=0.5, decay=0.9)
-    model = nn.VQModel(
-        nn.ResidualEncoder(latent_channels=4, **WIDTH), quantizer, nn.ResidualDecoder(**WIDTH)
-    )
+    model = nn.VQModel(nn.ResidualEncoder(latent_channels=4, **WIDTH), quantizer, nn.ResidualDecoder(**WIDTH))
     return model, make_optimizer(OptimizerConfig(learning_rate=1e-3), 100)
 
 
@@ -123,9 +121,7 @@ def test_codebook_statistics_of_a_sharded_batch_are_those_of_the_whole(getkey):
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(sharded), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
     one_part = update(z[:16])  # what a device alone would make of its part
-    assert not np.allclose(
-        whole["codebook"]["cluster_size"], one_part["codebook"]["cluster_size"], rtol=0.1
-    )
+    assert not np.allclose(whole["codebook"]["cluster_size"], one_part["codebook"]["cluster_size"], rtol=0.1)
 
 
 def test_the_mesh_has_automatic_axes_and_takes_what_is_left():
@@ -155,9 +151,7 @@ def test_a_batch_that_does_not_divide_is_refused():
 def test_the_step_compiles_once_and_donates_its_state():
     model, optimizer = build(nn.VectorQuantizerEMA)
     mesh = make_mesh()
-    state = init_generator_sharded(
-        jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer, ema=True
-    )
+    state = init_generator_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer, ema=True)
     step = jit_generator_step(
         mesh, model=model, optimizer=optimizer, losses=Losses(), phase="joint", ema_decay=0.9
     )

@@ -120,9 +120,7 @@ def test_gradient_codebook_recovers_all_sixteen_clusters_with_revival_only():
         model = nn.VQModel(Identity(), quantizer, Identity())
         optimizer = optax.sgd(1.0)
         state = init_generator(jax.random.key(0), (4,), model=model, optimizer=optimizer)
-        step = jax.jit(
-            functools.partial(generator_step, model=model, optimizer=optimizer, losses=Losses())
-        )
+        step = jax.jit(functools.partial(generator_step, model=model, optimizer=optimizer, losses=Losses()))
         for number in range(120):  # a code that lost its latents is forgotten at the decay's pace
             state, _, metrics = step(state, None, {"image": z}, jax.random.key(number))
         usage[threshold] = float(metrics["usage"])
@@ -151,9 +149,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts():
     model, chain = build(nn.VectorQuantizerEMA(16, 4))
     losses = Losses(reconstruction_weight=3.0, variance_weight=0.5)
     _, _, metrics = run(model, chain, 1, losses)
-    total = (
-        3.0 * metrics["reconstruction_loss"] + metrics["quantizer_loss"] + 0.5 * metrics["variance_loss"]
-    )
+    total = 3.0 * metrics["reconstruction_loss"] + metrics["quantizer_loss"] + 0.5 * metrics["variance_loss"]
     assert float(metrics["loss"]) == pytest.approx(float(total), rel=1e-6)
     _, _, without = run(model, chain)
     assert "variance_loss" not in without

@@ -48,7 +48,7 @@ def evaluation_step(
     """
     images = ops.normalize_pictures(batch["image"])
     valid = batch["valid"].astype(jnp.float32)
-    output = model.apply({"params": params, "codebook": codebook}, images, quantize=quantize)
+    output: Any = model.apply({"params": params, "codebook": codebook}, images, quantize=quantize)
 
     def one_loss(outputs: Array, picture: Array) -> Array:
         return ops.reconstruction_loss(outputs, picture, reconstruction)

@@ -24,7 +24,12 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004) of two uint8 pictures [H, W, C], by scikit-image."""
+    """Structural similarity (Wang et al. 2004) of two uint8 pictures [H, W, C], by scikit-image.
+
+    Sides shorter than its window of 7 px are extended by their last pixel.
+    """
     from skimage.metrics import structural_similarity
 
+    missing = [(0, max(0, 7 - side)) for side in a.shape[:2]]
+    a, b = (np.pad(picture, [*missing, (0, 0)], mode="edge") for picture in (a, b))
     return float(structural_similarity(a, b, channel_axis=-1, data_range=255))

@@ -28,9 +28,7 @@ class MLPEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "B *S C"], *, train: bool = False
-    ) -> Float[Array, "B P D"]:
+    def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B P D"]:
         """Encodes pictures of any shape; all must have the shape seen by `init`."""
         x = images.reshape(images.shape[0], -1)
         for features in self.hidden_features:
@@ -53,9 +51,7 @@ class MLPDecoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, latents: Float[Array, "B P D"], *, train: bool = False
-    ) -> Float[Array, "B *S C"]:
+    def __call__(self, latents: Float[Array, "B P D"], *, train: bool = False) -> Float[Array, "B *S C"]:
         """Decodes latents to pictures of shape `image_shape`."""
         x = latents.reshape(latents.shape[0], -1)
         for features in self.hidden_features:

@@ -9,7 +9,7 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.nn.quantizers import QuantizerOutput
-from vq_jax.types import Array, Float, Int, Metrics
+from vq_jax.types import Array, Float, Int, Metrics, Num
 
 
 @struct.dataclass
@@ -52,12 +52,10 @@ class VQModel(nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.head not in ops.HEADS:
-            raise ValueError(
-                f"VQModel.head must be one of {', '.join(ops.HEADS)}, got {self.head!r}"
-            )
+            raise ValueError(f"VQModel.head must be one of {', '.join(ops.HEADS)}, got {self.head!r}")
 
     def __call__(
-        self, images: Float[Array, "B *S C"], *, train: bool = False, quantize: bool = True
+        self, images: Num[Array, "B *S C"], *, train: bool = False, quantize: bool = True
     ) -> VQOutput:
         """Encodes, quantizes and decodes.
 
@@ -89,9 +87,7 @@ class VQModel(nn.Module):
             latents=latents,
         )
 
-    def encode_latents(
-        self, images: Float[Array, "B *S C"], *, train: bool = False
-    ) -> Float[Array, "B *s D"]:
+    def encode_latents(self, images: Num[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
         """Pictures to continuous latents, before the quantizer.
 
         Raises:
@@ -99,8 +95,7 @@ class VQModel(nn.Module):
         """
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(
-                f"expected float pictures in [-1, 1], got {images.dtype}: "
-                "use vq_jax.ops.normalize_pictures"
+                f"expected float pictures in [-1, 1], got {images.dtype}: use vq_jax.ops.normalize_pictures"
             )
         return self.encoder(images, train=train)
 
@@ -125,5 +120,5 @@ class VQModel(nn.Module):
         """Shape of one picture's indices, for a picture of `image_shape` (*S, C)."""
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         rng = jax.eval_shape(lambda: jax.random.key(0))
-        output, _ = jax.eval_shape(self.init_with_output, rng, images)
-        return tuple(output.indices.shape[1:])
+        indices = jax.eval_shape(lambda *inputs: self.init_with_output(*inputs)[0].indices, rng, images)
+        return tuple(indices.shape[1:])

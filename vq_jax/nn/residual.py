@@ -52,9 +52,7 @@ class ResidualEncoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "B *S C"], *, train: bool = False
-    ) -> Float[Array, "B *s D"]:
+    def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
         """Encodes pictures; each spatial axis s is S / 2^num_downsamples, rounded up."""
         spatial = images.ndim - 2
         x = images
@@ -63,9 +61,7 @@ class ResidualEncoder(nn.Module):
             x = nn.Conv(features, (4,) * spatial, strides=(2,) * spatial, dtype=self.dtype)(x)
             x = nn.relu(x)
         x = nn.Conv(self.channels, (3,) * spatial, dtype=self.dtype)(x)
-        x = ResidualStack(
-            self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype
-        )(x)
+        x = ResidualStack(self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype)(x)
         return nn.Conv(self.latent_channels, (1,) * spatial, dtype=self.dtype)(x)
 
 
@@ -89,15 +85,11 @@ class ResidualDecoder(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, latents: Float[Array, "B *s D"], *, train: bool = False
-    ) -> Float[Array, "B *S C"]:
+    def __call__(self, latents: Float[Array, "B *s D"], *, train: bool = False) -> Float[Array, "B *S C"]:
         """Decodes latents; each spatial axis S is s * 2^num_downsamples."""
         spatial = latents.ndim - 2
         x = nn.Conv(self.channels, (3,) * spatial, dtype=self.dtype)(latents)
-        x = ResidualStack(
-            self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype
-        )(x)
+        x = ResidualStack(self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype)(x)
         for level in reversed(range(self.num_downsamples)):
             width = self.channels if level > 1 else self.channels // 2
             features = width if level > 0 else self.out_channels

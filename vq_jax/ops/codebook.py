@@ -5,6 +5,7 @@ Everything is computed in float32 whatever dtype comes in. Sums run over all row
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -70,7 +71,7 @@ def _nearest_argmin(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[A
     return jnp.argmin(_scores(z, codes), axis=1).astype(jnp.int32)
 
 
-def _map_rows(function, z: Float[Array, "N D"], rows: int) -> Int[Array, " N"]:  # type: ignore[no-untyped-def]
+def _map_rows(function: Callable[[Array], Array], z: Float[Array, "N D"], rows: int) -> Int[Array, " N"]:
     """Applies `function` to blocks of about `rows` rows, one after the other.
 
     Block j takes rows j, j + blocks, j + 2 blocks, ...: a batch sharded along N stays so in every block.
@@ -97,9 +98,7 @@ def _nearest_blocked(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[
     # Minimum, then the first position equal to it: XLA's CPU argmin is over ten times slower.
     size = codes.shape[0]
 
-    def block_best(
-        block: Float[Array, "M D"], start: int
-    ) -> tuple[Float[Array, " M"], Int[Array, " M"]]:
+    def block_best(block: Float[Array, "M D"], start: int) -> tuple[Float[Array, " M"], Int[Array, " M"]]:
         scores = _scores(block, codes[start : start + _CPU_BLOCK])
         best = jnp.min(scores, axis=1)
         position = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
@@ -220,9 +219,7 @@ def usage(counts: Float[Array, " K"]) -> Float[Array, ""]:
     return jnp.mean((counts > 0).astype(jnp.float32))
 
 
-def entropy_loss(
-    z: Float[Array, "N D"], codes: Float[Array, "K D"], temperature: float
-) -> Float[Array, ""]:
+def entropy_loss(z: Float[Array, "N D"], codes: Float[Array, "K D"], temperature: float) -> Float[Array, ""]:
     """Mean entropy of the assignments minus the entropy of their mean: low when each vector is certain
     of its code and all codes are used alike (Chang et al. 2022, arXiv:2202.04200, code release).
 

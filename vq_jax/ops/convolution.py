@@ -29,23 +29,17 @@ def double_conv_transpose(
 def _dimension_numbers(spatial: int) -> jax.lax.ConvDimensionNumbers:
     axes = tuple(range(1, spatial + 1))
     kernel_axes = (spatial + 1, spatial, *range(spatial))
-    return jax.lax.ConvDimensionNumbers(
-        (0, spatial + 1, *axes), kernel_axes, (0, spatial + 1, *axes)
-    )
+    return jax.lax.ConvDimensionNumbers((0, spatial + 1, *axes), kernel_axes, (0, spatial + 1, *axes))
 
 
-def _transposed(
-    x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]
-) -> Float[Array, "B *S2 O"]:
+def _transposed(x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]) -> Float[Array, "B *S2 O"]:
     spatial = x.ndim - 2
     return jax.lax.conv_transpose(
         x, kernel, (2,) * spatial, "SAME", dimension_numbers=_dimension_numbers(spatial)
     )
 
 
-def _sub_pixel(
-    x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]
-) -> Float[Array, "B *S2 O"]:
+def _sub_pixel(x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]) -> Float[Array, "B *S2 O"]:
     spatial = x.ndim - 2
     inputs, features = kernel.shape[-2:]
     # Along each axis, pixel 2y + a is the sum over j of x[y + a + j - 1] kernel[2j + a].
@@ -71,9 +65,7 @@ def _sub_pixel(
     return low
 
 
-def _shift_multiply(
-    x: Float[Array, "B *S I"], taps: Float[Array, "*T I O"]
-) -> Float[Array, "B *S1 O"]:
+def _shift_multiply(x: Float[Array, "B *S I"], taps: Float[Array, "*T I O"]) -> Float[Array, "B *S1 O"]:
     """Convolution of width 2, padded by one on both sides: gathers 2^n neighbours, then one product."""
     spatial = x.ndim - 2
     patches = jnp.pad(x, [(0, 0), *[(1, 1)] * spatial, (0, 0)])
@@ -85,9 +77,7 @@ def _shift_multiply(
     return jnp.matmul(patches, taps.reshape(-1, taps.shape[-1]))
 
 
-def _multiply_shift(
-    x: Float[Array, "B *S I"], taps: Float[Array, "*T I O"]
-) -> Float[Array, "B *S1 O"]:
+def _multiply_shift(x: Float[Array, "B *S I"], taps: Float[Array, "*T I O"]) -> Float[Array, "B *S1 O"]:
     """The same convolution: one product for all 2^n taps, then adds their shifted results."""
     spatial = x.ndim - 2
     by_tap = jnp.moveaxis(taps, -2, 0).reshape(taps.shape[-2], -1)

@@ -87,9 +87,7 @@ class Checkpointer:
         UserError: if `keep` is below 1 or the directory cannot be made.
     """
 
-    def __init__(
-        self, directory: str | os.PathLike[str], *, keep: int = 2, read_only: bool = False
-    ) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *, keep: int = 2, read_only: bool = False) -> None:
         if keep < 1:
             raise UserError(f"keep: expected at least 1 checkpoint to keep, got {keep}.")
         _quieten_orbax()
@@ -123,9 +121,7 @@ class Checkpointer:
             except CheckpointError:
                 continue  # restoring says so, where this step is asked for
 
-    def save(
-        self, step: int, state: PyTree, meta: dict[str, Any], validation_loss: float | None
-    ) -> None:
+    def save(self, step: int, state: PyTree, meta: dict[str, Any], validation_loss: float | None) -> None:
         """Starts to save; returns as soon as the arrays are on the host, so they may be donated.
 
         A step that is there already is left as it is.
@@ -346,9 +342,7 @@ class _Best:
     def __init__(self, owner: Checkpointer) -> None:
         self._owner = owner
 
-    def should_preserve(
-        self, checkpoints: Sequence[Any], *, context: PreservationContext
-    ) -> Sequence[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: PreservationContext) -> Sequence[bool]:
         best = _best_of([info.step for info in checkpoints], self._owner._losses)
         return [info.step == best for info in checkpoints]
 
@@ -420,10 +414,7 @@ def _best_of(steps: Sequence[int], losses: dict[int, float]) -> int:
 
 
 def _digests(state: PyTree) -> dict[str, list[int]]:
-    return {
-        name: np.asarray(digest).tolist()
-        for name, digest in jax.device_get(tree_digest(state)).items()
-    }
+    return {name: np.asarray(digest).tolist() for name, digest in jax.device_get(tree_digest(state)).items()}
 
 
 def _sha256(body: Any) -> str:
@@ -440,8 +431,7 @@ def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
 def _check_same_model(step: int, *, saved: dict[str, str], wanted: dict[str, str]) -> None:
     """Raises UserError where the checkpoint is sound but of a state of another structure."""
     lines = [
-        f"{name}: {saved.get(name, 'nothing')} in the checkpoint, "
-        f"{wanted.get(name, 'nothing')} in the model"
+        f"{name}: {saved.get(name, 'nothing')} in the checkpoint, {wanted.get(name, 'nothing')} in the model"
         for name in {**saved, **wanted}
         if saved.get(name) != wanted.get(name)
     ]

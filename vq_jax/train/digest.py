@@ -33,16 +33,13 @@ def leaf_names(tree: Any) -> dict[str, Any]:
     Returns:
         The leaves in the order of the tree, keyed by their path.
     """
-    return {
-        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def leaf_types(tree: Any) -> dict[str, str]:
     """Returns dtype and shape of every leaf, such as `float32[3,4]`, by its path."""
     return {
-        name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-        for name, leaf in leaf_names(tree).items()
+        name: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for name, leaf in leaf_names(tree).items()
     }
 
 

@@ -26,20 +26,14 @@ class MetricsLog:
 
     def __init__(self, workdir: epath.Path, first_step: int) -> None:
         self._path = workdir / METRICS_FILE
-        self._lines = (
-            self._path.read_text() if self._is_remote(workdir) and self._path.exists() else ""
-        )
-        self._remote = self._is_remote(workdir)
+        self._remote = "://" in os.fspath(workdir)
+        self._lines = self._path.read_text() if self._remote and self._path.exists() else ""
         self._board: Any = None
         if not self._remote:
             # The import warns of protobuf descriptors; it is only needed where a run is going on.
             from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(os.fspath(workdir), purge_step=first_step + 1)
-
-    @staticmethod
-    def _is_remote(workdir: epath.Path) -> bool:
-        return "://" in os.fspath(workdir)
 
     def write(self, step: int, figures: dict[str, float | str]) -> None:
         """Writes the row of a step; numbers go to TensorBoard too."""
@@ -93,7 +87,8 @@ class Progress:
 
     def show(self, step: int, figures: dict[str, Any]) -> None:
         """Shows the figures of a step."""
-        shown = {name: f"{figures[name]:.4g}" for name in ("loss", "perplexity") if name in figures}
+        names = [name for name in ("loss", "perplexity") if name in figures]
+        shown: dict[str, str] = {name: f"{figures[name]:.4g}" for name in names}
         if "time/images_per_second" in figures:
             shown["images/s"] = f"{figures['time/images_per_second']:.0f}"
         if self._bar is not None:
@@ -111,3 +106,14 @@ class Progress:
         """Leaves the terminal as it was."""
         if self._bar is not None:
             self._bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

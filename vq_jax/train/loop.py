@@ -1,10 +1,12 @@
 """A run, from configuration to report: the only part of training that reads and writes files."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ from etils import epath
 
 from vq_jax import ops
 from vq_jax.config import ExperimentConfig, Phase
-from vq_jax.data import Source, open_source, train_batches
+from vq_jax.data import BatchIterator, Source, open_source, train_batches
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
 from vq_jax.train import report, rundir, sharding
@@ -26,6 +28,7 @@ from vq_jax.train.state import GeneratorState, init_generator
 from vq_jax.train.validation import Validation
 from vq_jax.types import Metrics
 
+_INTERVALS = ("log_every", "eval_every", "image_every", "save_every")
 _log = logging.getLogger("vq_jax")
 
 
@@ -75,9 +78,7 @@ def abstract_state(config: ExperimentConfig, model: VQModel) -> GeneratorState:
     )
     state = jax.eval_shape(lambda: init(jax.random.key(config.training.seed), image_shape(config)))
     whole = sharding.replicated(mesh)
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state
-    )
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state)
 
 
 def train(config: ExperimentConfig, workdir: epath.PathLike) -> RunResult:
@@ -96,12 +97,11 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> RunResult:
     mesh = sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
     sharding.check_batch_size(config.data.batch_size, mesh)
     channels = config.model.image_channels
-    sources = [
-        open_source(config.data.source, split, config.data, channels) for split in ("train", "test")
-    ]
+    sources = [open_source(config.data.source, split, config.data, channels) for split in ("train", "test")]
     model = build_model(config)
     make_schedule(config.optimizer, config.training.steps)
     rundir.claim(workdir, config)
+    _log.info("%s: %d steps, in %s", config.name, config.training.steps, workdir)
     with (
         StopRequest() as stop,
         Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints) as saved,
@@ -161,70 +161,69 @@ class _Run:
         config, steps = self.config, self.config.training.steps
         if self.step >= steps:
             _log.info("The run in %s has all its %d steps; nothing to do.", self.workdir, self.step)
-            return RunResult(self.workdir, self.step, None, self._last_figures())
+            whole = (self.workdir / rundir.REPORT).exists()  # it may have been killed before the end
+            figures = self._last_figures() if whole else self._finish()
+            return RunResult(self.workdir, self.step, None, figures)
         pending: list[tuple[int, Metrics]] = []  # fetched now and then, never step by step
-        waited, since, logged = 0.0, time.monotonic(), self.step
-        progress = Progress(self.step, steps, config.data.batch_size)
-        batches = train_batches(
+        clock = _Clock(config.data.batch_size, self.step)
+        with (
+            Progress(self.step, steps, config.data.batch_size) as progress,
+            MetricsLog(self.workdir, self.step) as log,
+            self._batches() as batches,
+        ):
+            while self.step < steps and stop.signal is None:
+                phase = self._phase()
+                with clock.waiting():
+                    batch = next(batches)
+                self.broken += int(batch.pop("broken").sum())
+                self.state, _, metrics = self._step_function(phase)(
+                    self.state, sharding.put_batch(batch, self.mesh), self.rng
+                )
+                self.step += 1
+                pending.append((self.step, metrics))
+                progress.advance()
+                if any(map(self._due, _INTERVALS)):
+                    row = {"phase": phase.kind, **_fetch(pending)}
+                    pending.clear()
+                    row |= clock.lap(self.step)
+                    self._record(row, phase, log)
+                    progress.show(self.step, row)
+                    clock.start(self.step)
+            if stop.signal is not None:
+                _fetch(pending)  # nothing that is not finite is ever saved
+                self._save(None)
+        self.checkpointer.wait()
+        figures = self._finish() if stop.signal is None else self._last_figures()
+        return RunResult(self.workdir, self.step, stop.signal, figures)
+
+    def _record(self, row: dict[str, Any], phase: Phase, log: MetricsLog) -> None:
+        """Evaluates, logs, draws and saves, as the step asks for."""
+        row["learning_rate"] = float(self.schedule(self.step - 1))
+        row["data/broken_pictures"] = self.broken
+        save = self._due("save_every")
+        if save or self._due("eval_every"):
+            validation, _ = self.validation.figures(self.state, _quantize(phase))
+            row |= {f"validation/{name}": value for name, value in validation.items()}
+            _require_finite(self.step, row)
+        log.write(self.step, row)
+        if self._due("image_every"):
+            decoded = self.validation.reconstructions(self.state, _quantize(phase))
+            grid = report.comparison_grid(self.validation.pictures, decoded)
+            report.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
+            log.write_picture(self.step, "reconstructions", grid)
+        if save:
+            self._save(row["validation/loss"])
+
+    def _batches(self) -> BatchIterator:
+        """Training batches from the coming step on: the position is all that a run remembers."""
+        return train_batches(
             self.source,
-            config.data,
-            seed=config.training.seed,
+            self.config.data,
+            seed=self.config.training.seed,
             start_batch=self.step,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        try:
-            with MetricsLog(self.workdir, self.step) as log, batches:
-                while self.step < steps and stop.signal is None:
-                    phase = self._phase()
-                    asked = time.monotonic()
-                    batch = next(batches)
-                    waited += time.monotonic() - asked
-                    self.broken += int(batch.pop("broken").sum())
-                    self.state, _, metrics = self._step_function(phase)(
-                        self.state, sharding.put_batch(batch, self.mesh), self.rng
-                    )
-                    self.step += 1
-                    pending.append((self.step, metrics))
-                    progress.advance()
-                    due = functools.partial(self._due, last=self.step == steps)
-                    save = due(config.training.save_every)
-                    log_now = due(config.training.log_every)
-                    evaluate = save or due(config.training.eval_every)
-                    if not (log_now or evaluate or due(config.training.image_every)):
-                        continue
-                    figures = _fetch(pending)
-                    pending.clear()
-                    seconds = time.monotonic() - since
-                    taken = self.step - logged
-                    row: dict[str, Any] = {
-                        "phase": phase.kind,
-                        **figures,
-                        "learning_rate": float(self.schedule(self.step - 1)),
-                        "data/broken_pictures": self.broken,
-                        "time/step_seconds": seconds / taken,
-                        "time/images_per_second": config.data.batch_size * taken / seconds,
-                        "time/data_wait": waited / seconds,
-                    }
-                    if evaluate:
-                        validation, _ = self.validation.figures(self.state, _quantize(phase))
-                        row |= {f"validation/{name}": value for name, value in validation.items()}
-                        _require_finite(self.step, row)
-                    log.write(self.step, row)
-                    progress.show(self.step, row)
-                    if due(config.training.image_every):
-                        self._write_images(log, phase)
-                    if save:
-                        self._save(row["validation/loss"])
-                    waited, since, logged = 0.0, time.monotonic(), self.step
-                if stop.signal is not None:
-                    _fetch(pending)  # nothing that is not finite is ever saved
-                    self._save(None)
-        finally:
-            progress.close()
-        self.checkpointer.wait()
-        figures = self._finish() if stop.signal is None else self._last_figures()
-        return RunResult(self.workdir, self.step, stop.signal, figures)
 
     def _phase(self) -> Phase:
         """The phase of the coming step; fits the codebook where a phase that asks for it begins."""
@@ -245,14 +244,7 @@ class _Run:
             )
         )
         latents = []
-        with train_batches(
-            self.source,
-            self.config.data,
-            seed=self.config.training.seed,
-            start_batch=self.step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        ) as batches:
+        with self._batches() as batches:
             for _ in range(num_batches):
                 image = sharding.put_batch({"image": next(batches)["image"]}, self.mesh)["image"]
                 z = encode(self.state.params, self.state.codebook, image)
@@ -263,9 +255,9 @@ class _Run:
             self.state.codebook["quantizer"],
             jnp.stack(latents),
         )
-        state = self.state.replace(codebook={**self.state.codebook, "quantizer": codebook})
+        state = dataclasses.replace(self.state, codebook={**self.state.codebook, "quantizer": codebook})
         if params:
-            state = state.replace(params={**state.params, "quantizer": params})
+            state = dataclasses.replace(state, params={**state.params, "quantizer": params})
         self.state = jax.device_put(state, sharding.replicated(self.mesh))
 
     def _step_function(self, phase: Phase) -> Any:
@@ -280,18 +272,13 @@ class _Run:
             )
         return self._steps[phase.kind]
 
-    def _due(self, every: int, *, last: bool) -> bool:
-        return last or self.step % every == 0
+    def _due(self, interval: str) -> bool:
+        every = getattr(self.config.training, interval)
+        return self.step == self.config.training.steps or self.step % every == 0
 
     def _save(self, validation_loss: float | None) -> None:
         meta = {"data": self.source.fingerprint, "broken": self.broken}
         self.checkpointer.save(self.step, self.state, meta, validation_loss)
-
-    def _write_images(self, log: MetricsLog, phase: Phase) -> None:
-        decoded = self.validation.reconstructions(self.state, _quantize(phase))
-        grid = report.comparison_grid(self.validation.pictures, decoded)
-        report.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
-        log.write_picture(self.step, "reconstructions", grid)
 
     def _finish(self) -> dict[str, float]:
         quantize = _quantize(self.config.phases[-1])
@@ -307,6 +294,34 @@ class _Run:
         for row in rundir.read_metrics(self.workdir):
             figures |= row
         return figures
+
+
+class _Clock:
+    """Times stretches of steps, and the share of them spent waiting for data."""
+
+    def __init__(self, batch_size: int, step: int) -> None:
+        self._batch_size = batch_size
+        self.start(step)
+
+    def start(self, step: int) -> None:
+        """Begins a stretch after `step`."""
+        self._step, self._began, self._waited = step, time.monotonic(), 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time inside as waiting."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    def lap(self, step: int) -> dict[str, float]:
+        """Figures of the stretch that ends with `step`."""
+        seconds, steps = time.monotonic() - self._began, step - self._step
+        return {
+            "time/step_seconds": seconds / steps,
+            "time/images_per_second": self._batch_size * steps / seconds,
+            "time/data_wait": self._waited / seconds,
+        }
 
 
 def _quantize(phase: Phase) -> bool:

@@ -72,8 +72,7 @@ def keep_frozen(
     """
 
     trained = {
-        name: jax.tree.map(lambda _, on=name in trainable: on, part)
-        for name, part in after[0].items()
+        name: jax.tree.map(lambda _, on=name in trainable: on, part) for name, part in after[0].items()
     }
     moves = (
         trained,

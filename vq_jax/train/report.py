@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from etils import epath
@@ -10,6 +11,9 @@ from PIL import Image
 from vq_jax.config import ExperimentConfig
 from vq_jax.evaluate import psnr, ssim
 from vq_jax.train.rundir import IMAGES, REPORT, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN_HEIGHT = 112  # px; smaller pictures are enlarged, pixel by pixel
 _GAP = 4
@@ -28,9 +32,7 @@ def comparison_grid(originals: Sequence[np.ndarray], others: Sequence[np.ndarray
     columns = []
     for top, bottom in zip(originals, others, strict=True):
         scale = max(1, round(_SHOWN_HEIGHT / top.shape[0]))
-        pair = [
-            np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1) for picture in (top, bottom)
-        ]
+        pair = [np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1) for picture in (top, bottom)]
         gap = np.full((_GAP, pair[0].shape[1], 3), 255, np.uint8)
         columns.append(np.concatenate([pair[0], gap, pair[1]]))
     height = max(column.shape[0] for column in columns)
@@ -81,12 +83,8 @@ def write_report(
     """
     rows = read_metrics(workdir)
     figures = {
-        "test/psnr": float(
-            np.mean([psnr(a, b) for a, b in zip(pictures, reconstructions, strict=True)])
-        ),
-        "test/ssim": float(
-            np.mean([ssim(a, b) for a, b in zip(pictures, reconstructions, strict=True)])
-        ),
+        "test/psnr": float(np.mean([psnr(a, b) for a, b in zip(pictures, reconstructions, strict=True)])),
+        "test/ssim": float(np.mean([ssim(a, b) for a, b in zip(pictures, reconstructions, strict=True)])),
     }
     write_png(workdir / IMAGES / "final.png", comparison_grid(pictures, reconstructions))
     _plot_losses(workdir / IMAGES / "loss.png", rows)
@@ -146,14 +144,14 @@ def _plot_usage(path: epath.Path, counts: np.ndarray) -> None:
     _save(figure, path)
 
 
-def _figure():  # type: ignore[no-untyped-def]
+def _figure() -> "Figure":
     # Figure, not pyplot: no display, no global state.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(7, 3.5), layout="constrained")
 
 
-def _save(figure, path: epath.Path) -> None:  # type: ignore[no-untyped-def]
+def _save(figure: "Figure", path: epath.Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=100)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,17 +56,18 @@ def claim(workdir: epath.Path, config: ExperimentConfig) -> None:
       UserError: it holds another run, with the fields that differ; it holds something else; or it
         cannot be written.
     """
-    path = workdir / CONFIG_FILE
+    path, part = workdir / CONFIG_FILE, workdir / f"{CONFIG_FILE}.part"
     if path.exists():
         _check_same_run(workdir, read_config(workdir), config)
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    elif workdir.exists() and (
+        not workdir.is_dir() or any(entry.name != part.name for entry in workdir.iterdir())
+    ):
         raise UserError(
             f"{workdir} is there already and holds no run: give an empty or new directory with --workdir"
         )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         # Renamed into place: a run killed here is still a run.
-        part = workdir / f"{CONFIG_FILE}.part"
         part.write_text(json.dumps(to_dict(config), indent=2) + "\n")
         part.replace(path)
     except OSError as error:
@@ -90,8 +91,7 @@ def _check_same_run(workdir: epath.Path, old: ExperimentConfig, new: ExperimentC
     if "training.steps" in changed and new.optimizer.schedule != "constant":
         was, now = changed["training.steps"]
         _log.warning(
-            "The %s schedule spans the run: going on from %s to %s steps differs from a run planned "
-            "for %s.",
+            "The %s schedule spans the run: going on from %s to %s steps differs from a run planned for %s.",
             new.optimizer.schedule,
             was,
             now,

@@ -62,10 +62,7 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
     """Makes global arrays, spread over the mesh, of this process's part of a batch."""
     sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, value)
-        for name, value in batch.items()
-    }
+    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
 
 
 def init_generator_sharded(

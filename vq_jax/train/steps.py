@@ -91,8 +91,7 @@ def generator_step(
     def loss_function(params: Params) -> tuple[Array, tuple[VQOutput, Params, Metrics]]:
         # Stopped here, the compiler drops the backward pass of what does not learn.
         params = {
-            name: part if name in trainable else jax.lax.stop_gradient(part)
-            for name, part in params.items()
+            name: part if name in trainable else jax.lax.stop_gradient(part) for name, part in params.items()
         }
         output, updates = model.apply(
             {"params": params, "codebook": generator.codebook},

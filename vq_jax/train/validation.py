@@ -1,6 +1,7 @@
 """The test set of a run: figures on it, and pictures beside their reconstructions."""
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,21 +26,15 @@ class Validation:
     the model takes any size.
     """
 
-    def __init__(
-        self, source: Source, config: ExperimentConfig, model: VQModel, mesh: Mesh
-    ) -> None:
+    def __init__(self, source: Source, config: ExperimentConfig, model: VQModel, mesh: Mesh) -> None:
         self._mesh = mesh
         batch_size = config.data.batch_size
         self._batches = list(
             test_batches(source, config.data, batch_size=batch_size, limit=config.data.test_limit)
         )
-        step = functools.partial(
-            evaluation_step, model=model, reconstruction=config.losses.reconstruction
-        )
+        step = functools.partial(evaluation_step, model=model, reconstruction=config.losses.reconstruction)
         self._step = jax.jit(step, static_argnames="quantize")
-        self._reconstruct = jax.jit(
-            functools.partial(_reconstruct, model=model), static_argnames="quantize"
-        )
+        self._reconstruct = jax.jit(functools.partial(_reconstruct, model=model), static_argnames="quantize")
         if hasattr(model.decoder, "image_shape"):
             self.pictures = list(self._batches[0]["image"][:16])
         else:
@@ -48,8 +43,7 @@ class Validation:
                 self.pictures = self.pictures[:4]
         stride = 2 ** getattr(model.encoder, "num_downsamples", 0)
         self._canvas = tuple(
-            -(-max(picture.shape[axis] for picture in self.pictures) // stride) * stride
-            for axis in (0, 1)
+            -(-max(picture.shape[axis] for picture in self.pictures) // stride) * stride for axis in (0, 1)
         )
 
     def figures(self, state: GeneratorState, quantize: bool) -> tuple[dict[str, float], np.ndarray]:
@@ -78,9 +72,7 @@ class Validation:
                 for picture in self.pictures
             ]
         )
-        decoded = np.asarray(
-            self._reconstruct(state.eval_params, state.codebook, canvas, quantize=quantize)
-        )
+        decoded = np.asarray(self._reconstruct(state.eval_params, state.codebook, canvas, quantize=quantize))
         return [
             whole[: picture.shape[0], : picture.shape[1]]
             for whole, picture in zip(decoded, self.pictures, strict=True)
@@ -91,7 +83,7 @@ def _reconstruct(
     params: Params, codebook: Params, pictures: Array, *, model: VQModel, quantize: bool
 ) -> Array:
     images = ops.normalize_pictures(pictures)
-    output = model.apply({"params": params, "codebook": codebook}, images, quantize=quantize)
+    output: Any = model.apply({"params": params, "codebook": codebook}, images, quantize=quantize)
     return ops.to_uint8(output.reconstruction)
 
 

@@ -75,9 +75,7 @@ class CodebookQuantizer(nn.Module):
         if not 0.0 <= self.decay < 1.0:
             raise ValueError(f"{name}.decay must lie in [0, 1), got {self.decay}")
         if self.entropy_temperature <= 0.0:
-            raise ValueError(
-                f"{name}.entropy_temperature must be positive, got {self.entropy_temperature}"
-            )
+            raise ValueError(f"{name}.entropy_temperature must be positive, got {self.entropy_temperature}")
 
     @property
     def codebook_sizes(self) -> int:

@@ -1,5 +1,6 @@
 """Vector quantizer whose codebook is learnt by gradient."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,9 +64,10 @@ class VectorQuantizer(CodebookQuantizer):
         output = self._output(z, flat, quantized, indices, counts)
         codebook_loss = jnp.mean(jnp.square(jax.lax.stop_gradient(flat) - quantized))
         output.metrics["codebook_loss"] = codebook_loss
-        output = output.replace(loss=output.loss + self.codebook_weight * codebook_loss)
+        loss = output.loss + self.codebook_weight * codebook_loss
+        output = dataclasses.replace(output, loss=loss)
         if self._updating(train):
-            output = output.replace(revival=self._update(flat, counts))
+            output = dataclasses.replace(output, revival=self._update(flat, counts))
             output.metrics["revived"] = sum(
                 (jnp.sum(revival.mask.astype(jnp.float32)) for revival in output.revival.values()),
                 jnp.zeros(()),

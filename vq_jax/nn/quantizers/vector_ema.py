@@ -33,9 +33,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         self.embedding = self.variable(
             "codebook",
             "embedding",
-            lambda: unit_codes(
-                self.make_rng("params"), self.codebook_size, self.code_dim, self.normalize
-            ),
+            lambda: unit_codes(self.make_rng("params"), self.codebook_size, self.code_dim, self.normalize),
         )
         self.cluster_size = self.variable(
             "codebook", "cluster_size", jnp.zeros, (self.codebook_size,), jnp.float32
@@ -76,9 +74,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
     ) -> Float[Array, ""]:
         """Moves averages and codebook, revives dead codes; returns how many were revived."""
         averages = ops.update_averages(
-            ops.CodeAverages(
-                self.cluster_size.value, self.embedding_sum.value, self.zero_weight.value
-            ),
+            ops.CodeAverages(self.cluster_size.value, self.embedding_sum.value, self.zero_weight.value),
             counts,
             sums,
             self.decay,

@@ -11,10 +11,12 @@ Pictures are `[B, *S, C]`: `[B, H, W, C]` for photographs, `[B, T, H, W, C]` for
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, Key, Num, UInt8
 
+AnyArray = Array | np.ndarray  # on a device or on the host
 Metrics = dict[str, Array]
 Params = Mapping[str, Any]
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "Metrics", "Num", "Params", "UInt8"]
+__all__ = ["AnyArray", "Array", "Bool", "Float", "Int", "Key", "Metrics", "Num", "Params", "UInt8"]

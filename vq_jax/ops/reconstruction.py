@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from vq_jax.types import Array, Float, UInt8
+from vq_jax.types import AnyArray, Array, Float, UInt8
 
 HEADS = ("picture", "bernoulli", "log_laplace")
 # The logit-Laplace density has no mass at 0 and 1: pictures are squeezed into [0.1, 0.9].
@@ -13,9 +13,10 @@ _MARGIN = 0.1
 
 
 def normalize_pictures(
-    pictures: UInt8[Array, "B *S C"] | Float[Array, "B *S C"],
+    pictures: UInt8[AnyArray, "B *S C"] | Float[AnyArray, "B *S C"],
 ) -> Float[Array, "B *S C"]:
     """uint8 in [0, 255] to float32 in [-1, 1]; floats are taken to be there already."""
+    pictures = jnp.asarray(pictures)
     if jnp.issubdtype(pictures.dtype, jnp.floating):
         return pictures
     return pictures.astype(jnp.float32) / 127.5 - 1.0

@@ -10,6 +10,10 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+# Little optimisation: the compiler is most of the time, random numbers most of the compiler's.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"  # for subprocesses; below for this one
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

@@ -1,5 +1,7 @@
 """VQModel and its networks: shapes, names, heads, the methods that users call."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,11 @@ import pytest
 from flax import linen
 
 from vq_jax import nn, ops
+
+
+def apply(model, *arguments, **keywords):
+    """`model.apply` as one compiled program: op by op takes many times longer."""
+    return jax.jit(functools.partial(model.apply, **keywords))(*arguments)
 
 
 def small_model(head="picture", channels=3):
@@ -23,8 +30,8 @@ def small_model(head="picture", channels=3):
 def test_residual_model_takes_any_number_of_spatial_axes(getkey, spatial):
     model = small_model()
     images = jax.random.uniform(getkey(), (2, *spatial, 3), minval=-1.0, maxval=1.0)
-    variables = model.init(getkey(), images)
-    out = model.apply(variables, images)
+    variables = jax.jit(model.init)(getkey(), images)
+    out = apply(model, variables, images)
     codes = tuple(size // 4 for size in spatial)
     assert out.reconstruction.shape == images.shape and out.reconstruction.dtype == jnp.float32
     assert out.indices.shape == (2, *codes) == (2, *model.code_shapes((*spatial, 3)))
@@ -33,22 +40,22 @@ def test_residual_model_takes_any_number_of_spatial_axes(getkey, spatial):
 def test_encode_decode_and_lookup_are_the_parts_of_the_call(getkey):
     model = small_model()
     images = jax.random.uniform(getkey(), (2, 16, 16, 3), minval=-1.0, maxval=1.0)
-    variables = model.init(getkey(), images)
-    out = model.apply(variables, images)
-    indices = model.apply(variables, images, method="encode")
+    variables = jax.jit(model.init)(getkey(), images)
+    out = apply(model, variables, images)
+    indices = apply(model, variables, images, method="encode")
     np.testing.assert_array_equal(indices, out.indices)
     # the call hands on z + (q - z), the decoding q
     np.testing.assert_allclose(
-        model.apply(variables, indices, method="decode"), out.reconstruction, atol=1e-5
+        apply(model, variables, indices, method="decode"), out.reconstruction, atol=1e-5
     )
-    latents = model.apply(variables, images, method="encode_latents")
+    latents = apply(model, variables, images, method="encode_latents")
     np.testing.assert_array_equal(latents, out.latents)
-    passed_by = model.apply(variables, images, quantize=False)
+    passed_by = apply(model, variables, images, quantize=False)
     np.testing.assert_array_equal(
-        model.apply(variables, latents, method="decode_latents"), passed_by.reconstruction
+        apply(model, variables, latents, method="decode_latents"), passed_by.reconstruction
     )
     assert passed_by.indices is None and float(passed_by.loss) == 0.0
-    assert model.apply(variables, indices, method="lookup").shape == latents.shape
+    assert apply(model, variables, indices, method="lookup").shape == latents.shape
 
 
 def test_the_recipe_has_its_published_shapes(getkey):
@@ -74,14 +81,14 @@ def test_double_conv_transpose_has_the_parameters_and_result_of_linens(getkey):
 def test_mlp_model_is_784_256_128_64_and_back(getkey):
     model = nn.VQModel(nn.MLPEncoder(), nn.VectorQuantizerEMA(512, 4), nn.MLPDecoder())
     images = jax.random.uniform(getkey(), (2, 28, 28, 1))
-    variables = model.init(getkey(), images)
+    variables = jax.jit(model.init)(getkey(), images)
     kernels = [
         variables["params"][part][f"Dense_{layer}"]["kernel"].shape
         for part in ("encoder", "decoder")
         for layer in range(3)
     ]
     assert kernels == [(784, 256), (256, 128), (128, 64), (64, 128), (128, 256), (256, 784)]
-    out = model.apply(variables, images)
+    out = apply(model, variables, images)
     assert out.reconstruction.shape == images.shape and out.indices.shape == (2, 16)
 
 
@@ -93,7 +100,7 @@ def test_mlp_takes_any_picture_shape(getkey):
         nn.MLPDecoder(shape, (20,)),
     )
     images = jax.random.uniform(getkey(), (3, *shape))
-    out = model.apply(model.init(getkey(), images), images)
+    out = apply(model, jax.jit(model.init)(getkey(), images), images)
     assert out.reconstruction.shape == images.shape and out.indices.shape == (3, 1)
 
 
@@ -101,7 +108,7 @@ def test_mlp_takes_any_picture_shape(getkey):
 def test_every_head_gives_pictures_in_range(getkey, head):
     model = small_model(head=head)
     images = jax.random.uniform(getkey(), (2, 8, 8, 3), minval=-1.0, maxval=1.0)
-    out = model.apply(model.init(getkey(), images), images)
+    out = apply(model, jax.jit(model.init)(getkey(), images), images)
     assert out.reconstruction.shape == images.shape
     if head != "picture":
         assert float(jnp.abs(out.reconstruction).max()) <= 1.0
@@ -114,9 +121,9 @@ def test_compute_dtype_leaves_parameters_and_output_in_float32(getkey):
         nn.ResidualDecoder(8, 4, 1, 1, 3, dtype=jnp.bfloat16),
     )
     images = jax.random.uniform(getkey(), (2, 8, 8, 3))
-    variables = model.init(getkey(), images)
+    variables = jax.jit(model.init)(getkey(), images)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    out = model.apply(variables, images)
+    out = apply(model, variables, images)
     assert out.latents.dtype == jnp.bfloat16 and out.reconstruction.dtype == jnp.float32
 
 
@@ -141,7 +148,7 @@ def test_a_model_is_a_submodule_of_anyones_module(getkey):
 
     images = jax.random.uniform(getkey(), (2, 8, 8, 3))
     classifier = Classifier(small_model())
-    variables = classifier.init(getkey(), images)
+    variables = jax.jit(classifier.init)(getkey(), images)
     (logits, _), updates = classifier.apply(variables, images, mutable=["codebook"])
     assert logits.shape == (2, 3)
     assert float(updates["codebook"]["tokenizer"]["quantizer"]["cluster_size"].sum()) > 0

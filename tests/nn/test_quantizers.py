@@ -26,7 +26,7 @@ def codes_of(quantizer, variables):
 def test_output_is_the_nearest_code_for_any_number_of_spatial_axes(getkey, kind, spatial):
     quantizer = kind(codebook_size=9, code_dim=4)
     z = jax.random.normal(getkey(), (2, *spatial, 4))
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     out = quantizer.apply(variables, z)
     codes = codes_of(quantizer, variables)
     nearest, _ = numpy_nearest(z, codes)
@@ -42,7 +42,7 @@ def test_output_is_the_nearest_code_for_any_number_of_spatial_axes(getkey, kind,
 def test_gradient_quantizer_loss_puts_beta_on_the_commitment_term(getkey):
     quantizer = nn.VectorQuantizer(9, 4, commitment_weight=0.25, codebook_weight=2.0)
     z = jax.random.normal(getkey(), (2, 3, 4))
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
 
     def loss(params, z):
         return quantizer.apply({**variables, "params": params}, z).loss
@@ -61,7 +61,7 @@ def test_gradient_quantizer_loss_puts_beta_on_the_commitment_term(getkey):
 def test_gradient_passes_straight_through_the_quantizer(getkey):
     quantizer = nn.VectorQuantizerEMA(9, 4, commitment_weight=0.0)
     z, weight = (jax.random.normal(getkey(), (2, 3, 4)) for _ in range(2))
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     grad = jax.grad(lambda z: jnp.sum(weight * quantizer.apply(variables, z).quantized))(z)
     np.testing.assert_allclose(grad, weight, rtol=1e-6)
 
@@ -70,7 +70,7 @@ def test_ema_updates_match_numpy(getkey):
     decay, epsilon = 0.9, 1e-3
     quantizer = nn.VectorQuantizerEMA(6, 3, decay=decay, epsilon=epsilon)
     z = jax.random.normal(getkey(), (4, 5, 3))
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     codes = codes_of(quantizer, variables).astype(np.float64)
     size, total = np.zeros(6), np.zeros((6, 3))
     for step in range(1, 6):
@@ -93,7 +93,7 @@ def test_ema_updates_match_numpy(getkey):
 def test_the_codebook_moves_only_in_training_with_the_collection_mutable(getkey, kind):
     quantizer = kind(8, 4)
     z = jax.random.normal(getkey(), (3, 5, 4))
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     assert float(variables["codebook"]["cluster_size"].sum()) == 0.0  # init counts nothing
     _, evaluated = quantizer.apply(variables, z, mutable=["codebook"])
     for before, after in zip(
@@ -109,7 +109,7 @@ def test_the_codebook_moves_only_in_training_with_the_collection_mutable(getkey,
 def test_latents_are_compared_in_float32_whatever_comes_in(getkey, kind):
     quantizer = kind(64, 8)
     z = jax.random.normal(getkey(), (4, 16, 8)).astype(jnp.bfloat16)
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     out = quantizer.apply(variables, z)
     exact = quantizer.apply(variables, z.astype(jnp.float32))
     assert out.quantized.dtype == jnp.bfloat16 and out.loss.dtype == jnp.float32
@@ -121,7 +121,7 @@ def test_latents_are_compared_in_float32_whatever_comes_in(getkey, kind):
 def test_normalized_codes_have_length_one_before_and_after_an_update(getkey, kind):
     quantizer = kind(8, 4, normalize=True)
     z = 5.0 * jax.random.normal(getkey(), (3, 20, 4))
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     out, updates = quantizer.apply(variables, z, train=True, mutable=["codebook"])
     for codes in (codes_of(quantizer, variables), codes_of(quantizer, {**variables, **updates})):
         np.testing.assert_allclose(np.linalg.norm(codes, axis=1), 1.0, rtol=1e-5)
@@ -138,7 +138,7 @@ def clusters(getkey, rows=512):
 
 def used_after_training(getkey, quantizer, steps=30):
     z = clusters(getkey)
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
 
     @jax.jit
     def step(variables, rng):
@@ -163,7 +163,7 @@ def test_revival_brings_usage_to_all_codes_and_without_it_some_stay_dead(getkey)
 def test_revival_replaces_dead_codes_by_latents_and_resets_their_statistics(getkey):
     quantizer = nn.VectorQuantizerEMA(16, 6, revive_threshold=1.0)
     z = clusters(getkey)
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     key = getkey()
     out, updates = quantizer.apply(variables, z, train=True, mutable=["codebook"], rngs={"quantizer": key})
     counts = np.bincount(np.asarray(out.indices).reshape(-1), minlength=16)
@@ -183,7 +183,7 @@ def test_revival_replaces_dead_codes_by_latents_and_resets_their_statistics(getk
 def test_gradient_quantizer_asks_for_the_revival_of_dead_rows(getkey):
     quantizer = nn.VectorQuantizer(16, 6, revive_threshold=1.0)
     z = clusters(getkey)
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     out, _ = quantizer.apply(variables, z, train=True, mutable=["codebook"], rngs={"quantizer": getkey()})
     counts = np.bincount(np.asarray(out.indices).reshape(-1), minlength=16)
     np.testing.assert_array_equal(out.revival["embedding"].mask, counts < 1)
@@ -194,7 +194,7 @@ def test_gradient_quantizer_asks_for_the_revival_of_dead_rows(getkey):
 def test_fit_sets_the_codebook_by_kmeans(getkey, kind):
     quantizer = kind(16, 6)
     z = clusters(getkey)
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
     before = float(jnp.mean(jnp.square(quantizer.apply(variables, z).quantized - z)))
     params, codebook = quantizer.fit(
         getkey(), variables.get("params", {}), variables["codebook"], z.reshape(2, 256, 6)
@@ -251,7 +251,7 @@ def test_a_second_call_under_jit_does_not_compile_again(getkey, kind):
     chex.clear_trace_counter()  # it counts by the function's name
     quantizer = kind(8, 4, revive_threshold=0.1)
     z = jax.random.normal(getkey(), (3, 5, 4))
-    variables = quantizer.init(getkey(), z)
+    variables = jax.jit(quantizer.init)(getkey(), z)
 
     @jax.jit
     @chex.assert_max_traces(n=1)

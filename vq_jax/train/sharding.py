@@ -76,7 +76,10 @@ def init_generator_sharded(
 ) -> GeneratorState:
     """`init_generator`, jitted: the state is born where it lives."""
     init = functools.partial(init_generator, model=model, optimizer=optimizer, ema=ema)
-    jitted = jax.jit(init, static_argnums=1, out_shardings=replicated(mesh))
+    # On CPU the compiler spends most of its time on the random numbers, to no gain for one use.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    jitted = jax.jit(init, static_argnums=1, out_shardings=replicated(mesh), compiler_options=options)
     return jitted(rng, image_shape)
 
 

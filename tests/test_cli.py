@@ -525,3 +525,12 @@ def test_signals_save_the_run_and_the_same_command_goes_on(tmp_path, training):
     assert status == 143
     assert f"Going on from the checkpoint of step {first}" in message
     assert "by SIGTERM and saved" in message
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "vq_jax.cli", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60)
+    os.close(writing)
+    assert done.returncode == 1 and done.stderr == b""

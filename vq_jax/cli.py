@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import io
 import logging
+import os
 import signal
 import sys
 import zipfile
@@ -227,9 +228,19 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
       0 for success, 2 for a user's mistake, 130 and 143 after Ctrl-C and SIGTERM, 1 for the rest.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(format="vq-jax: %(message)s", level=logging.WARNING)
     logging.getLogger("vq_jax").setLevel(logging.INFO)
+    try:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Whoever read the output has left, as `| head` does; Python would complain again at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if arguments else 2

@@ -160,3 +160,19 @@ def test_the_step_compiles_once_and_donates_its_state():
         state, _, _ = step(before, put_batch({"image": images}, mesh), jax.random.key(1))
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_the_step_lowers_for_accelerators_with_their_own_search(platform):
+    model, optimizer = build(nn.VectorQuantizerEMA)
+    mesh = mesh_of(1)
+    state = init_generator_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
+    step = jit_generator_step(
+        mesh, model=model, optimizer=optimizer, losses=Losses(), phase="joint", ema_decay=0.0
+    )
+    batch = put_batch({"image": batches(1)[0]}, mesh)
+    program = step.trace(state, batch, jax.random.key(1)).lower(lowering_platforms=(platform,)).as_text()
+    # one argmin, and the plain transposed convolution
+    assert "lhs_dilate" in program and "argmin" in program
+    on_cpu = step.trace(state, batch, jax.random.key(1)).lower().as_text()
+    assert "argmin" not in on_cpu

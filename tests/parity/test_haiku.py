@@ -16,7 +16,7 @@ TOLERANCE = {"rtol": 0, "atol": 1e-5}
 
 def batches():
     rng = np.random.default_rng(0)
-    return [rng.normal(size=(4, 6, 6, DIM)).astype(np.float32) for _ in range(STEPS)]
+    return [jnp.asarray(rng.normal(size=(4, 6, 6, DIM)), jnp.float32) for _ in range(STEPS)]
 
 
 @pytest.fixture(autouse=True)

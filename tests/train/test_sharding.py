@@ -59,7 +59,10 @@ def test_ten_steps_on_four_devices_have_the_metrics_of_one(kind):
             # sums over the batch in another order; the scale of each metric
             np.testing.assert_allclose(a[name], b[name], rtol=1e-5, atol=1e-5, err_msg=name)
     images = ops.normalize_pictures(jnp.asarray(batches(1)[0]))
-    states = [jax.device_get({"params": s.params, "codebook": s.codebook}) for s in (one, four)]
+    states = [
+        jax.tree.map(jnp.asarray, jax.device_get({"params": s.params, "codebook": s.codebook}))
+        for s in (one, four)
+    ]
     codes = [np.asarray(model.apply(state, images, method="encode")) for state in states]
     latents = model.apply(states[0], images, method="encode_latents").reshape(-1, 4)
     embedding = model.apply(states[0], method=lambda model: model.quantizer.codes())
@@ -76,10 +79,11 @@ def gradients(devices, local=False):
     mesh = mesh_of(devices)
     state = init_generator_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
     images = put_batch({"image": batches(1)[0]}, mesh)["image"]
+    codebook = jax.tree.map(jnp.asarray, jax.device_get(state.codebook))
 
     def loss(params, images):
         images = ops.normalize_pictures(images)
-        out = model.apply({"params": params, "codebook": state.codebook}, images)
+        out = model.apply({"params": params, "codebook": codebook}, images)
         return generator_loss(out, images, Losses())[0]
 
     grad = jax.grad(loss)

@@ -426,6 +426,18 @@ def test_nothing_of_orbax_reaches_the_terminal(tmp_path, capfd, at_point):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_failed_save_is_told_even_if_orbax_is_late_to_write_of_it(tmp_path, monkeypatch, at_point):
+    save_steps(tmp_path, [1])
+
+    def close(manager):
+        raise FileNotFoundError("4.orbax-checkpoint-tmp/_CHECKPOINT_METADATA")
+
+    at_point("during-save", fill_disk)
+    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "close", close)
+    with pytest.raises(CheckpointError, match="step 4: not saved"):
+        save_steps(tmp_path, [4])
+
+
 def test_orbax_alone_reads_the_arrays(tmp_path):
     save_steps(tmp_path, [1])
     code = (

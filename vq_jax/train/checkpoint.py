@@ -5,15 +5,14 @@ checkpoint by one rename, so a run killed at any moment leaves whole checkpoints
 does not notice on restore, a byte that changed, the digest does.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import math
 import os
-import sys
 import time
-import traceback
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -30,10 +29,9 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from vq_jax.errors import UserError
 from vq_jax.train.digest import leaf_types, tree_digest
+from vq_jax.train.quiet import TENSORSTORE, quieten_orbax
 
 _log = logging.getLogger("vq_jax")
-_ORBAX = os.path.join("orbax", "checkpoint")  # in the path of every file of its code
-_TENSORSTORE = " [tensorstore_spec"  # from there on its messages are pages of context
 
 PyTree = Any
 
@@ -90,12 +88,13 @@ class Checkpointer:
     def __init__(self, directory: str | os.PathLike[str], *, keep: int = 2, read_only: bool = False) -> None:
         if keep < 1:
             raise UserError(f"keep: expected at least 1 checkpoint to keep, got {keep}.")
-        _quieten_orbax()
+        quieten_orbax()
         path = epath.Path(directory).expanduser()
         # Orbax fails on a relative path only later, in its background thread.
         self.directory = path if path.is_absolute() else path.resolve()
         self._read_only = read_only
         self._pending: int | None = None
+        self._save_failed = False
         self._losses: dict[int, float] = {}
         try:
             self._manager = ocp.CheckpointManager(
@@ -265,7 +264,9 @@ class Checkpointer:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            # Orbax may be late to write of a failed save, into the directory that was cleared away.
+            with contextlib.suppress(*((OSError,) if self._save_failed else ())):
+                self._manager.close()
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -305,6 +306,7 @@ class Checkpointer:
 
     def _failed_save(self, step: int, error: Exception) -> CheckpointError:
         """Clears away what a failed save left, and words the error."""
+        self._save_failed = True
         self._losses.pop(step, None)
         if jax.process_index() == 0:
             _remove(self.directory / f"{step}{ocp.utils.TMP_DIR_SUFFIX}")
@@ -380,34 +382,6 @@ def _at_point(point: str) -> None:
     """
 
 
-def _quieten_orbax() -> None:
-    """Keeps orbax off the terminal: every failure of its reaches the caller as an error.
-
-    When one array does not restore, orbax closes its event loop while others are being read. What
-    becomes of those is told later, by asyncio's log and by `sys.unraisablehook`.
-    """
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).addFilter(_not_from_orbax)
-    show = sys.unraisablehook
-    if getattr(show, "__module__", None) != __name__:
-
-        def show_but_for_orbax(unraisable: Any) -> None:
-            late_read = str(unraisable.exc_value) == "Event loop is closed"
-            code = getattr(unraisable.object, "cr_code", None)  # of a coroutine never resumed
-            files = [getattr(code, "co_filename", "")]
-            files += [frame.filename for frame in traceback.extract_tb(unraisable.exc_traceback)]
-            if not (late_read or any(_ORBAX in file for file in files)):
-                show(unraisable)
-
-        sys.unraisablehook = show_but_for_orbax
-
-
-def _not_from_orbax(record: logging.LogRecord) -> bool:
-    if _ORBAX in record.pathname or _ORBAX in record.getMessage():
-        return False
-    return record.exc_info is None or _TENSORSTORE not in str(record.exc_info[1])
-
-
 def _best_of(steps: Sequence[int], losses: dict[int, float]) -> int:
     """Returns the step of the lowest loss, the newest of equals, and of all if none has one."""
     return min(steps, key=lambda step: (losses.get(step, math.inf), -step))
@@ -453,7 +427,7 @@ def _brief(error: Exception) -> str:
     """Returns the kind of an error and the first line of its message."""
     if "No space left on device" in str(error):
         return "no space left on device."
-    lines = str(error).partition(_TENSORSTORE)[0].strip().splitlines() or [""]
+    lines = str(error).partition(TENSORSTORE)[0].strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}."
 
 

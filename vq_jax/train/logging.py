@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -59,17 +58,6 @@ class MetricsLog:
         if self._board is not None:
             self._board.close()
 
-    def __enter__(self) -> "MetricsLog":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 class Progress:
     """A bar with loss, perplexity, pictures/s and ETA on a terminal; a line now and then elsewhere."""
@@ -106,14 +94,3 @@ class Progress:
         """Leaves the terminal as it was."""
         if self._bar is not None:
             self._bar.close()
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

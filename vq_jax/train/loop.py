@@ -167,8 +167,8 @@ class _Run:
         pending: list[tuple[int, Metrics]] = []  # fetched now and then, never step by step
         clock = _Clock(config.data.batch_size, self.step)
         with (
-            Progress(self.step, steps, config.data.batch_size) as progress,
-            MetricsLog(self.workdir, self.step) as log,
+            contextlib.closing(Progress(self.step, steps, config.data.batch_size)) as progress,
+            contextlib.closing(MetricsLog(self.workdir, self.step)) as log,
             self._batches() as batches,
         ):
             while self.step < steps and stop.signal is None:

@@ -36,7 +36,9 @@ class Validation:
         self._step = jax.jit(step, static_argnames="quantize")
         self._reconstruct = jax.jit(functools.partial(_reconstruct, model=model), static_argnames="quantize")
         if hasattr(model.decoder, "image_shape"):
-            self.pictures = list(self._batches[0]["image"][:16])
+            # Of the size that the model takes, spread over the set, which may be sorted by class.
+            crops = np.concatenate([batch["image"][batch["valid"]] for batch in self._batches])
+            self.pictures = list(crops[:: max(1, len(crops) // 16)][:16])
         else:
             self.pictures = [_shrink(picture) for picture in test_pictures(source, 16)]
             if max(max(picture.shape[:2]) for picture in self.pictures) > 64:

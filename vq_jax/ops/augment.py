@@ -87,12 +87,13 @@ def _translation(rng: Key[Array, ""], x: Float[Array, "B *S C"]) -> Float[Array,
 
 
 def _cutout(rng: Key[Array, ""], x: Float[Array, "B *S C"]) -> Float[Array, "B *S C"]:
-    inside = jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), bool)
+    of_picture = (x.shape[0],) + (1,) * (x.ndim - 1)
+    inside = jnp.ones(of_picture, bool)
     for key, axis in zip(jax.random.split(rng), _plane(x), strict=False):
         side = x.shape[axis]
         width = int(side * _CUTOUT + 0.5)
         # The middle of the box may be anywhere up to the border, which cuts the box off.
-        middle = jax.random.randint(key, inside.shape, 0, side + 1 - width % 2)
+        middle = jax.random.randint(key, of_picture, 0, side + 1 - width % 2)
         position = jax.lax.broadcasted_iota(jnp.int32, _along(axis, side, x.ndim), axis)
         distance = position - (middle - width // 2)
         inside = inside & (distance >= 0) & (distance < width)

@@ -1,6 +1,8 @@
 """Linen modules: encoders, decoders, quantizers and the model that joins them."""
 
-from vq_jax.nn.blocks import DoubleConvTranspose
+from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
+from vq_jax.nn.cnn import CNNDecoder, CNNEncoder
+from vq_jax.nn.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
 from vq_jax.nn.mlp import MLPDecoder, MLPEncoder
 from vq_jax.nn.model import VQModel, VQOutput
 from vq_jax.nn.quantizers import (
@@ -13,14 +15,21 @@ from vq_jax.nn.quantizers import (
 from vq_jax.nn.residual import ResidualDecoder, ResidualEncoder
 
 __all__ = [
+    "CNNDecoder",
+    "CNNEncoder",
     "CodebookQuantizer",
+    "Conv",
     "DoubleConvTranspose",
+    "GroupNorm",
     "MLPDecoder",
     "MLPEncoder",
+    "MaskGITDecoder",
+    "MaskGITEncoder",
     "QuantizerOutput",
     "ResidualDecoder",
     "ResidualEncoder",
     "Revival",
+    "UpsampleConv",
     "VQModel",
     "VQOutput",
     "VectorQuantizer",

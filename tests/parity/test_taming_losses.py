@@ -1,6 +1,5 @@
 """PatchGAN discriminator, adversarial losses and adaptive weight against taming-transformers."""
 
-import contextlib
 import importlib
 import warnings
 
@@ -17,11 +16,6 @@ REASON = "pip install vq-jax[parity]"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of their imports
     torch = pytest.importorskip("torch", reason=REASON)
-    _library = torch.library.Library("torchvision", "FRAGMENT")
-    for _name in ("nms", "qnms"):
-        # torchvision looks for these operators, which torch for CPU alone does not have
-        with contextlib.suppress(RuntimeError):
-            _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     pytest.importorskip("torchvision", reason=REASON)
     pytest.importorskip("taming.modules.discriminator.model", reason=REASON)
     theirs = importlib.import_module("taming.modules.losses.vqperceptual")

@@ -141,19 +141,19 @@ def test_rows_past_the_checkpoint_and_a_torn_line_are_cut(finished, tmp_path):
 def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    original = loop_module.sharding.jit_generator_step
+    original = loop_module.sharding.jit_train_step
 
-    def jit_generator_step(*arguments, **keywords):
+    def jit_train_step(*arguments, **keywords):
         step = original(*arguments, **keywords)
 
-        def poisoned(state, batch, rng):
-            state, picture, metrics = step(state, batch, rng)
-            bad = int(state.step) >= 6
-            return state, picture, {**metrics, "loss": metrics["loss"] * (float("nan") if bad else 1.0)}
+        def poisoned(state, *inputs):
+            state, metrics = step(state, *inputs)
+            bad = int(state.generator.step) >= 6
+            return state, {**metrics, "loss": metrics["loss"] * (float("nan") if bad else 1.0)}
 
         return poisoned
 
-    monkeypatch.setattr(loop_module.sharding, "jit_generator_step", jit_generator_step)
+    monkeypatch.setattr(loop_module.sharding, "jit_train_step", jit_train_step)
     with pytest.raises(NonFiniteError, match="loss is nan at step 6"):
         train(small_config(log_every=100), tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
@@ -190,7 +190,7 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
     model = loop_module.build_model(config)
     with Checkpointer(tmp_path / "checkpoints", keep=3, read_only=True) as checkpointer:
         target = loop_module.abstract_state(config, model)
-        states = [checkpointer.restore(step, target).state for step in (3, 6, 9)]
+        states = [checkpointer.restore(step, target).state.generator for step in (3, 6, 9)]
 
     def same(a, b):
         import jax

@@ -11,8 +11,8 @@ from jax.sharding import AxisType, Mesh
 from vq_jax import nn, ops
 from vq_jax.config import Losses, OptimizerConfig
 from vq_jax.errors import UserError
-from vq_jax.train import generator_loss, jit_generator_step, make_mesh, make_optimizer, put_batch
-from vq_jax.train.sharding import AXES, batch_sharding, check_batch_size, init_generator_sharded
+from vq_jax.train import generator_loss, jit_train_step, make_mesh, make_optimizer, put_batch
+from vq_jax.train.sharding import AXES, batch_sharding, check_batch_size, init_state_sharded
 
 WIDTH = {"channels": 16, "residual_channels": 8, "num_res_blocks": 1, "num_downsamples": 2}
 SHAPE, CODES = (16, 16, 3), 32
@@ -37,15 +37,15 @@ def batches(steps):
 def train(kind, devices, steps=10):
     model, optimizer = build(kind)
     mesh = mesh_of(devices)
-    state = init_generator_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
-    step = jit_generator_step(
+    state = init_state_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
+    step = jit_train_step(
         mesh, model=model, optimizer=optimizer, losses=Losses(), phase="joint", ema_decay=0.0
     )
     history = []
     for images in batches(steps):
-        state, _, metrics = step(state, put_batch({"image": images}, mesh), jax.random.key(1))
+        state, metrics = step(state, put_batch({"image": images}, mesh), jax.random.key(1), None)
         history.append(jax.device_get(metrics))
-    return model, state, history
+    return model, state.generator, history
 
 
 @pytest.mark.parametrize("kind", [nn.VectorQuantizer, nn.VectorQuantizerEMA])
@@ -77,9 +77,9 @@ def gradients(devices, local=False):
     """Gradients of one step; `local` weighs the mean over the batch wrongly, as a lost global sum would."""
     model, optimizer = build(nn.VectorQuantizerEMA)
     mesh = mesh_of(devices)
-    state = init_generator_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
+    state = init_state_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
     images = put_batch({"image": batches(1)[0]}, mesh)["image"]
-    codebook = jax.tree.map(jnp.asarray, jax.device_get(state.codebook))
+    codebook = jax.tree.map(jnp.asarray, jax.device_get(state.generator.codebook))
 
     def loss(params, images):
         images = ops.normalize_pictures(images)
@@ -96,8 +96,8 @@ def gradients(devices, local=False):
             out_specs=jax.sharding.PartitionSpec(),
             check_vma=False,  # the mutant: each device keeps its own part's gradient
         )
-        return jax.device_get(jax.jit(per_device)(state.params, images))
-    return jax.device_get(jax.jit(grad)(state.params, images))
+        return jax.device_get(jax.jit(per_device)(state.generator.params, images))
+    return jax.device_get(jax.jit(grad)(state.generator.params, images))
 
 
 def worst_difference(a, b):
@@ -155,13 +155,13 @@ def test_a_batch_that_does_not_divide_is_refused():
 def test_the_step_compiles_once_and_donates_its_state():
     model, optimizer = build(nn.VectorQuantizerEMA)
     mesh = make_mesh()
-    state = init_generator_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer, ema=True)
-    step = jit_generator_step(
+    state = init_state_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer, ema=True)
+    step = jit_train_step(
         mesh, model=model, optimizer=optimizer, losses=Losses(), phase="joint", ema_decay=0.9
     )
     for images in batches(3):
         before = state
-        state, _, _ = step(before, put_batch({"image": images}, mesh), jax.random.key(1))
+        state, _ = step(before, put_batch({"image": images}, mesh), jax.random.key(1), None)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     assert step._cache_size() == 1
 
@@ -170,13 +170,15 @@ def test_the_step_compiles_once_and_donates_its_state():
 def test_the_step_lowers_for_accelerators_with_their_own_search(platform):
     model, optimizer = build(nn.VectorQuantizerEMA)
     mesh = mesh_of(1)
-    state = init_generator_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
-    step = jit_generator_step(
+    state = init_state_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
+    step = jit_train_step(
         mesh, model=model, optimizer=optimizer, losses=Losses(), phase="joint", ema_decay=0.0
     )
     batch = put_batch({"image": batches(1)[0]}, mesh)
-    program = step.trace(state, batch, jax.random.key(1)).lower(lowering_platforms=(platform,)).as_text()
+    program = (
+        step.trace(state, batch, jax.random.key(1), None).lower(lowering_platforms=(platform,)).as_text()
+    )
     # one argmin, and the plain transposed convolution
     assert "lhs_dilate" in program and "argmin" in program
-    on_cpu = step.trace(state, batch, jax.random.key(1)).lower().as_text()
+    on_cpu = step.trace(state, batch, jax.random.key(1), None).lower().as_text()
     assert "argmin" not in on_cpu

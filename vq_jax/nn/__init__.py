@@ -2,9 +2,12 @@
 
 from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
 from vq_jax.nn.cnn import CNNDecoder, CNNEncoder
+from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator
 from vq_jax.nn.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
 from vq_jax.nn.mlp import MLPDecoder, MLPEncoder
 from vq_jax.nn.model import VQModel, VQOutput
+from vq_jax.nn.perceptual import LPIPS
+from vq_jax.nn.perceptual_weights import load_lpips
 from vq_jax.nn.quantizers import (
     CodebookQuantizer,
     QuantizerOutput,
@@ -21,17 +24,22 @@ __all__ = [
     "Conv",
     "DoubleConvTranspose",
     "GroupNorm",
+    "LPIPS",
     "MLPDecoder",
+    "MLPDiscriminator",
     "MLPEncoder",
     "MaskGITDecoder",
     "MaskGITEncoder",
+    "PatchDiscriminator",
     "QuantizerOutput",
     "ResidualDecoder",
     "ResidualEncoder",
     "Revival",
+    "StyleGANDiscriminator",
     "UpsampleConv",
     "VQModel",
     "VQOutput",
     "VectorQuantizer",
     "VectorQuantizerEMA",
+    "load_lpips",
 ]

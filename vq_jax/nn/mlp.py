@@ -50,6 +50,11 @@ class MLPDecoder(nn.Module):
     hidden_features: tuple[int, ...] = (128, 256)
     dtype: Any = jnp.float32
 
+    @property
+    def last_layer(self) -> str:
+        """Name of the layer whose kernel the adaptive adversarial weight is measured at."""
+        return f"Dense_{len(self.hidden_features)}"
+
     @nn.compact
     def __call__(self, latents: Float[Array, "B P D"], *, train: bool = False) -> Float[Array, "B *S C"]:
         """Decodes latents to pictures of shape `image_shape`."""

@@ -107,6 +107,10 @@ class VQModel(nn.Module):
         """Pictures in [-1, 1] to int32 indices."""
         return self.quantizer(self.encode_latents(images), train=False).indices
 
+    def quantize(self, latents: Float[Array, "B *s D"], *, train: bool = False) -> QuantizerOutput:
+        """Continuous latents through the quantizer alone."""
+        return self.quantizer(latents, train=train)
+
     def lookup(self, indices: Int[Array, "B *s"]) -> Float[Array, "B *s D"]:
         """Indices to the codes that they stand for, float32."""
         return self.quantizer.lookup(indices)

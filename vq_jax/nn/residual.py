@@ -84,6 +84,11 @@ class ResidualDecoder(nn.Module):
     out_channels: int = 3
     dtype: Any = jnp.float32
 
+    @property
+    def last_layer(self) -> str:
+        """Name of the layer whose kernel the adaptive adversarial weight is measured at."""
+        return f"DoubleConvTranspose_{self.num_downsamples - 1}" if self.num_downsamples else "Conv_1"
+
     @nn.compact
     def __call__(self, latents: Float[Array, "B *s D"], *, train: bool = False) -> Float[Array, "B *S C"]:
         """Decodes latents; each spatial axis S is s * 2^num_downsamples."""

@@ -34,13 +34,12 @@ def group_norm(
     References:
       Wu, He 2018, Group Normalization, arXiv:1803.08494, eq. 1-3.
     """
-    options = {"groups": groups, "epsilon": epsilon}
     return jax.lax.platform_dependent(
         x,
         scale,
         bias,
-        cpu=functools.partial(_by_channel, **options),
-        default=functools.partial(_by_group, **options),
+        cpu=functools.partial(_by_channel, groups=groups, epsilon=epsilon),
+        default=functools.partial(_by_group, groups=groups, epsilon=epsilon),
     )
 
 

@@ -11,21 +11,33 @@ if TYPE_CHECKING:
     from vq_jax.train.checkpoint import Checkpointer
     from vq_jax.train.loop import NonFiniteError, RunResult, train
     from vq_jax.train.optimizers import make_optimizer, make_schedule
-    from vq_jax.train.sharding import jit_generator_step, make_mesh, put_batch
-    from vq_jax.train.state import GeneratorState, init_generator
-    from vq_jax.train.steps import generator_loss, generator_step
+    from vq_jax.train.sharding import jit_train_step, make_mesh, put_batch
+    from vq_jax.train.state import (
+        DiscriminatorState,
+        GeneratorState,
+        TrainState,
+        init_discriminator,
+        init_generator,
+        init_state,
+    )
+    from vq_jax.train.steps import discriminator_step, generator_loss, generator_step
 
 _NAMES = {
     "Checkpointer": "vq_jax.train.checkpoint",
+    "DiscriminatorState": "vq_jax.train.state",
     "GeneratorState": "vq_jax.train.state",
     "Losses": "vq_jax.config",
     "NonFiniteError": "vq_jax.train.loop",
     "OptimizerConfig": "vq_jax.config",
     "RunResult": "vq_jax.train.loop",
+    "TrainState": "vq_jax.train.state",
+    "discriminator_step": "vq_jax.train.steps",
     "generator_loss": "vq_jax.train.steps",
     "generator_step": "vq_jax.train.steps",
+    "init_discriminator": "vq_jax.train.state",
     "init_generator": "vq_jax.train.state",
-    "jit_generator_step": "vq_jax.train.sharding",
+    "init_state": "vq_jax.train.state",
+    "jit_train_step": "vq_jax.train.sharding",
     "make_mesh": "vq_jax.train.sharding",
     "make_optimizer": "vq_jax.train.optimizers",
     "make_schedule": "vq_jax.train.optimizers",
@@ -35,15 +47,20 @@ _NAMES = {
 
 __all__ = [
     "Checkpointer",
+    "DiscriminatorState",
     "GeneratorState",
     "Losses",
     "NonFiniteError",
     "OptimizerConfig",
     "RunResult",
+    "TrainState",
+    "discriminator_step",
     "generator_loss",
     "generator_step",
+    "init_discriminator",
     "init_generator",
-    "jit_generator_step",
+    "init_state",
+    "jit_train_step",
     "make_mesh",
     "make_optimizer",
     "make_schedule",

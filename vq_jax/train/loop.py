@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import math
 import time
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from vq_jax import ops
+from vq_jax import nn, ops
 from vq_jax.config import ExperimentConfig, Phase
 from vq_jax.data import BatchIterator, Source, open_source, train_batches
 from vq_jax.errors import UserError
@@ -24,11 +23,19 @@ from vq_jax.train.checkpoint import Checkpointer
 from vq_jax.train.logging import MetricsLog, Progress
 from vq_jax.train.optimizers import make_optimizer, make_schedule
 from vq_jax.train.signals import StopRequest
-from vq_jax.train.state import GeneratorState, init_generator
+from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.validation import Validation
-from vq_jax.types import Metrics
+from vq_jax.types import Metrics, Params
 
 _INTERVALS = ("log_every", "eval_every", "image_every", "save_every")
+_DISCRIMINATORS = (
+    "discriminator_loss",
+    "discriminator_grad_norm",
+    "logits_real",
+    "logits_fake",
+    "lecam_loss",
+    "r1_penalty",
+)
 _log = logging.getLogger("vq_jax")
 
 
@@ -67,16 +74,24 @@ def image_shape(config: ExperimentConfig) -> tuple[int, int, int]:
     return (config.data.image_size, config.data.image_size, config.model.image_channels)
 
 
-def abstract_state(config: ExperimentConfig, model: VQModel) -> GeneratorState:
+def networks(config: ExperimentConfig, model: VQModel) -> dict[str, Any]:
+    """The networks and optimizers of a configuration, as `init_state` takes them."""
+    steps = config.training.steps
+    parts: dict[str, Any] = {"model": model, "optimizer": make_optimizer(config.optimizer, steps)}
+    if config.losses.has_discriminator:
+        discriminator = config.discriminator
+        parts["discriminator_model"] = discriminator.build(compute_dtype(config.training.dtype))
+        parts["discriminator_optimizer"] = make_optimizer(discriminator.optimizer, steps)
+    return parts
+
+
+def abstract_state(config: ExperimentConfig, model: VQModel) -> TrainState:
     """Shapes and shardings of the run's state, for restoring it."""
     mesh = sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
-    init = functools.partial(
-        init_generator,
-        model=model,
-        optimizer=make_optimizer(config.optimizer, config.training.steps),
-        ema=config.training.ema_decay > 0,
+    ema, parts = config.training.ema_decay > 0, networks(config, model)
+    state = jax.eval_shape(
+        lambda: init_state(jax.random.key(config.training.seed), image_shape(config), ema=ema, **parts)
     )
-    state = jax.eval_shape(lambda: init(jax.random.key(config.training.seed), image_shape(config)))
     whole = sharding.replicated(mesh)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state)
 
@@ -100,13 +115,17 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> RunResult:
     sources = [open_source(config.data.source, split, config.data, channels) for split in ("train", "test")]
     model = build_model(config)
     make_schedule(config.optimizer, config.training.steps)
+    losses, perceptual = config.losses, None
+    if losses.perceptual_weight > 0:
+        weights = nn.load_lpips(losses.perceptual, losses.perceptual_file)
+        perceptual = jax.device_put(weights, sharding.replicated(mesh))
     rundir.claim(workdir, config)
     _log.info("%s: %d steps, in %s", config.name, config.training.steps, workdir)
     with (
         StopRequest() as stop,
         Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints) as saved,
     ):
-        return _Run(config, workdir, model, mesh, sources[0], sources[1], saved).go(stop)
+        return _Run(config, workdir, model, mesh, sources[0], sources[1], saved, perceptual).go(stop)
 
 
 class _Run:
@@ -121,11 +140,13 @@ class _Run:
         train_source: Source,
         test_source: Source,
         checkpointer: Checkpointer,
+        perceptual: Params | None,
     ) -> None:
         self.config, self.workdir, self.model, self.mesh = config, workdir, model, mesh
         self.source = train_source
         self.checkpointer = checkpointer
-        self.optimizer = make_optimizer(config.optimizer, config.training.steps)
+        self.networks = networks(config, model)
+        self.perceptual = perceptual
         self.schedule = make_schedule(config.optimizer, config.training.steps)
         self.rng = jax.device_put(jax.random.key(config.training.seed), sharding.replicated(mesh))
         self.validation = Validation(test_source, config, model, mesh)
@@ -133,17 +154,16 @@ class _Run:
         self.state, self.step = self._restore_or_init()
         self._steps: dict[str, Any] = {}
 
-    def _restore_or_init(self) -> tuple[GeneratorState, int]:
+    def _restore_or_init(self) -> tuple[TrainState, int]:
         restored = self.checkpointer.restore_latest(abstract_state(self.config, self.model))
         if restored is None:
             rundir.cut_metrics(self.workdir, 0)
-            state = sharding.init_generator_sharded(
+            state = sharding.init_state_sharded(
                 jax.random.key(self.config.training.seed),
                 image_shape(self.config),
                 self.mesh,
-                model=self.model,
-                optimizer=self.optimizer,
                 ema=self.config.training.ema_decay > 0,
+                **self.networks,
             )
             return state, 0
         if restored.meta["data"] != self.source.fingerprint:
@@ -176,8 +196,8 @@ class _Run:
                 with clock.waiting():
                     batch = next(batches)
                 self.broken += int(batch.pop("broken").sum())
-                self.state, _, metrics = self._step_function(phase)(
-                    self.state, sharding.put_batch(batch, self.mesh), self.rng
+                self.state, metrics = self._step_function(phase)(
+                    self.state, sharding.put_batch(batch, self.mesh), self.rng, self.perceptual
                 )
                 self.step += 1
                 pending.append((self.step, metrics))
@@ -202,12 +222,12 @@ class _Run:
         row["data/broken_pictures"] = self.broken
         save = self._due("save_every")
         if save or self._due("eval_every"):
-            validation, _ = self.validation.figures(self.state, _quantize(phase))
+            validation, _ = self.validation.figures(self.state.generator, _quantize(phase))
             row |= {f"validation/{name}": value for name, value in validation.items()}
             _require_finite(self.step, row)
         log.write(self.step, row)
         if self._due("image_every"):
-            decoded = self.validation.reconstructions(self.state, _quantize(phase))
+            decoded = self.validation.reconstructions(self.state.generator, _quantize(phase))
             grid = report.comparison_grid(self.validation.pictures, decoded)
             report.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
             log.write_picture(self.step, "reconstructions", grid)
@@ -243,32 +263,33 @@ class _Run:
                 method="encode_latents",
             )
         )
-        latents = []
+        latents, generator = [], self.state.generator
         with self._batches() as batches:
             for _ in range(num_batches):
                 image = sharding.put_batch({"image": next(batches)["image"]}, self.mesh)["image"]
-                z = encode(self.state.params, self.state.codebook, image)
+                z = encode(generator.params, generator.codebook, image)
                 latents.append(z.reshape(-1, z.shape[-1]))
         params, codebook = self.model.quantizer.fit(
             jax.random.fold_in(self.rng, self.step),
-            self.state.params.get("quantizer", {}),
-            self.state.codebook["quantizer"],
+            generator.params.get("quantizer", {}),
+            generator.codebook["quantizer"],
             jnp.stack(latents),
         )
-        state = dataclasses.replace(self.state, codebook={**self.state.codebook, "quantizer": codebook})
+        new = dataclasses.replace(generator, codebook={**generator.codebook, "quantizer": codebook})
         if params:
-            state = dataclasses.replace(state, params={**state.params, "quantizer": params})
-        self.state = jax.device_put(state, sharding.replicated(self.mesh))
+            new = dataclasses.replace(new, params={**new.params, "quantizer": params})
+        new = jax.device_put(new, sharding.replicated(self.mesh))
+        self.state = dataclasses.replace(self.state, generator=new)
 
     def _step_function(self, phase: Phase) -> Any:
         if phase.kind not in self._steps:
-            self._steps[phase.kind] = sharding.jit_generator_step(
+            self._steps[phase.kind] = sharding.jit_train_step(
                 self.mesh,
-                model=self.model,
-                optimizer=self.optimizer,
                 losses=self.config.losses,
                 phase=phase.kind,
                 ema_decay=self.config.training.ema_decay,
+                accumulate=self.config.training.accumulate,
+                **self.networks,
             )
         return self._steps[phase.kind]
 
@@ -282,8 +303,8 @@ class _Run:
 
     def _finish(self) -> dict[str, float]:
         quantize = _quantize(self.config.phases[-1])
-        _, counts = self.validation.figures(self.state, quantize)
-        decoded = self.validation.reconstructions(self.state, quantize)
+        _, counts = self.validation.figures(self.state.generator, quantize)
+        decoded = self.validation.reconstructions(self.state.generator, quantize)
         figures = report.write_report(
             self.workdir, self.config, self.step, self.validation.pictures, decoded, counts
         )
@@ -344,8 +365,9 @@ def _fetch(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
 def _require_finite(step: int, figures: dict[str, Any]) -> None:
     for name, value in figures.items():
         if isinstance(value, float) and not math.isfinite(value):
+            side = "discriminator." if name in _DISCRIMINATORS else ""
             raise NonFiniteError(
                 f"{name} is {value} at step {step}: the run was stopped and its last checkpoint "
-                "is from before. Lower optimizer.learning_rate, set optimizer.clip_norm, or "
+                f"is from before. Lower {side}optimizer.learning_rate, set {side}optimizer.clip_norm, or "
                 "train in float32"
             )

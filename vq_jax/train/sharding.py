@@ -7,14 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from flax import linen
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vq_jax.config import Losses, PhaseKind
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
-from vq_jax.train.state import GeneratorState, init_generator
-from vq_jax.train.steps import generator_step
-from vq_jax.types import Array, Key
+from vq_jax.train.state import TrainState, init_state
+from vq_jax.train.steps import discriminator_step, generator_step
+from vq_jax.types import Array, Key, Metrics, Params
 
 AXES = ("data", "fsdp")
 
@@ -65,17 +66,11 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
 
 
-def init_generator_sharded(
-    rng: Key[Array, ""],
-    image_shape: tuple[int, ...],
-    mesh: Mesh,
-    *,
-    model: VQModel,
-    optimizer: optax.GradientTransformation,
-    ema: bool = False,
-) -> GeneratorState:
-    """`init_generator`, jitted: the state is born where it lives."""
-    init = functools.partial(init_generator, model=model, optimizer=optimizer, ema=ema)
+def init_state_sharded(
+    rng: Key[Array, ""], image_shape: tuple[int, ...], mesh: Mesh, **networks: Any
+) -> TrainState:
+    """`init_state` with its keywords, jitted: the state is born where it lives."""
+    init = functools.partial(init_state, **networks)
     # On CPU the compiler spends most of its time on the random numbers, to no gain for one use.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
@@ -83,40 +78,64 @@ def init_generator_sharded(
     return jitted(rng, image_shape)
 
 
-def jit_generator_step(
+def jit_train_step(
     mesh: Mesh,
     *,
     model: VQModel,
     optimizer: optax.GradientTransformation,
     losses: Losses,
-    phase: PhaseKind,
-    ema_decay: float,
-) -> Callable[[GeneratorState, dict[str, Array], Key[Array, ""]], tuple[GeneratorState, Any, Any]]:
-    """Jits the step of a VQ-VAE over the mesh; the state given to it is donated.
+    discriminator_model: linen.Module | None = None,
+    discriminator_optimizer: optax.GradientTransformation | None = None,
+    phase: PhaseKind = "joint",
+    ema_decay: float = 0.0,
+    accumulate: int = 1,
+) -> Callable[[TrainState, dict[str, Array], Key[Array, ""], Params | None], tuple[TrainState, Metrics]]:
+    """Composes the two steps and jits them over the mesh; the state given to it is donated.
 
-    The key given is the run's: the step's own is folded in from the state's step, so that a resumed
-    run draws what an uninterrupted one would have.
+    Returns:
+      A function of state, batch, key and variables of LPIPS (None without a perceptual loss) to the new
+      state and the metrics of both networks. The key is the run's: the step's own is folded in from the
+      state's step, so that a resumed run draws what an uninterrupted one would have.
     """
 
     def step(
-        generator: GeneratorState, batch: dict[str, Array], rng: Key[Array, ""]
-    ) -> tuple[GeneratorState, Any, Any]:
-        return generator_step(
-            generator,
-            None,
+        state: TrainState, batch: dict[str, Array], rng: Key[Array, ""], perceptual: Params | None
+    ) -> tuple[TrainState, Metrics]:
+        rng = jax.random.fold_in(rng, state.generator.step)
+        generator, reconstruction, metrics = generator_step(
+            state.generator,
+            state.discriminator,
             batch,
-            jax.random.fold_in(rng, generator.step),
+            rng,
             model=model,
             optimizer=optimizer,
             losses=losses,
+            discriminator_model=discriminator_model,
+            perceptual=perceptual,
             phase=phase,
             ema_decay=ema_decay,
+            accumulate=accumulate,
         )
+        discriminator = state.discriminator
+        if discriminator is not None and discriminator_model is not None:
+            assert discriminator_optimizer is not None  # given together, see init_state
+            discriminator, judged = discriminator_step(
+                discriminator,
+                batch,
+                reconstruction,
+                rng,
+                discriminator_model=discriminator_model,
+                optimizer=discriminator_optimizer,
+                losses=losses,
+                accumulate=accumulate,
+            )
+            metrics |= judged
+        return TrainState(generator, discriminator), metrics
 
     whole, parts = replicated(mesh), batch_sharding(mesh)
     return jax.jit(
         step,
-        in_shardings=(whole, parts, whole),
-        out_shardings=(whole, parts, whole),
+        in_shardings=(whole, parts, whole, whole),
+        out_shardings=(whole, whole),
         donate_argnums=0,
     )

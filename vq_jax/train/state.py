@@ -8,6 +8,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from vq_jax import ops
 from vq_jax.types import Array, Int, Key, Params
 
 
@@ -25,6 +26,25 @@ class GeneratorState:
     def eval_params(self) -> Params:
         """The parameters to evaluate with: their running average where there is one."""
         return self.params if self.ema_params is None else self.ema_params
+
+
+@struct.dataclass
+class DiscriminatorState:
+    """State of the discriminator."""
+
+    step: Int[Array, ""]  # int32: steps taken, those before disc_start counted
+    params: Params  # float32
+    batch_stats: Params  # running statistics and singular vectors, float32; empty where there are none
+    opt_state: optax.OptState
+    lecam: ops.LecamAverages  # running averages of the logits
+
+
+@struct.dataclass
+class TrainState:
+    """State of a run: both networks, or the generator alone for a VQ-VAE."""
+
+    generator: GeneratorState
+    discriminator: DiscriminatorState | None
 
 
 def init_generator(
@@ -54,3 +74,52 @@ def init_generator(
         # A copy: the step donates both, and one buffer cannot be given away twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
+
+
+def init_discriminator(
+    rng: Key[Array, ""],
+    image_shape: tuple[int, ...],
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+) -> DiscriminatorState:
+    """Makes the discriminator's state before the first step; pure, to be jitted with output shardings.
+
+    Args:
+      rng: key of the initial parameters.
+      image_shape: shape of one picture (*S, C).
+      model: the discriminator.
+      optimizer: Optax chain.
+    """
+    # Two pictures: a batch of one has no statistics.
+    variables: Any = model.init(rng, jnp.zeros((2, *image_shape), jnp.float32))
+    return DiscriminatorState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(variables["params"]),
+        lecam=ops.init_lecam(),
+    )
+
+
+def init_state(
+    rng: Key[Array, ""],
+    image_shape: tuple[int, ...],
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    ema: bool = False,
+    discriminator_model: nn.Module | None = None,
+    discriminator_optimizer: optax.GradientTransformation | None = None,
+) -> TrainState:
+    """Makes the state of a run before the first step; see `init_generator` and `init_discriminator`.
+
+    Without a discriminator's model and optimizer there is no state of it.
+    """
+    generator = init_generator(rng, image_shape, model=model, optimizer=optimizer, ema=ema)
+    if discriminator_model is None or discriminator_optimizer is None:
+        return TrainState(generator, None)
+    discriminator = init_discriminator(
+        jax.random.fold_in(rng, 1), image_shape, model=discriminator_model, optimizer=discriminator_optimizer
+    )
+    return TrainState(generator, discriminator)

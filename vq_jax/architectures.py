@@ -208,7 +208,158 @@ class MLPVQVAE(Architecture):
         )
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {cls.architecture: cls for cls in (ResidualVQVAE, MLPVQVAE)}
+@dataclasses.dataclass(frozen=True)
+class VQGAN(Architecture):
+    """The convolutional network of VQGAN; a named subclass for each downsampling factor."""
+
+    code_dim: int = 256
+    quantizer: Literal["ema", "gradient"] = "gradient"
+    channels: int = 128
+    """Width of the network."""
+    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    """Of the width, one a level; height and width are halved between levels."""
+    num_res_blocks: int = 2
+    """Residual blocks a level in the encoder; the decoder has one more."""
+    attention_levels: tuple[int, ...] = (4,)
+    """Levels with attention, 0 the full resolution."""
+    middle_attention: bool = True
+    """Attention at the lowest resolution, between the two blocks in the middle."""
+    z_channels: int = 256
+    """Channels between the network and the 1x1 convolutions around the quantizer."""
+    remat: bool = False
+    """Recompute residual blocks in the backward pass: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_at_least(1, "channels", "channel_multipliers", "num_res_blocks", "z_channels")
+        self._require_at_least(0, "attention_levels")
+        levels = len(self.channel_multipliers)
+        if levels == 0 or any(level >= levels for level in self.attention_levels):
+            raise ValueError(
+                f"model.attention_levels = {self.attention_levels} must be below the {levels} levels of "
+                f"model.channel_multipliers = {self.channel_multipliers}"
+            )
+
+    def check_image_size(self, size: int) -> None:
+        _check_stride(size, len(self.channel_multipliers) - 1)
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        from vq_jax import nn
+
+        shared: dict[str, Any] = {
+            "channels": self.channels,
+            "channel_multipliers": self.channel_multipliers,
+            "num_res_blocks": self.num_res_blocks,
+            "attention_levels": self.attention_levels,
+            "middle_attention": self.middle_attention,
+            "z_channels": self.z_channels,
+            "remat": self.remat,
+            "dtype": dtype,
+        }
+        return (
+            nn.CNNEncoder(latent_channels=self.code_dim, **shared),
+            nn.CNNDecoder(out_channels=out_channels, **shared),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class VQGANf16(VQGAN):
+    """A code for every 16x16 pixels: the network of the ImageNet models of Esser et al. 2021."""
+
+    architecture: ClassVar[str] = "vqgan-f16"
+
+    codebook_size: int = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class VQGANf8(VQGAN):
+    """A code for every 8x8 pixels."""
+
+    architecture: ClassVar[str] = "vqgan-f8"
+
+    codebook_size: int = 16384
+    channel_multipliers: tuple[int, ...] = (1, 2, 2, 4)
+    attention_levels: tuple[int, ...] = (3,)
+
+
+@dataclasses.dataclass(frozen=True)
+class VQGANf4(VQGAN):
+    """A code for every 4x4 pixels."""
+
+    architecture: ClassVar[str] = "vqgan-f4"
+
+    codebook_size: int = 8192
+    channel_multipliers: tuple[int, ...] = (1, 2, 4)
+    attention_levels: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaGenVQ16(VQGAN):
+    """LlamaGen's tokenizer (Sun et al. 2024, arXiv:2406.06525): codes of length one, 8 wide."""
+
+    architecture: ClassVar[str] = "llamagen-vq16"
+
+    codebook_size: int = 16384
+    code_dim: int = 8
+    normalize: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskGITVQGAN(Architecture):
+    """MaskGIT's tokenizer (Chang et al. 2022, arXiv:2202.04200): no attention, average pooling."""
+
+    architecture: ClassVar[str] = "maskgit-vqgan"
+
+    codebook_size: int = 1024
+    code_dim: int = 256
+    quantizer: Literal["ema", "gradient"] = "gradient"
+    channels: int = 128
+    """Width of the network."""
+    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    """Of the width, one a level; height and width are halved between levels."""
+    num_res_blocks: int = 2
+    """Residual blocks a level."""
+    remat: bool = False
+    """Recompute residual blocks in the backward pass: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_at_least(1, "channels", "channel_multipliers", "num_res_blocks")
+        if not self.channel_multipliers:
+            raise ValueError("model.channel_multipliers must name at least one level, got ()")
+
+    def check_image_size(self, size: int) -> None:
+        _check_stride(size, len(self.channel_multipliers) - 1)
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        from vq_jax import nn
+
+        shared: dict[str, Any] = {
+            "channels": self.channels,
+            "channel_multipliers": self.channel_multipliers,
+            "num_res_blocks": self.num_res_blocks,
+            "remat": self.remat,
+            "dtype": dtype,
+        }
+        return (
+            nn.MaskGITEncoder(latent_channels=self.code_dim, **shared),
+            nn.MaskGITDecoder(out_channels=out_channels, **shared),
+        )
+
+
+def _check_stride(size: int, num_downsamples: int) -> None:
+    stride = 2**num_downsamples
+    if size % stride:
+        raise ValueError(
+            f"data.image_size = {size} must be a multiple of {stride} for a model that halves "
+            f"{num_downsamples} times; the nearest is {max(1, round(size / stride)) * stride}"
+        )
+
+
+ARCHITECTURES: dict[str, type[Architecture]] = {
+    cls.architecture: cls
+    for cls in (ResidualVQVAE, MLPVQVAE, VQGANf4, VQGANf8, VQGANf16, LlamaGenVQ16, MaskGITVQGAN)
+}
 
 
 def architecture_class(name: str) -> type[Architecture]:

@@ -116,6 +116,7 @@ def test_every_field_has_a_line_of_help(capsys):
     ]
     assert set(bare) <= {
         "--optimizer.name {adam,adamw,lion,adafactor,sgd}",
+        "--discriminator.optimizer.name {adam,adamw,lion,adafactor,sgd}",
         "--phases.0.kind {autoencoder,codebook,joint}",
     }
 

@@ -131,10 +131,13 @@ class ResidualVQVAE(Architecture):
     """Residual blocks, in the encoder and in the decoder."""
     num_downsamples: int = 2
     """Times that height and width are halved."""
+    upsampling: Literal["transposed", "nearest"] = "transposed"
+    """The decoder's: transposed convolutions, as published, or repeated pixels and a convolution, which
+    leaves no pattern of dots under adversarial and perceptual losses."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_at_least(2, "channels")
+        self._require_at_least(2 if self.upsampling == "transposed" else 4, "channels")
         self._require_at_least(1, "residual_channels")
         self._require_at_least(0, "num_res_blocks", "num_downsamples")
 
@@ -159,7 +162,7 @@ class ResidualVQVAE(Architecture):
         }
         return (
             nn.ResidualEncoder(latent_channels=self.code_dim, **shared),
-            nn.ResidualDecoder(out_channels=out_channels, **shared),
+            nn.ResidualDecoder(out_channels=out_channels, upsampling=self.upsampling, **shared),
         )
 
 

@@ -80,9 +80,11 @@ def train(arguments: list[str]) -> int:
         )
         return 128 + result.signal
     if "test/psnr" in result.figures:
+        lpips = result.figures.get("test/lpips")
         print(
             f"Test pictures: PSNR {result.figures['test/psnr']:.2f} dB, "
             f"SSIM {result.figures['test/ssim']:.3f}"
+            + (f", LPIPS (AlexNet) {lpips:.3f}" if lpips is not None else "")
         )
     print(f"Report: {result.workdir / 'report.md'}")
     return 0

@@ -5,12 +5,12 @@ References:
   section 4.1; widths as in the authors' released example.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.nn.blocks import DoubleConvTranspose
+from vq_jax.nn.blocks import Conv, DoubleConvTranspose, UpsampleConv
 from vq_jax.types import Array, Float
 
 
@@ -66,7 +66,7 @@ class ResidualEncoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """Mirror of the encoder: a 3x3 convolution, residual blocks, transposed 4x4 convolutions.
+    """Mirror of the encoder: a 3x3 convolution, residual blocks, and a doubling of each axis at a time.
 
     Attributes:
       channels: width of the network; before the last convolution it is half of it.
@@ -74,6 +74,10 @@ class ResidualDecoder(nn.Module):
       num_res_blocks: residual blocks.
       num_downsamples: times that each spatial axis is doubled.
       out_channels: channels put out.
+      upsampling: how an axis is doubled. `transposed`: transposed 4x4 convolutions, the last one to the
+        output, as in the paper. `nearest`: pixels are repeated before a 3x3 convolution, and one more
+        3x3, from a quarter of the channels at the full resolution, makes the output; adversarial and
+        perceptual losses, which draw a pattern of dots through the former, leave none.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -82,11 +86,14 @@ class ResidualDecoder(nn.Module):
     num_res_blocks: int = 2
     num_downsamples: int = 2
     out_channels: int = 3
+    upsampling: Literal["transposed", "nearest"] = "transposed"
     dtype: Any = jnp.float32
 
     @property
     def last_layer(self) -> str:
         """Name of the layer whose kernel the adaptive adversarial weight is measured at."""
+        if self.upsampling == "nearest":
+            return "conv_out"
         return f"DoubleConvTranspose_{self.num_downsamples - 1}" if self.num_downsamples else "Conv_1"
 
     @nn.compact
@@ -95,6 +102,11 @@ class ResidualDecoder(nn.Module):
         spatial = latents.ndim - 2
         x = nn.Conv(self.channels, (3,) * spatial, dtype=self.dtype)(latents)
         x = ResidualStack(self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype)(x)
+        if self.upsampling == "nearest":
+            for level in reversed(range(self.num_downsamples)):
+                width = self.channels // (2 if level > 0 else 4)
+                x = nn.relu(UpsampleConv(width, dtype=self.dtype, name=f"up_{level}")(x))
+            return Conv(self.out_channels, dtype=self.dtype, name="conv_out")(x)
         for level in reversed(range(self.num_downsamples)):
             width = self.channels if level > 1 else self.channels // 2
             features = width if level > 0 else self.out_channels

@@ -9,7 +9,8 @@ from etils import epath
 from PIL import Image
 
 from vq_jax.config import ExperimentConfig
-from vq_jax.evaluate import psnr, ssim
+from vq_jax.errors import UserError
+from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
 from vq_jax.train.rundir import IMAGES, REPORT, read_metrics
 
 if TYPE_CHECKING:
@@ -79,13 +80,10 @@ def write_report(
       counts: how often the test set used each code; may be empty.
 
     Returns:
-      Mean PSNR (decibel) and SSIM over the pictures, `test/psnr` and `test/ssim`.
+      Means over the pictures, see `picture_figures`.
     """
     rows = read_metrics(workdir)
-    figures = {
-        "test/psnr": float(np.mean([psnr(a, b) for a, b in zip(pictures, reconstructions, strict=True)])),
-        "test/ssim": float(np.mean([ssim(a, b) for a, b in zip(pictures, reconstructions, strict=True)])),
-    }
+    figures, words = picture_figures(pictures, reconstructions)
     write_png(workdir / IMAGES / "final.png", comparison_grid(pictures, reconstructions))
     _plot_losses(workdir / IMAGES / "loss.png", rows)
     last: dict[str, float] = {}
@@ -100,7 +98,7 @@ def write_report(
         "",
         f"![Reconstructions]({IMAGES}/final.png)",
         "",
-        f"PSNR {figures['test/psnr']:.2f} dB, SSIM {figures['test/ssim']:.3f} on these pictures.",
+        f"{words} on these pictures.",
         "",
     ]
     if counts.size:
@@ -119,6 +117,26 @@ def write_report(
     ]
     (workdir / REPORT).write_text("\n".join(lines) + "\n")
     return figures
+
+
+def picture_figures(
+    pictures: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]
+) -> tuple[dict[str, float], str]:
+    """Means over pairs of uint8 pictures: `test/psnr` (decibel), `test/ssim` and, for pictures of at least
+    31 px where its weights are installed, `test/lpips` (AlexNet); and the same in words."""
+    pairs = list(zip(pictures, reconstructions, strict=True))
+    figures = {
+        "test/psnr": float(np.mean([psnr(a, b) for a, b in pairs])),
+        "test/ssim": float(np.mean([ssim(a, b) for a, b in pairs])),
+    }
+    words = f"PSNR {figures['test/psnr']:.2f} dB, SSIM {figures['test/ssim']:.3f}"
+    if min(min(picture.shape[:2]) for picture in pictures) < LPIPS_SMALLEST:
+        return figures, f"{words} (LPIPS is not defined for pictures this small)"
+    try:
+        figures["test/lpips"] = float(np.mean([lpips(a, b) for a, b in pairs]))
+    except UserError:  # a run without a perceptual loss needs no weights of it
+        return figures, f"{words} (LPIPS not measured: pip install vq-jax[lpips])"
+    return figures, f"{words}, LPIPS (AlexNet) {figures['test/lpips']:.3f}"
 
 
 def _plot_losses(path: epath.Path, rows: Sequence[dict[str, float]]) -> None:

@@ -1,4 +1,4 @@
-"""Pure functions on arrays: codebook arithmetic, pictures, reconstruction losses."""
+"""Pure functions on arrays: codebook arithmetic, pictures, losses, transformers, sampling of codes."""
 
 from vq_jax.ops.adversarial import (
     ADVERSARIAL_KINDS,
@@ -30,6 +30,18 @@ from vq_jax.ops.codebook import (
     usage,
 )
 from vq_jax.ops.convolution import conv, double_conv_transpose, upsample_conv
+from vq_jax.ops.cross_entropy import (
+    code_accuracy,
+    code_cross_entropies,
+    code_cross_entropy,
+)
+from vq_jax.ops.masking import (
+    MASK_SCHEDULES,
+    halton_order,
+    mask_fraction,
+    masked_count,
+    random_mask,
+)
 from vq_jax.ops.normalization import group_norm
 from vq_jax.ops.reconstruction import (
     HEADS,
@@ -40,14 +52,41 @@ from vq_jax.ops.reconstruction import (
     to_uint8,
     variance_loss,
 )
+from vq_jax.ops.sampling import (
+    GUIDANCE_SCHEDULES,
+    apply_temperature,
+    filter_logits,
+    filter_top_k,
+    filter_top_p,
+    greedy_codes,
+    guidance_scale,
+    guide,
+    sample_codes,
+)
+from vq_jax.ops.transformer import (
+    attention,
+    cached_attention,
+    grid_coordinates,
+    rms_norm,
+    rotary_angles,
+    rotate,
+)
 
 __all__ = [
     "ADVERSARIAL_KINDS",
     "AUGMENTATIONS",
+    "GUIDANCE_SCHEDULES",
     "HEADS",
+    "MASK_SCHEDULES",
     "CodeAverages",
     "LecamAverages",
     "adaptive_weight",
+    "apply_temperature",
+    "attention",
+    "cached_attention",
+    "code_accuracy",
+    "code_cross_entropies",
+    "code_cross_entropy",
     "code_statistics",
     "codes_from_averages",
     "conv",
@@ -56,20 +95,35 @@ __all__ = [
     "discriminator_loss",
     "double_conv_transpose",
     "entropy_loss",
+    "filter_logits",
+    "filter_top_k",
+    "filter_top_p",
     "generator_adversarial_loss",
+    "greedy_codes",
+    "grid_coordinates",
     "group_norm",
+    "guidance_scale",
+    "guide",
+    "halton_order",
     "head_channels",
     "head_to_picture",
     "init_lecam",
     "kmeans",
     "lecam_loss",
+    "mask_fraction",
+    "masked_count",
     "nearest_code",
     "normalize_pictures",
     "normalize_vectors",
     "perplexity",
     "r1_penalty",
     "ramp",
+    "random_mask",
     "reconstruction_loss",
+    "rms_norm",
+    "rotary_angles",
+    "rotate",
+    "sample_codes",
     "sample_vectors",
     "squared_distances",
     "straight_through",

@@ -1,0 +1,68 @@
+"""Arithmetic of transformers against NumPy, and what rotary positions promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vq_jax import ops
+
+
+def test_rms_norm_matches_numpy_and_keeps_the_dtype(getkey):
+    x = jax.random.normal(getkey(), (2, 3, 8)) * 4.0
+    scale = jax.random.normal(getkey(), (8,))
+    wide = np.asarray(x, np.float64)
+    expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-6) * np.asarray(scale)
+    np.testing.assert_allclose(ops.rms_norm(x, scale), expected, rtol=1e-5, atol=1e-6)
+    assert ops.rms_norm(x.astype(jnp.bfloat16), scale).dtype == jnp.bfloat16
+
+
+def test_coordinates_run_in_raster_order():
+    expected = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+    np.testing.assert_array_equal(ops.grid_coordinates((2, 3)), expected)
+    assert ops.grid_coordinates((2, 3, 4)).shape == (24, 3)
+
+
+@pytest.mark.parametrize("grid,width", [((7,), 8), ((3, 4), 8), ((2, 3, 4), 16)])
+def test_products_of_rotated_vectors_depend_on_differences_of_coordinates(getkey, grid, width):
+    query, key = (jax.random.normal(getkey(), (1, 1, 1, width)) for _ in range(2))
+    coordinates = ops.grid_coordinates(grid)
+
+    def products(shift):
+        angles = jnp.asarray(ops.rotary_angles(coordinates + shift, width))
+        turned = ops.rotate(jnp.repeat(key, len(coordinates), 1), angles)
+        return jnp.einsum("bqaf,btaf->t", ops.rotate(query, angles[:1]), turned)
+
+    # float32 sines of angles up to 40
+    np.testing.assert_allclose(products(0), products(35), atol=1e-4)
+    lengths = jnp.linalg.norm(ops.rotate(query, jnp.asarray(ops.rotary_angles(coordinates[-1:], width))))
+    np.testing.assert_allclose(lengths, jnp.linalg.norm(query), rtol=1e-6)
+    assert len(np.unique(np.asarray(products(0)).round(4))) == len(coordinates)  # all are told apart
+
+
+def test_every_axis_gets_its_pairs_and_narrow_heads_are_refused():
+    angles = ops.rotary_angles(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]]), 16)
+    assert [(row != 0).sum() for row in angles] == [3, 3, 2]
+    for width in (4, 7):
+        with pytest.raises(ValueError, match=f"at least 6 for 3 spatial axes, got {width}"):
+            ops.rotary_angles(np.zeros((1, 3)), width)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_matches_numpy(getkey, causal):
+    query, key, value = (jax.random.normal(getkey(), (2, 5, 3, 4)) for _ in range(3))
+    scores = np.einsum("btaf,bsaf->bats", query, key) / 2.0
+    if causal:
+        scores = np.where(np.tril(np.ones((5, 5), bool)), scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = np.einsum("bats,bsaf->btaf", weights / weights.sum(-1, keepdims=True), value)
+    np.testing.assert_allclose(ops.attention(query, key, value, causal=causal), expected, atol=1e-5)
+
+
+def test_cached_attention_is_a_row_of_causal_attention(getkey):
+    query, key, value = (jax.random.normal(getkey(), (2, 5, 3, 4)) for _ in range(3))
+    whole = ops.attention(query, key, value, causal=True)
+    caches = key.swapaxes(1, 2), value.swapaxes(1, 2)
+    for position in range(5):
+        row = ops.cached_attention(query[:, position], *caches, jnp.asarray(position))
+        np.testing.assert_allclose(row, whole[:, position], atol=1e-6)

@@ -1,0 +1,141 @@
+"""How many code tokens are masked, and which: schedules, random masks, the Halton order."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vq_jax.types import Array, Bool, Float, Key
+
+MASK_SCHEDULES = ("cosine", "arccos", "linear", "square")
+
+
+def _check_schedule(schedule: str) -> None:
+    if schedule not in MASK_SCHEDULES:
+        raise ValueError(f"expected a mask schedule of {', '.join(MASK_SCHEDULES)}, got {schedule!r}")
+
+
+def mask_fraction(schedule: str, progress: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """Share gamma(r) of the tokens masked when a share r of the steps is done; falls from 1 to 0.
+
+    `cosine`: cos(pi r / 2). `arccos`: 2 arccos(r) / pi. `linear`: 1 - r. `square`: 1 - r^2.
+
+    Args:
+      schedule: one of `MASK_SCHEDULES`.
+      progress: r, float32 in [0, 1].
+
+    Raises:
+      ValueError: the schedule is not known.
+
+    References:
+      Chang et al. 2022, MaskGIT, arXiv:2202.04200, section 3.3 (cosine, linear, square). Besnier et al.
+      2025, Halton scheduler, arXiv:2503.17076 (arccos).
+    """
+    _check_schedule(schedule)
+    if schedule == "cosine":
+        return jnp.cos(0.5 * math.pi * progress)
+    if schedule == "arccos":
+        return jnp.arccos(progress) * (2.0 / math.pi)
+    if schedule == "linear":
+        return 1.0 - progress
+    return 1.0 - progress * progress
+
+
+_EXACT: dict[str, Callable[[float], float]] = {
+    "cosine": lambda r: math.cos(0.5 * math.pi * r),
+    "arccos": lambda r: math.acos(r) * 2.0 / math.pi,
+    "linear": lambda r: 1.0 - r,
+    "square": lambda r: 1.0 - r * r,
+}
+
+
+def masked_count(schedule: str, total: int, step: int, steps: int) -> int:
+    """Tokens still masked after step t of T, when `total` are masked at the start.
+
+    floor(total gamma(t / T)), but at most total - t, so that each step decides one at least as long as
+    there are any; none after the last step. (MaskGIT's decoder has the same two bounds.)
+
+    Args:
+      schedule: one of `MASK_SCHEDULES`.
+      total: tokens to decide.
+      step: t, from 0 to `steps`.
+      steps: T.
+
+    Raises:
+      ValueError: the schedule is not known or the step is out of range.
+
+    References:
+      Chang et al. 2022, arXiv:2202.04200, section 3.2, step 3.
+    """
+    _check_schedule(schedule)
+    if not 0 <= step <= steps or steps < 1:
+        raise ValueError(f"expected a step from 0 to steps, at least 1, got step {step} of {steps}")
+    if step == steps:
+        return 0
+    share = total * _EXACT[schedule](step / steps)
+    return max(0, min(math.floor(share + 1e-9), total - step))  # the bit more heals cos(pi / 3) and the like
+
+
+def random_mask(rng: Key[Array, ""], shape: tuple[int, ...], schedule: str) -> Bool[Array, "B *s"]:
+    """Masks for training a masked prior: of each grid a random share gamma(r), r uniform in [0, 1].
+
+    ceil(gamma(r) N) positions of each grid are masked, at least one, every choice as likely as another.
+
+    Args:
+      rng: key of the draws.
+      shape: of the codes, batch first.
+      schedule: one of `MASK_SCHEDULES`.
+
+    Raises:
+      ValueError: the schedule is not known.
+
+    References:
+      Chang et al. 2022, arXiv:2202.04200, section 3.1.
+    """
+    batch, total = shape[0], math.prod(shape[1:])
+    share_rng, rank_rng = jax.random.split(rng)
+    share = mask_fraction(schedule, jax.random.uniform(share_rng, (batch,)))
+    count = jnp.clip(jnp.ceil(share * total).astype(jnp.int32), min=1, max=total)
+    rank = jnp.argsort(jax.random.uniform(rank_rng, (batch, total)), axis=1)
+    return (rank < count[:, None]).reshape(shape)
+
+
+def _radical_inverse(number: int, base: int) -> float:
+    """The digits of a number mirrored behind the point: 6 = 110 in base 2 gives 0.011 = 3 / 8."""
+    result, scale = 0.0, 1.0 / base
+    while number:
+        number, digit = divmod(number, base)
+        result += digit * scale
+        scale /= base
+    return result
+
+
+def halton_order(grid: tuple[int, ...]) -> np.ndarray:
+    """An order of a grid's positions in which any first few of them are spread evenly over the grid.
+
+    The points of the Halton sequence, with the first primes as bases, are rounded down to positions;
+    repetitions are left out until every position was met.
+
+    Args:
+      grid: lengths of one to four axes.
+
+    Returns:
+      int32 [N] raster indices, a permutation.
+
+    References:
+      Besnier et al. 2025, Halton Scheduler for Masked Generative Image Transformer, arXiv:2503.17076.
+    """
+    bases = (2, 3, 5, 7)[: len(grid)]
+    if not 1 <= len(grid) <= 4:
+        raise ValueError(f"expected a grid of one to four axes, got {grid}")
+    total, number = math.prod(grid), 0
+    met: dict[int, None] = {}  # keeps the order of insertion
+    while len(met) < total:
+        number += 1
+        point = [
+            int(_radical_inverse(number, base) * length) for base, length in zip(bases, grid, strict=True)
+        ]
+        met.setdefault(int(np.ravel_multi_index(point, grid)))
+    return np.fromiter(met, np.int32, total)

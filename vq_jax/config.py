@@ -78,6 +78,9 @@ class Losses:
     """Pulls the variance of each latent channel over the batch towards one."""
     perceptual_weight: float = 0.0
     """Weight of the perceptual distance LPIPS; 0: none, and no weights of it are needed."""
+    perceptual_start: int = 0
+    """Step from which the perceptual loss counts; before it, it is not computed, which is several times as
+    fast where its network is the larger one."""
     perceptual: Literal["vgg", "alex"] = "vgg"
     """Network that LPIPS compares the features of."""
     perceptual_file: str | None = None
@@ -109,7 +112,7 @@ class Losses:
 
     def __post_init__(self) -> None:
         weights = ("reconstruction", "variance", "perceptual", "adversarial", "r1", "lecam")
-        steps = ("disc_start", "adversarial_start", "adversarial_ramp")
+        steps = ("perceptual_start", "disc_start", "adversarial_start", "adversarial_ramp")
         for name in (*(f"{weight}_weight" for weight in weights), *steps):
             value = getattr(self, name)
             _require(value >= 0, f"losses.{name} must not be negative, got {value}")

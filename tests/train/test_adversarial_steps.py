@@ -327,17 +327,46 @@ def test_the_discriminators_accumulated_gradients_are_those_of_the_whole_batch()
     assert worst_relative(moments(whole[0]), moments(parts[0])) < 1e-3
 
 
+@functools.cache
+def lpips_variables():
+    rng = np.random.default_rng(0)
+    picture = jnp.zeros((1, *SHAPE))
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32),
+        jax.eval_shape(nn.LPIPS("vgg").init, jax.random.key(0), picture, picture),
+    )
+
+
+def test_a_perceptual_loss_counts_from_its_start_and_is_not_computed_before():
+    always = Losses(perceptual_weight=2.0)
+    late, never = dataclasses.replace(always, perceptual_start=3), Losses()
+    generator, key = first_state().generator, jax.random.key(0)
+    poison = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), lpips_variables())
+    without, _, _ = generator_update(never, discriminator=False)(generator, None, batch(), key)
+    early, _, metrics = generator_update(late, discriminator=False)(
+        generator, None, batch(), key, perceptual=poison
+    )
+    assert float(metrics["perceptual_loss"]) == 0.0
+    assert worst_relative(moments(early), moments(without)) < 1e-6  # two programs, fused differently
+    started = at_step(generator, 3)
+    (one, _, expected), (other, _, actual) = (
+        generator_update(losses, discriminator=False)(
+            started, None, batch(), key, perceptual=lpips_variables()
+        )
+        for losses in (always, late)
+    )
+    assert float(expected["perceptual_loss"]) != 0.0
+    for name in expected:
+        assert float(actual[name]) == pytest.approx(float(expected[name]), rel=1e-5), name
+    assert worst_relative(moments(other), moments(one)) < 1e-5
+
+
 def test_a_perceptual_loss_needs_its_weights_and_is_the_mean_distance():
     losses = Losses(perceptual_weight=2.0)
     state = first_state()
     with pytest.raises(ValueError, match="expected variables of LPIPS"):
         generator_update(losses, discriminator=False)(state.generator, None, batch(), jax.random.key(0))
-    rng = np.random.default_rng(0)
-    picture = jnp.zeros((1, *SHAPE))
-    variables = jax.tree.map(
-        lambda leaf: jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32),
-        jax.eval_shape(nn.LPIPS("vgg").init, jax.random.key(0), picture, picture),
-    )
+    variables = lpips_variables()
     model = networks()["model"]
     images = ops.normalize_pictures(jnp.asarray(batch()["image"]))
 
@@ -358,7 +387,14 @@ def test_losses_that_ask_for_a_discriminator_refuse_to_go_without():
         generator_update(GAN, discriminator=False)(first_state().generator, None, batch(), jax.random.key(0))
 
 
-@pytest.mark.parametrize("decoder", [nn.ResidualDecoder(8, 4, 1, 2), nn.ResidualDecoder(8, 4, 1, 0)])
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        nn.ResidualDecoder(8, 4, 1, 2),
+        nn.ResidualDecoder(8, 4, 1, 0),
+        nn.ResidualDecoder(8, 4, 1, 2, upsampling="nearest"),
+    ],
+)
 def test_the_last_layer_has_the_name_that_its_decoder_says(decoder):
     params = decoder.init(jax.random.key(0), jnp.zeros((1, 4, 4, 4)))["params"]
     assert params[decoder.last_layer]["bias"].shape == (3,)

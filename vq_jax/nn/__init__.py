@@ -8,6 +8,7 @@ from vq_jax.nn.mlp import MLPDecoder, MLPEncoder
 from vq_jax.nn.model import VQModel, VQOutput
 from vq_jax.nn.perceptual import LPIPS
 from vq_jax.nn.perceptual_weights import load_lpips
+from vq_jax.nn.priors import GPT, Condition, MaskGIT
 from vq_jax.nn.quantizers import (
     CodebookQuantizer,
     QuantizerOutput,
@@ -21,13 +22,16 @@ __all__ = [
     "CNNDecoder",
     "CNNEncoder",
     "CodebookQuantizer",
+    "Condition",
     "Conv",
     "DoubleConvTranspose",
+    "GPT",
     "GroupNorm",
     "LPIPS",
     "MLPDecoder",
     "MLPDiscriminator",
     "MLPEncoder",
+    "MaskGIT",
     "MaskGITDecoder",
     "MaskGITEncoder",
     "PatchDiscriminator",

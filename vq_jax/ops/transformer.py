@@ -111,9 +111,10 @@ def attention(
         and width % 8 == 0
         and width <= 128
     )
-    return jax.nn.dot_product_attention(
-        query, key, value, is_causal=causal, implementation="cudnn" if flash else "xla"
-    )
+    with jax.numpy_dtype_promotion("standard"):  # jax's own code widens half precision
+        return jax.nn.dot_product_attention(
+            query, key, value, is_causal=causal, implementation="cudnn" if flash else "xla"
+        )
 
 
 def cached_attention(

@@ -1,0 +1,211 @@
+"""Autoregressive sampling: codes one after the other in raster order, in one compiled loop."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from vq_jax.generate.common import check_known, check_labels, doubled, shard
+from vq_jax.generate.options import DEFAULT_OPTIONS, SamplingOptions
+from vq_jax.nn.priors import GPT, Condition
+from vq_jax.types import Array, Bool, Float, Int, Key, Params
+
+
+class Step(Protocol):
+    """Logits of the next code.
+
+    Called with a state of its own (caches, or anything else that is a pytree of arrays), the codes int32
+    [R] before `position`, which are without meaning at position 0, and the position, int32 (). Returns
+    logits [R, K] and the new state, of the same shapes. R is the batch B, or 2 B with guidance: the
+    second half is to be computed without the condition.
+    """
+
+    def __call__(self, state: Any, previous: Array, position: Array) -> tuple[Array, Any]: ...
+
+
+# logits [R, K] and depth to codes [R], the same in both halves of a doubled batch
+_Pick = Callable[[Array, int], Array]
+
+
+def sample_autoregressive(
+    step: Step,
+    state: Any,
+    rng: Key[Array, ""],
+    shape: tuple[int, ...],
+    *,
+    options: SamplingOptions = DEFAULT_OPTIONS,
+    codes: Int[Array, "B *s"] | None = None,
+    known: Bool[Array, "B *s"] | None = None,
+    sharding: NamedSharding | None = None,
+) -> Int[Array, "B *s"]:
+    """Draws grids of codes from any function that gives the logits of the next code.
+
+    One `jax.lax.scan` over the positions, whose carry is the state: caches in it are updated in place.
+    Pure; to be called under `jit`.
+
+    Args:
+      step: see `Step`.
+      state: its first state, for R grids.
+      rng: key; position i draws with `fold_in(rng, i)`.
+      shape: of the codes, batch first.
+      options: see `SamplingOptions`.
+      codes: int32, given codes where `known` is true.
+      known: positions that keep their given codes, which later ones then depend on.
+      sharding: of the codes, over a mesh; the state should be spread likewise.
+
+    Returns:
+      int32 codes.
+
+    Raises:
+      ValueError: codes and known are not both given or not of `shape`.
+    """
+
+    def positions_step(state: Any, previous: Array, position: Array, pick: _Pick) -> tuple[Array, Any]:
+        logits, state = step(state, previous[:, 0], position)
+        return pick(logits, 0)[:, None], state
+
+    check_known(shape, codes, known)
+    return _scan(positions_step, state, rng, shape, 1, options, codes, known, sharding)
+
+
+def uncached_step(logits_of: Callable[[Array], Array], grid: tuple[int, ...], rows: int) -> tuple[Step, Any]:
+    """A step and its first state from a function of whole grids, computed anew for every position.
+
+    Args:
+      logits_of: codes int32 [R, *s] to logits [R, *s, K]; those of a position must not depend on codes
+        at or after it in raster order.
+      grid: lengths *s.
+      rows: R, see `Step`.
+    """
+    total = math.prod(grid)
+
+    def step(state: Array, previous: Array, position: Array) -> tuple[Array, Array]:
+        written = jax.lax.dynamic_update_slice_in_dim(state, previous[:, None], position - 1, axis=1)
+        state = jnp.where(position > 0, written, state)
+        logits = logits_of(state.reshape(rows, *grid)).reshape(rows, total, -1)
+        return jax.lax.dynamic_index_in_dim(logits, position, axis=1, keepdims=False), state
+
+    return step, jnp.zeros((rows, total), jnp.int32)
+
+
+def _scan(
+    step: Callable[[Any, Array, Array, _Pick], tuple[Array, Any]],
+    state: Any,
+    rng: Array,
+    shape: tuple[int, ...],
+    depth: int,
+    options: SamplingOptions,
+    codes: Array | None,
+    known: Array | None,
+    sharding: NamedSharding | None,
+) -> Array:
+    """The loop over positions; `depth` codes are picked at each, in turn."""
+    batch, total = shape[0], math.prod(shape[1:]) // depth
+    xs: tuple[Array, ...] = (jnp.arange(total),)
+    if codes is not None and known is not None:
+        # positions first, to be read one by one
+        xs += tuple(
+            given.reshape(batch, total, depth).transpose(1, 2, 0)
+            for given in (codes.astype(jnp.int32), known)
+        )
+
+    def body(carry: tuple[Any, Array], x: tuple[Array, ...]) -> tuple[tuple[Any, Array], Array]:
+        position = x[0]
+        step_rng = jax.random.fold_in(rng, position)
+        progress = position.astype(jnp.float32) / max(total - 1, 1)
+
+        def pick(logits: Float[Array, "R K"], q: int) -> Int[Array, " R"]:
+            drawn = options.draw(jax.random.fold_in(step_rng, q), options.guide(logits, progress))
+            if len(x) == 3:
+                drawn = jnp.where(x[2][q], x[1][q], drawn)
+            return doubled(drawn, options.guided)
+
+        picked, state = step(*carry, position, pick)
+        return (state, picked), picked[:batch]
+
+    rows = batch * (2 if options.guided else 1)
+    previous = shard(jnp.zeros((rows, depth), jnp.int32), sharding)
+    _, drawn = jax.lax.scan(body, (state, previous), xs)
+    return shard(drawn.swapaxes(0, 1).reshape(shape), sharding)
+
+
+def sample_gpt(
+    model: GPT,
+    variables: Params,
+    rng: Key[Array, ""],
+    condition: Condition | None = None,
+    *,
+    num: int | None = None,
+    options: SamplingOptions = DEFAULT_OPTIONS,
+    codes: Int[Array, "B ..."] | None = None,
+    known: Bool[Array, "B ..."] | None = None,
+    sharding: NamedSharding | None = None,
+) -> Int[Array, "B ..."]:
+    """Draws grids of codes from a GPT, compiled once for each batch size and kind of options.
+
+    Layers are unrolled, each with a preallocated cache of keys and values; conditional and
+    unconditional logits of guidance are computed in one batch.
+
+    Args:
+      model: the prior.
+      variables: its parameters.
+      rng: key; the same key and arguments give the same codes.
+      condition: labels int32 [B]; None for an unconditional prior.
+      num: grids to draw, B; that of the condition or the codes when absent.
+      options: temperature, filters and guidance.
+      codes: int32 [B, *model.code_shape], given codes where `known` is true.
+      known: bool of the same shape; positions that keep their given codes.
+      sharding: of the batch over a mesh.
+
+    Returns:
+      int32 [B, *s], or [B, *s, Q] with several codes a position.
+
+    Raises:
+      ValueError: a shape, a label or an option does not fit the model: guidance needs a prior trained
+        with class dropout.
+    """
+    batch = check_labels(model, condition, num, codes, options)
+    check_known((batch, *model.code_shape), codes, known)
+    structure, numbers = options.split()
+    return _sample_gpt(model, batch, structure, sharding, variables, rng, condition, numbers, codes, known)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _sample_gpt(
+    model: GPT,
+    batch: int,
+    structure: SamplingOptions,
+    sharding: NamedSharding | None,
+    variables: Params,
+    rng: Array,
+    condition: Condition | None,
+    numbers: dict[str, Array],
+    codes: Array | None,
+    known: Array | None,
+) -> Array:
+    options = structure.join(numbers)
+    if options.guided and condition is not None and condition.labels is not None:
+        null = jnp.full_like(condition.labels, model.null_label)
+        condition = Condition(labels=jnp.concatenate([condition.labels, null]))
+    rows = batch * (2 if options.guided else 1)
+    weights = model.sampling_weights(variables)
+
+    def step(caches: Any, previous: Array, position: Array, pick: _Pick) -> tuple[Array, Any]:
+        out: Any = model.apply(variables, weights, previous, position, condition, caches, method="step")
+        hidden, caches = out
+        depth_caches = model.init_depth_caches(rows)
+        chosen: list[Array] = []
+        for q in range(model.codes_per_position):
+            before = chosen[-1] if chosen else None
+            out = model.apply(variables, weights, hidden, q, before, depth_caches, method="step_logits")
+            logits, depth_caches = out
+            chosen.append(pick(logits, q))
+        return jnp.stack(chosen, axis=1), caches
+
+    caches = jax.tree.map(lambda cache: shard(cache, sharding), model.init_caches(rows))
+    shape, depth = (batch, *model.code_shape), model.codes_per_position
+    return _scan(step, caches, rng, shape, depth, options, codes, known, sharding)

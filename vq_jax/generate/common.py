@@ -1,0 +1,72 @@
+"""What the samplers share: checks of what they are given, and the batch of guidance."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from vq_jax.generate.options import SamplingOptions
+from vq_jax.nn.priors import Condition, TransformerPrior
+from vq_jax.types import Array, Bool, Int
+
+
+def check_known(
+    shape: tuple[int, ...], codes: Int[Array, "B ..."] | None, known: Bool[Array, "B ..."] | None
+) -> None:
+    """Raises ValueError unless codes and known are both absent, or both of `shape` and of their dtype."""
+    if codes is None and known is None:
+        return
+    if codes is None or known is None:
+        raise ValueError("give codes and known together: known says which of the codes are kept")
+    if codes.shape != shape or known.shape != shape:
+        raise ValueError(f"expected codes and known of shape {shape}, got {codes.shape} and {known.shape}")
+    if not jnp.issubdtype(codes.dtype, jnp.integer) or known.dtype != jnp.bool_:
+        raise ValueError(f"expected integer codes and bool known, got {codes.dtype} and {known.dtype}")
+
+
+def check_labels(
+    model: TransformerPrior,
+    condition: Condition | None,
+    num: int | None,
+    codes: Array | None,
+    options: SamplingOptions,
+) -> int:
+    """The number of grids to draw, after checks of the labels against the model.
+
+    Raises:
+      ValueError: the number is not given or not the same everywhere, a label is out of range or not
+        asked for, or guidance is wanted of a prior that cannot give it.
+    """
+    labels = None if condition is None else condition.labels
+    sizes: set[int] = {array.shape[0] for array in (labels, codes) if array is not None}
+    if num is not None:
+        sizes.add(num)
+    if len(sizes) != 1:
+        found = "nothing" if not sizes else " and ".join(map(str, sorted(sizes)))
+        raise ValueError(f"expected one batch size from num, condition.labels and codes, got {found}")
+    batch = sizes.pop()
+    if batch < 1:
+        raise ValueError(f"expected at least one grid to draw, got num = {batch}")
+    model.check_condition(condition, batch)
+    if options.guided:
+        _ = model.null_label  # raises where there is none
+    if labels is not None and model.num_classes is not None and not isinstance(labels, jax.core.Tracer):
+        values = np.asarray(labels)
+        highest = model.num_classes - (model.class_dropout == 0.0)  # num_classes is the null label
+        if values.min() < 0 or values.max() > highest:
+            wrong = values[(values < 0) | (values > highest)][0]
+            raise ValueError(
+                f"expected labels from 0 to {model.num_classes - 1}, got {wrong}; the prior has "
+                f"{model.num_classes} classes"
+            )
+    return batch
+
+
+def doubled(x: Array, guided: bool) -> Array:
+    """The batch twice over where there is guidance, for the conditional and the unconditional half."""
+    return jnp.concatenate([x, x]) if guided else x
+
+
+def shard(x: Array, sharding: NamedSharding | None) -> Array:
+    """Spreads the first axis as `sharding` says, if there is one."""
+    return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)

@@ -1,0 +1,156 @@
+"""What every prior over code grids is conditioned on and built from."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from vq_jax import ops
+from vq_jax.nn.priors.layers import init_kernel
+from vq_jax.types import Array, Float, Int
+
+
+@struct.dataclass
+class Condition:
+    """What a prior is told beside the codes; a part is None where there is none.
+
+    `labels` int32 [B], classes, or a prior's `null_label` for none; `codes` other grids of the same
+    pictures, int32 or a tuple from coarse to fine; `features` float [B, ...].
+    """
+
+    labels: Int[Array, " B"] | None = None
+    codes: Any = None
+    features: Float[Array, "B ..."] | None = None
+
+
+class TransformerPrior(nn.Module):
+    """Base of the priors that are transformers over one grid of codes.
+
+    Attributes:
+      codebook_size: number of codes K.
+      grid: lengths of the grid's axes *s, any number of them; read in raster order, N positions.
+      width: of a token.
+      num_layers: transformer layers.
+      num_heads: attention heads a layer; the width of a head must be even and at least two channels for
+        each axis of the grid.
+      mlp_features: hidden width of the feed-forward layers; 8/3 of the width, rounded up to a multiple
+        of 64, when absent.
+      num_classes: classes of the condition; None for an unconditional prior.
+      class_dropout: share of the labels replaced by `null_label` in training, which makes the
+        unconditional logits that guidance needs; 0 leaves that label out.
+      dropout: after attention and feed-forward layers, in training.
+      token_dropout: of the embedded tokens, in training.
+      label_smoothing: of the loss.
+      remat: compute a layer's activations again in the backward pass instead of keeping them.
+      dtype: compute dtype; parameters and logits are float32.
+    """
+
+    codebook_size: int
+    grid: tuple[int, ...]
+    width: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    mlp_features: int | None = None
+    num_classes: int | None = None
+    class_dropout: float = 0.1
+    dropout: float = 0.1
+    token_dropout: float = 0.1
+    label_smoothing: float = 0.0
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        for field in ("codebook_size", "width", "num_layers", "num_heads"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}")
+        if not self.grid or min(self.grid) < 1:
+            raise ValueError(f"{name}.grid must be lengths of at least 1, got {self.grid}")
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"{name}.width must be a multiple of num_heads = {self.num_heads}, got {self.width}"
+            )
+        ops.rotary_angles(ops.grid_coordinates((1,) * len(self.grid)), self.width // self.num_heads)
+        if self.num_classes is not None and self.num_classes < 1:
+            raise ValueError(f"{name}.num_classes must be at least 1 or None, got {self.num_classes}")
+        for field in ("class_dropout", "dropout", "token_dropout", "label_smoothing"):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise ValueError(f"{name}.{field} must lie in [0, 1), got {getattr(self, field)}")
+
+    @property
+    def positions(self) -> int:
+        """Number of positions N of the grid."""
+        return math.prod(self.grid)
+
+    @property
+    def null_label(self) -> int:
+        """The label that asks for unconditional logits.
+
+        Raises:
+          ValueError: the prior has none: it is unconditional, or was made without class dropout.
+        """
+        name = type(self).__name__
+        if self.num_classes is None:
+            raise ValueError(f"this {name} is unconditional (num_classes = None): it has no null label")
+        if self.class_dropout == 0.0:
+            raise ValueError(
+                f"this {name} was trained without class dropout and gives no unconditional logits: sample "
+                "with guidance 1, or train it with class_dropout above 0"
+            )
+        return self.num_classes
+
+    @nn.nowrap
+    def check_condition(self, condition: Condition | None, batch: int) -> None:
+        """Raises ValueError unless the condition is one that this prior takes, for `batch` grids."""
+        name = type(self).__name__
+        condition = Condition() if condition is None else condition
+        if condition.codes is not None or condition.features is not None:
+            raise ValueError(f"{name} is conditioned on labels only: leave condition.codes and features out")
+        if self.num_classes is None and condition.labels is not None:
+            raise ValueError(f"this {name} is unconditional (num_classes = None): leave the labels out")
+        if self.num_classes is not None:
+            if condition.labels is None:
+                raise ValueError(
+                    f"this {name} is conditioned on {self.num_classes} classes: give condition.labels, "
+                    "null_label for unconditional logits"
+                )
+            if condition.labels.shape != (batch,):
+                raise ValueError(f"expected labels of shape ({batch},), got {condition.labels.shape}")
+
+    def _prefix_table(self) -> Array:
+        """One embedding a class, the null label's last; a single one for an unconditional prior."""
+        rows = 1 if self.num_classes is None else self.num_classes + (self.class_dropout > 0)
+        return self.param("prefix", init_kernel, (rows, self.width), jnp.float32)
+
+    def _position_tables(self) -> list[Array]:
+        return [
+            self.param(f"position_{axis}", init_kernel, (length, self.width), jnp.float32)
+            for axis, length in enumerate(self.grid)
+        ]
+
+    def _prefix(self, condition: Condition | None, batch: int, train: bool) -> Float[Array, "B E"]:
+        self.check_condition(condition, batch)
+        if self.num_classes is None or condition is None or condition.labels is None:
+            return jnp.broadcast_to(self.prefix, (batch, self.width))
+        labels = condition.labels.astype(jnp.int32)
+        if train and self.class_dropout > 0 and not self.is_initializing():
+            drop = jax.random.bernoulli(self.make_rng("dropout"), self.class_dropout, labels.shape)
+            labels = jnp.where(drop, self.null_label, labels)
+        return self.prefix[labels]
+
+    def _position_embeddings(self) -> Float[Array, "N E"]:
+        """A learned vector a position: the sum of one for its coordinate on each axis."""
+        coordinates = ops.grid_coordinates(self.grid)
+        return sum(
+            (table[coordinates[:, axis]] for axis, table in enumerate(self.axis_positions)),
+            start=jnp.zeros((self.positions, self.width)),
+        )
+
+    def _check_codes(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        if shape[1:] != expected:
+            wanted = ", ".join(map(str, expected))
+            raise ValueError(f"{type(self).__name__} expected codes of shape [B, {wanted}], got {shape}")

@@ -1,0 +1,225 @@
+"""GPT: a prior that reads a grid of codes in raster order and predicts each from those before it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import struct
+
+from vq_jax import ops
+from vq_jax.nn.priors.base import Condition, TransformerPrior
+from vq_jax.nn.priors.layers import Layers, RMSNorm, init_kernel, mlp_width
+from vq_jax.types import Array, Float, Int, Metrics
+
+Caches = tuple[tuple[Array, Array], ...]
+
+
+@struct.dataclass
+class GPTWeights:
+    """What sampling needs beside the variables: the parameters of each layer by themselves."""
+
+    layers: tuple[Any, ...]
+    depth: tuple[Any, ...]
+
+
+class GPT(TransformerPrior):
+    """Decoder-only transformer over code grids.
+
+    The sequence is a prefix token, which carries the class, and all codes but the last; the output at
+    each place predicts the code that comes next. A token is the sum of its code's embedding and a learned
+    one of the position that it predicts; queries and keys are turned by the rotary angles of the code's
+    own coordinates, counted from 1, the prefix being at 0. Otherwise laid out like LlamaGen, which has
+    rotary positions alone.
+
+    Several codes a position, of a residual or grouped quantizer: the grid's transformer reads the sum of
+    a position's embeddings, and a small one over depth predicts its codes one after the other from the
+    token that the large one puts out (Lee et al. 2022, arXiv:2203.01941, eq. 9-12; here each depth
+    reads the embeddings of the codes before it one by one, not their sum).
+
+    Attributes:
+      codes_per_position: Q; with 1 codes are [B, *s], else [B, *s, Q].
+      depth_layers: layers of the transformer over depth.
+
+    References:
+      Esser et al. 2021, arXiv:2012.09841, section 3.2, eq. 8. Sun et al. 2024, LlamaGen,
+      arXiv:2406.06525, section 2.2. Su et al. 2021, RoFormer, arXiv:2104.09864.
+    """
+
+    codes_per_position: int = 1
+    depth_layers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("codes_per_position", "depth_layers"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"GPT.{field} must be at least 1, got {getattr(self, field)}")
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of one picture's codes."""
+        return self.grid if self.codes_per_position == 1 else (*self.grid, self.codes_per_position)
+
+    def setup(self) -> None:
+        depth, size = self.codes_per_position, self.codebook_size
+        self.prefix = self._prefix_table()
+        self.axis_positions = self._position_tables()
+        self.embedding = self.param("embedding", init_kernel, (depth, size, self.width), jnp.float32)
+        self.head = self.param("head", init_kernel, (depth, self.width, size), jnp.float32)
+        self.norm = RMSNorm()
+        self.layers = self._layers(self.num_layers)
+        if depth > 1:
+            self.depth = self._layers(self.depth_layers)
+            self.depth_position = self.param("depth_position", init_kernel, (depth, self.width), jnp.float32)
+
+    @nn.nowrap
+    def _layers(self, count: int) -> Layers:
+        mlp = self.mlp_features or mlp_width(self.width)
+        return Layers(count, self.num_heads, mlp, True, self.dropout, self.remat, self.dtype)
+
+    def __call__(
+        self, codes: Int[Array, "B ..."], condition: Condition | None = None, *, train: bool = False
+    ) -> Float[Array, "B ... K"]:
+        """Predicts every code from those before it.
+
+        Args:
+          codes: int32 [B, *s], or [B, *s, Q].
+          condition: labels int32 [B] in [0, num_classes), or `null_label`; None for an unconditional prior.
+          train: drop out, tokens and labels too; rng stream `dropout`.
+
+        Returns:
+          Logits float32, [B, *s, K] or [B, *s, Q, K]; those of a code depend on earlier ones (raster
+          order, Q innermost) and the condition alone.
+
+        Raises:
+          ValueError: the codes are not of `code_shape`, or the condition is not one that this prior takes.
+        """
+        self._check_codes(codes.shape, self.code_shape)
+        batch, depth = codes.shape[0], self.codes_per_position
+        flat = codes.reshape(batch, self.positions, depth)
+        prefix = self._prefix(condition, batch, train)
+        tokens = jnp.concatenate([prefix[:, None], self._embed(flat[:, :-1])], axis=1)
+        tokens = self._drop_tokens(tokens, train)
+        tokens = tokens + jnp.broadcast_to(self._position_embeddings()[None], tokens.shape)
+        hidden = self.layers(tokens.astype(self.dtype), jnp.asarray(self._angles()), train=train)
+        if depth > 1:
+            hidden = self._depth_tokens(hidden, flat)
+            hidden = self.depth(hidden, None, train=train)
+            hidden = hidden.reshape(batch, self.positions, depth, self.width)
+        else:
+            hidden = hidden[:, :, None]
+        hidden = self.norm(hidden)
+        logits = jnp.einsum("btqe,qek->btqk", hidden, self.head.astype(self.dtype))
+        return logits.astype(jnp.float32).reshape(*codes.shape, self.codebook_size)
+
+    def loss(
+        self, codes: Int[Array, "B ..."], condition: Condition | None = None, *, train: bool = True
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Mean cross-entropy of the codes in nats, with label smoothing in training, and metrics."""
+        logits = self(codes, condition, train=train)
+        smoothing = self.label_smoothing if train else 0.0
+        loss = ops.code_cross_entropy(logits, codes, label_smoothing=smoothing)
+        plain = ops.code_cross_entropy(logits, codes)
+        return loss, {"cross_entropy": plain, "accuracy": ops.code_accuracy(logits, codes)}
+
+    def step(
+        self,
+        weights: GPTWeights,
+        previous: Int[Array, "B Q"],
+        position: Int[Array, ""],
+        condition: Condition | None,
+        caches: Caches,
+    ) -> tuple[Float[Array, "B E"], Caches]:
+        """One token through the layers, the earlier ones being in the caches.
+
+        Args:
+          weights: see `sampling_weights`.
+          previous: the codes before `position`; ignored at position 0.
+          position: int32, the position to predict.
+          condition: as in a call.
+          caches: see `init_caches`.
+
+        Returns:
+          The token in the compute dtype, for `step_logits`, and the new caches.
+        """
+        prefix = self._prefix(condition, previous.shape[0], train=False)
+        token = jnp.where(position == 0, prefix, self._embed(previous[:, None])[:, 0])
+        token = token + self._position_embeddings()[position][None]
+        angles = jnp.asarray(self._angles())[position]
+        return self.layers.step(weights.layers, token.astype(self.dtype), angles, caches, position)
+
+    def step_logits(
+        self,
+        weights: GPTWeights,
+        hidden: Float[Array, "B E"],
+        depth: int,
+        chosen: Int[Array, " B"] | None,
+        caches: Caches,
+    ) -> tuple[Float[Array, "B K"], Caches]:
+        """Logits of one of a position's codes.
+
+        Args:
+          weights: see `sampling_weights`.
+          hidden: the position's token, from `step`.
+          depth: which of the Q codes.
+          chosen: the code before it at this position; None at depth 0.
+          caches: of the transformer over depth, see `init_depth_caches`.
+
+        Returns:
+          Logits float32 and the new caches.
+        """
+        if self.codes_per_position > 1:
+            token = hidden
+            if chosen is not None:
+                token = self.embedding[depth - 1][chosen].astype(self.dtype)
+            token = token + self.depth_position[depth][None].astype(self.dtype)
+            hidden, caches = self.depth.step(weights.depth, token, None, caches, jnp.asarray(depth))
+        logits = self.norm(hidden) @ self.head[depth].astype(self.dtype)
+        return logits.astype(jnp.float32), caches
+
+    @nn.nowrap
+    def init_caches(self, batch: int) -> Caches:
+        """Empty caches of every layer for `batch` grids."""
+        return self._layers(self.num_layers).init_caches(batch, self.positions, self.width)
+
+    @nn.nowrap
+    def init_depth_caches(self, batch: int) -> Caches:
+        """Empty caches of the transformer over depth; it needs new ones at every position."""
+        if self.codes_per_position == 1:
+            return ()
+        layers = self._layers(self.depth_layers)
+        return layers.init_caches(batch, self.codes_per_position, self.width)
+
+    @nn.nowrap
+    def sampling_weights(self, variables: Mapping[str, Any]) -> GPTWeights:
+        """The layers' parameters one by one in the compute dtype; made once, before the loop."""
+        params = variables["params"]
+        depth = self._layers(self.depth_layers).unstack(params["depth"]) if "depth" in params else ()
+        return GPTWeights(self._layers(self.num_layers).unstack(params["layers"]), depth)
+
+    def _embed(self, codes: Int[Array, "B T Q"]) -> Float[Array, "B T E"]:
+        parts = [self.embedding[q][codes[..., q]] for q in range(self.codes_per_position)]
+        return sum(parts[1:], start=parts[0])
+
+    def _drop_tokens(self, tokens: Float[Array, "B T E"], train: bool) -> Float[Array, "B T E"]:
+        if not train or self.token_dropout == 0.0 or self.is_initializing():
+            return tokens
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.token_dropout, tokens.shape)
+        return jnp.where(keep, tokens / (1.0 - self.token_dropout), 0.0)
+
+    def _depth_tokens(
+        self, hidden: Float[Array, "B T E"], codes: Int[Array, "B T Q"]
+    ) -> Float[Array, "BT Q E"]:
+        """Sequences over depth: a position's token, then its codes but the last."""
+        before = [self.embedding[q][codes[..., q]] for q in range(self.codes_per_position - 1)]
+        tokens = jnp.stack([hidden, *(part.astype(self.dtype) for part in before)], axis=2)
+        tokens = tokens.reshape(-1, self.codes_per_position, self.width)
+        return tokens + jnp.broadcast_to(self.depth_position.astype(self.dtype)[None], tokens.shape)
+
+    @nn.nowrap
+    def _angles(self) -> np.ndarray:
+        coordinates = ops.grid_coordinates(self.grid)[:-1] + 1
+        prefix = np.zeros((1, len(self.grid)), coordinates.dtype)
+        return ops.rotary_angles(np.concatenate([prefix, coordinates]), self.width // self.num_heads)

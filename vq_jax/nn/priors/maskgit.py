@@ -1,0 +1,122 @@
+"""MaskGIT: a prior that predicts the masked codes of a grid from those that are not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vq_jax import ops
+from vq_jax.nn.priors.base import Condition, TransformerPrior
+from vq_jax.nn.priors.layers import Layers, RMSNorm, init_kernel, mlp_width
+from vq_jax.types import Array, Bool, Float, Int, Metrics
+
+
+class MaskGIT(TransformerPrior):
+    """Bidirectional transformer over code grids with a mask token.
+
+    The sequence is a prefix token, which carries the class, and the codes, masked ones replaced by the
+    mask token; a learned embedding of the position is added to each, and queries and keys are turned by
+    the rotary angles of the coordinates, counted from 1. Layers are those of `GPT`; MaskGIT's own are
+    post-normalised with biases and learned positions, and its output is tied to the embedding.
+
+    Several codes a position are one more axis of the grid: `grid=(h, w, Q)`.
+
+    Attributes:
+      mask_schedule: of the training masks, see `ops.random_mask`.
+      unmasked_weight: weight in the loss of the positions that are not masked, 0.1 in TiTok (Yu et al.
+        2024, arXiv:2406.07550, code release).
+
+    References:
+      Chang et al. 2022, MaskGIT, arXiv:2202.04200, section 3, eq. 1.
+    """
+
+    mask_schedule: str = "cosine"
+    unmasked_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_schedule not in ops.MASK_SCHEDULES:
+            raise ValueError(
+                f"MaskGIT.mask_schedule must be one of {', '.join(ops.MASK_SCHEDULES)}, "
+                f"got {self.mask_schedule!r}"
+            )
+        if self.unmasked_weight < 0.0:
+            raise ValueError(f"MaskGIT.unmasked_weight must not be negative, got {self.unmasked_weight}")
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of one picture's codes: the grid."""
+        return self.grid
+
+    def setup(self) -> None:
+        self.prefix = self._prefix_table()
+        self.axis_positions = self._position_tables()
+        # the last row is the mask token
+        self.embedding = self.param(
+            "embedding", init_kernel, (self.codebook_size + 1, self.width), jnp.float32
+        )
+        self.head = self.param("head", init_kernel, (self.width, self.codebook_size), jnp.float32)
+        self.norm = RMSNorm()
+        mlp = self.mlp_features or mlp_width(self.width)
+        self.layers = Layers(
+            self.num_layers, self.num_heads, mlp, False, self.dropout, self.remat, self.dtype
+        )
+
+    def __call__(
+        self,
+        codes: Int[Array, "B *s"],
+        condition: Condition | None = None,
+        *,
+        mask: Bool[Array, "..."] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "B *s K"]:
+        """Predicts the codes at all positions.
+
+        Args:
+          codes: int32 [B, *s]; ignored where masked.
+          condition: labels int32 [B] in [0, num_classes), or `null_label`; None for an unconditional prior.
+          mask: positions to hide, [B, *s]; nothing is hidden when absent.
+          train: drop out, tokens and labels too; rng stream `dropout`.
+
+        Returns:
+          Logits float32.
+
+        Raises:
+          ValueError: codes or mask are not of the grid's shape, or the condition is not one that this
+            prior takes.
+        """
+        self._check_codes(codes.shape, self.grid)
+        batch = codes.shape[0]
+        if mask is not None:
+            if mask.shape != codes.shape:
+                raise ValueError(f"expected a mask of the codes' shape {codes.shape}, got {mask.shape}")
+            codes = jnp.where(mask, self.codebook_size, codes)
+        tokens = self.embedding[codes.reshape(batch, self.positions)]
+        tokens = tokens + jnp.broadcast_to(self._position_embeddings()[None], tokens.shape)
+        prefix = self._prefix(condition, batch, train)
+        tokens = jnp.concatenate([prefix[:, None], tokens], axis=1)
+        if train and self.token_dropout > 0.0 and not self.is_initializing():
+            keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.token_dropout, tokens.shape)
+            tokens = jnp.where(keep, tokens / (1.0 - self.token_dropout), 0.0)
+        coordinates = np.concatenate(
+            [np.zeros((1, len(self.grid)), np.int32), ops.grid_coordinates(self.grid) + 1]
+        )
+        angles = jnp.asarray(ops.rotary_angles(coordinates, self.width // self.num_heads))
+        hidden = self.norm(self.layers(tokens.astype(self.dtype), angles, train=train)[:, 1:])
+        logits = hidden @ self.head.astype(self.dtype)
+        return logits.astype(jnp.float32).reshape(*codes.shape, self.codebook_size)
+
+    def loss(
+        self, codes: Int[Array, "B *s"], condition: Condition | None = None, *, train: bool = True
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Mean cross-entropy of randomly masked codes in nats, with label smoothing in training, and metrics.
+
+        Masks are drawn from the rng stream `mask`, in evaluation too.
+        """
+        mask = ops.random_mask(self.make_rng("mask"), codes.shape, self.mask_schedule)
+        logits = self(codes, condition, mask=mask, train=train)
+        smoothing = self.label_smoothing if train else 0.0
+        weights = jnp.where(mask, 1.0, self.unmasked_weight)
+        values = ops.code_cross_entropies(logits, codes, smoothing)
+        loss = jnp.sum(values * weights) / jnp.sum(weights)
+        plain = ops.code_cross_entropy(logits, codes, mask)
+        return loss, {"cross_entropy": plain, "accuracy": ops.code_accuracy(logits, codes, mask)}

@@ -112,6 +112,12 @@ def worst_relative(a, b):
     )
 
 
+def assert_close(a, b):
+    """Equal but for the roundings of two programs; a bias before a norm has nothing else for a gradient."""
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(b))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6 * largest), a, b)
+
+
 def test_each_step_leaves_the_other_network_alone():
     state, key = first_state(), jax.random.key(1)
     untouched = jax.device_get(state)
@@ -347,7 +353,7 @@ def test_a_perceptual_loss_counts_from_its_start_and_is_not_computed_before():
         generator, None, batch(), key, perceptual=poison
     )
     assert float(metrics["perceptual_loss"]) == 0.0
-    assert worst_relative(moments(early), moments(without)) < 1e-6  # two programs, fused differently
+    assert_close(moments(early), moments(without))
     started = at_step(generator, 3)
     (one, _, expected), (other, _, actual) = (
         generator_update(losses, discriminator=False)(
@@ -358,7 +364,7 @@ def test_a_perceptual_loss_counts_from_its_start_and_is_not_computed_before():
     assert float(expected["perceptual_loss"]) != 0.0
     for name in expected:
         assert float(actual[name]) == pytest.approx(float(expected[name]), rel=1e-5), name
-    assert worst_relative(moments(other), moments(one)) < 1e-5
+    assert_close(moments(other), moments(one))
 
 
 def test_a_perceptual_loss_needs_its_weights_and_is_the_mean_distance():

@@ -118,21 +118,21 @@ def attention(
 
 
 def cached_attention(
-    query: Float[Array, "B A F"],
-    keys: Float[Array, "B A T F"],
-    values: Float[Array, "B A T F"],
+    query: Float[Array, "R F"],
+    keys: Float[Array, "R T F"],
+    values: Float[Array, "R T F"],
     position: Array,
-) -> Float[Array, "B A F"]:
+) -> Float[Array, "R F"]:
     """Attention of one new token over a preallocated cache, of which `position` + 1 entries are filled.
 
     Args:
-      query: of the new token, any float dtype.
-      keys: of all tokens, heads first so that those of a head lie together.
-      values: as the keys.
+      query: of the new token, for R heads of any number of grids; any float dtype.
+      keys: of all tokens.
+      values: of all tokens.
       position: int32 (), where the new token stands.
     """
-    scores = jnp.einsum("baf,batf->bat", query, keys, preferred_element_type=jnp.float32)
-    seen = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 2) <= position
+    scores = jnp.einsum("rf,rtf->rt", query, keys, preferred_element_type=jnp.float32)
+    seen = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) <= position
     scores = jnp.where(seen, scores / np.sqrt(query.shape[-1]).astype(np.float32), -jnp.inf)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("bat,batf->baf", weights, values)
+    return jnp.einsum("rt,rtf->rf", weights, values)

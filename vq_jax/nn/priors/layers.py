@@ -67,7 +67,7 @@ class Block(nn.Module):
           x: tokens in the compute dtype.
           angles: rotary angles of the tokens, None for none.
           train: drop out.
-          cache: keys and values [B, A, T_max, F] of the tokens before `position`; x is one token then.
+          cache: keys and values [B * A, T_max, F] of the tokens before `position`; x is one token then.
           position: int32, where the new token stands.
 
         Returns:
@@ -88,11 +88,11 @@ class Block(nn.Module):
             mixed = ops.attention(query, key, value, causal=self.causal)
         else:
             keys, values = (
-                jax.lax.dynamic_update_slice_in_dim(old, new[:, 0, :, None], position, axis=2)
+                jax.lax.dynamic_update_slice_in_dim(old, new.reshape(-1, 1, old.shape[2]), position, axis=1)
                 for old, new in zip(cache, (key, value), strict=True)
             )
             cache = keys, values
-            mixed = ops.cached_attention(query[:, 0], keys, values, position)[:, None]
+            mixed = ops.cached_attention(query.reshape(keys.shape[0], -1), keys, values, position)
         x = x + drop(dense(width, name="attention_out")(mixed.reshape(x.shape)))
 
         gated = dense(2 * self.mlp_features, name="gate_up")(RMSNorm(name="mlp_norm")(x))
@@ -180,8 +180,12 @@ class Layers(nn.Module):
 
     @nn.nowrap
     def init_caches(self, batch: int, length: int, width: int) -> tuple[tuple[Array, Array], ...]:
-        """Zeros for the keys and values of `length` tokens, [B, A, T, F] for each block."""
-        shape = (batch, self.num_heads, length, width // self.num_heads)
+        """Zeros for the keys and values of `length` tokens, [B * A, T, F] for each block.
+
+        One axis for grids and heads: around an axis of length one, as of a single grid, the compiler
+        would copy the caches for every token.
+        """
+        shape = (batch * self.num_heads, length, width // self.num_heads)
         return tuple(
             (jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)) for _ in range(self.num_layers)
         )

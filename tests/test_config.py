@@ -141,6 +141,12 @@ def test_the_loss_decides_on_the_head_of_the_decoder():
     assert heads == ["picture", "picture", "log_laplace", "bernoulli"]
 
 
+def test_the_perceptual_loss_counts_from_its_start():
+    losses = Losses(perceptual_weight=2.0, perceptual_start=5)
+    assert [losses.at(step).perceptual_weight for step in (0, 4, 5, 6)] == [0.0, 0.0, 2.0, 2.0]
+    assert losses.at(5) == losses and Losses().at(0) == Losses()
+
+
 def test_an_architecture_is_made_by_name():
     assert make_architecture("vqvae-residual", codebook_size=7) == ResidualVQVAE(codebook_size=7)
     with pytest.raises(ValueError, match="unknown architecture 'vqvae-resid'; did you mean vqvae-residual"):

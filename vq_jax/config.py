@@ -122,6 +122,11 @@ class Losses:
             0.0 <= self.lecam_decay < 1.0, f"losses.lecam_decay must lie in [0, 1), got {self.lecam_decay}"
         )
 
+    def at(self, step: int) -> "Losses":
+        """The losses as they are when `step` updates were made: no perceptual one before its start."""
+        waiting = self.perceptual_weight > 0.0 and step < self.perceptual_start
+        return dataclasses.replace(self, **({"perceptual_weight": 0.0} if waiting else {}))
+
     @property
     def has_discriminator(self) -> bool:
         """Whether a discriminator is trained."""

@@ -1,5 +1,6 @@
 """The run: what it writes, that it resumes to the bit, that it stops where it must."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -210,3 +211,27 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
     )
     train(config, resumed)
     assert [row["loss"] for row in read_metrics(resumed)] == [row["loss"] for row in rows]
+
+
+def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
+    weights, make = [], loop_module.sharding.jit_train_step
+
+    def jit_train_step(mesh, *, losses, **options):
+        plain = dataclasses.replace(losses, perceptual_weight=0.0)  # the network itself is not run here
+        step = make(mesh, losses=plain, **options)
+
+        def take(*inputs):
+            weights.append(losses.perceptual_weight)
+            return step(*inputs)
+
+        return take
+
+    monkeypatch.setattr(loop_module.sharding, "jit_train_step", jit_train_step)
+    load = loop_module.nn.load_lpips  # the report asks for another backbone's
+    monkeypatch.setattr(
+        loop_module.nn, "load_lpips", lambda backbone, *file: {} if backbone == "vgg" else load(backbone)
+    )
+    config = small_config(steps=6, save_every=3)
+    losses = dataclasses.replace(config.losses, perceptual_weight=0.5, perceptual_start=4)
+    train(dataclasses.replace(config, losses=losses), tmp_path)
+    assert weights == [0.0] * 4 + [0.5] * 2

@@ -282,16 +282,17 @@ class _Run:
         self.state = dataclasses.replace(self.state, generator=new)
 
     def _step_function(self, phase: Phase) -> Any:
-        if phase.kind not in self._steps:
-            self._steps[phase.kind] = sharding.jit_train_step(
+        losses = self.config.losses.at(self.step)
+        if (phase.kind, losses) not in self._steps:
+            self._steps[phase.kind, losses] = sharding.jit_train_step(
                 self.mesh,
-                losses=self.config.losses,
+                losses=losses,
                 phase=phase.kind,
                 ema_decay=self.config.training.ema_decay,
                 accumulate=self.config.training.accumulate,
                 **self.networks,
             )
-        return self._steps[phase.kind]
+        return self._steps[phase.kind, losses]
 
     def _due(self, interval: str) -> bool:
         every = getattr(self.config.training, interval)

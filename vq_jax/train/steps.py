@@ -20,7 +20,7 @@ from vq_jax.config import Losses, PhaseKind
 from vq_jax.nn import VQModel, VQOutput
 from vq_jax.train.optimizers import apply_revival, keep_frozen
 from vq_jax.train.state import DiscriminatorState, GeneratorState
-from vq_jax.types import Array, Float, Int, Key, Metrics, Params
+from vq_jax.types import Array, Float, Key, Metrics, Params
 
 # Parts of the parameters that learn in each phase.
 TRAINABLE: dict[PhaseKind, tuple[str, ...]] = {
@@ -38,19 +38,17 @@ def generator_loss(
     target: Float[Array, "B *S C"],
     losses: Losses,
     perceptual: Params | None = None,
-    step: Int[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Weighted sum of the reconstruction and perceptual losses, the quantizer's own and the regularisers.
 
     Args:
       output: the model's.
       target: pictures in [-1, 1] that the reconstruction is compared with.
-      losses: weights.
+      losses: weights; those of this step, see `Losses.at`.
       perceptual: variables of LPIPS, see `nn.load_lpips`, where `losses.perceptual_weight` is above zero.
-      step: updates made, for `losses.perceptual_start`; the perceptual loss counts when absent.
 
     Returns:
-      The sum and its parts by name, float32 scalars; the perceptual one is zero before its start.
+      The sum and its parts by name, float32 scalars.
 
     Raises:
       ValueError: a perceptual loss is asked for and there are no variables for it.
@@ -65,26 +63,10 @@ def generator_loss(
                 f"none: give perceptual=nn.load_lpips({losses.perceptual!r}), or set the weight to 0"
             )
         lpips = nn.LPIPS(losses.perceptual, dtype=output.outputs.dtype)
-
-        def mean_distance(reconstruction: Array) -> Array:
-            distances: Any = lpips.apply(
-                jax.lax.stop_gradient(perceptual), reconstruction, jax.lax.stop_gradient(target)
-            )
-            return jnp.mean(distances)
-
-        if step is None or losses.perceptual_start == 0:
-            distance = mean_distance(output.reconstruction)
-        else:
-            # A branch: before its start the network is not run at all. Its slope is taken inside, where the
-            # derivative of a branch would carry every feature out of it, and enters as a linear term.
-            here = jax.lax.stop_gradient(output.reconstruction)
-            value, slope = jax.lax.cond(
-                step >= losses.perceptual_start,
-                jax.value_and_grad(mean_distance),
-                lambda x: (jnp.zeros(()), jnp.zeros_like(x)),
-                here,
-            )
-            distance = value + jnp.sum((output.reconstruction - here) * slope)
+        distances: Any = lpips.apply(
+            jax.lax.stop_gradient(perceptual), output.reconstruction, jax.lax.stop_gradient(target)
+        )
+        distance = jnp.mean(distances)
         loss = loss + losses.perceptual_weight * distance
         metrics["perceptual_loss"] = distance
     if losses.variance_weight > 0:
@@ -119,7 +101,8 @@ def generator_step(
       rng: key of this step, the same that `discriminator_step` is given.
       model: the network.
       optimizer: the chain that made the state.
-      losses: weights; `losses.head` must be the model's.
+      losses: weights; `losses.head` must be the model's. `losses.perceptual_start` is for the caller to
+        heed, by giving `losses.at(step)`: another program, not a branch, which on CPU would run on one core.
       discriminator_model: the discriminator; None for a VQ-VAE.
       perceptual: variables of LPIPS, see `nn.load_lpips`, where `losses.perceptual_weight` is above zero.
       phase: what learns. `autoencoder` passes the quantizer by; `codebook` leaves encoder and decoder,
@@ -245,8 +228,7 @@ def _generator_gradients(
     reached, pullback, (output, updates) = jax.vjp(forward, generator.params, has_aux=True)
 
     def loss_function(reached: dict[str, Any]) -> tuple[Array, Metrics]:
-        output_reached = dataclasses.replace(output, **reached)
-        return generator_loss(output_reached, target, losses, perceptual, generator.step)
+        return generator_loss(dataclasses.replace(output, **reached), target, losses, perceptual)
 
     (_, metrics), cotangents = jax.value_and_grad(loss_function, has_aux=True)(reached)
     if discriminator is not None and discriminator_model is not None:

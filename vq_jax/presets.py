@@ -7,7 +7,7 @@ from pathlib import Path
 from vq_jax.config import ExperimentConfig
 from vq_jax.errors import UserError, nearest_names
 
-DEFAULT_PRESET = "vqvae-photos"
+DEFAULT_PRESET = "vqgan-photos"
 
 
 def presets() -> dict[str, Path]:

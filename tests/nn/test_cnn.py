@@ -1,0 +1,169 @@
+"""The convolutional networks of VQGAN and MaskGIT: published sizes, shapes, recomputation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vq_jax
+from vq_jax import nn
+from vq_jax.architectures import make_architecture
+
+WIDTH = {"channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "attention_levels": (1,)}
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """linen's avg_pool, in MaskGIT's encoder, divides floats by an integer count."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def shapes_of(model, *shape):
+    """Shapes of the parameters; nothing is computed."""
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))["params"]
+
+
+def small_model(family="cnn", remat=False, out_channels=3):
+    if family == "maskgit":
+        width = {name: WIDTH[name] for name in ("channels", "channel_multipliers", "num_res_blocks")}
+        encoder = nn.MaskGITEncoder(**width, latent_channels=4, remat=remat)
+        decoder = nn.MaskGITDecoder(**width, out_channels=out_channels, remat=remat)
+    else:
+        encoder = nn.CNNEncoder(**WIDTH, z_channels=8, latent_channels=4, remat=remat)
+        decoder = nn.CNNDecoder(**WIDTH, z_channels=8, out_channels=out_channels, remat=remat)
+    return nn.VQModel(encoder, nn.VectorQuantizer(16, 4), decoder)
+
+
+@pytest.mark.parametrize(
+    "name, parameters, tensors",
+    [
+        ("vqgan-f16", 72_141_699, 343),
+        ("llamagen-vq16", 71_883_403, 343),
+        ("maskgit-vqgan", 54_515_587, 168),
+    ],
+)
+def test_the_published_models_have_their_published_numbers_of_parameters(name, parameters, tensors):
+    leaves = jax.tree.leaves(shapes_of(vq_jax.create_model(name), 64, 64, 3))
+    assert sum(leaf.size for leaf in leaves) == parameters
+    assert len(leaves) == tensors
+
+
+def test_the_halves_of_the_f16_network_have_their_published_sizes():
+    params = shapes_of(vq_jax.create_model("vqgan-f16"), 64, 64, 3)
+    for part, layer, tensors, millions in (
+        ("encoder", "quant_conv", 144, 29.30),
+        ("decoder", "post_quant_conv", 194, 42.45),
+    ):
+        leaves = jax.tree.leaves({name: leaf for name, leaf in params[part].items() if name != layer})
+        assert len(leaves) == tensors
+        assert sum(leaf.size for leaf in leaves) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    "name, stride, code_dim",
+    [
+        ("vqgan-f4", 4, 256),
+        ("vqgan-f8", 8, 256),
+        ("vqgan-f16", 16, 256),
+        ("llamagen-vq16", 16, 8),
+        ("maskgit-vqgan", 16, 256),
+    ],
+)
+def test_a_code_stands_for_as_many_pixels_as_the_name_says(name, stride, code_dim):
+    model = vq_jax.create_model(name)
+    images = jnp.zeros((2, 64, 32, 3))
+
+    def parts(key):
+        out, _ = model.init_with_output(key, images)
+        return out.indices, out.latents, out.reconstruction
+
+    indices, latents, reconstruction = jax.eval_shape(parts, jax.random.key(0))
+    assert indices.shape == (2, 64 // stride, 32 // stride)
+    assert latents.shape == (*indices.shape, code_dim)
+    assert reconstruction.shape == images.shape
+
+
+@pytest.mark.parametrize("family", ["cnn", "maskgit"])
+def test_video_goes_through_with_three_spatial_axes(getkey, family):
+    model = small_model(family)
+    video = jax.random.uniform(getkey(), (1, 4, 8, 6, 3), minval=-1.0, maxval=1.0)
+    variables = jax.jit(model.init)(getkey(), video)
+    assert variables["params"]["decoder"]["conv_out"]["kernel"].shape == (3, 3, 3, 8, 3)
+    out = jax.jit(model.apply)(variables, video)
+    assert out.indices.shape == (1, 2, 4, 3)
+    assert out.reconstruction.shape == video.shape and bool(jnp.isfinite(out.reconstruction).all())
+
+
+def loss_of(model, params, images):
+    out = model.apply({"params": params, "codebook": {}}, images, quantize=False)
+    return jnp.mean(jnp.square(out.reconstruction - images)), out.reconstruction
+
+
+def test_recomputed_blocks_have_the_same_parameters_output_and_gradients(getkey):
+    images = jax.random.uniform(getkey(), (2, 8, 8, 3), minval=-1.0, maxval=1.0)
+    params = jax.jit(small_model().init)(getkey(), images)["params"]
+    results = []
+    for remat in (False, True):
+        model = small_model(remat=remat)
+        assert jax.tree.map(jnp.shape, shapes_of(model, 8, 8, 3)) == jax.tree.map(jnp.shape, params)
+        step = jax.jit(jax.value_and_grad(functools.partial(loss_of, model), has_aux=True))
+        results.append(step(params, images))
+    ((_, plain), plain_grads), ((_, again), again_grads) = results
+    np.testing.assert_allclose(plain, again, atol=1e-6)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain_grads))
+    for a, b in zip(jax.tree.leaves(plain_grads), jax.tree.leaves(again_grads), strict=True):
+        # of the largest: the bias before a norm has no gradient but rounding
+        np.testing.assert_allclose(a, b, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("family", ["cnn", "maskgit"])
+def test_recomputed_blocks_keep_less_for_the_backward_pass(family):
+    kept = []
+    for remat in (False, True):
+        model = small_model(family, remat)
+        images = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
+        forward = functools.partial(loss_of, model)
+        pullback = jax.eval_shape(
+            lambda params, images, forward=forward: jax.vjp(lambda p: forward(p, images)[0], params)[1],
+            shapes_of(model, 16, 16, 3),
+            images,
+        )
+        kept.append(sum(leaf.size for leaf in jax.tree.leaves(pullback)))
+    assert kept[1] < 0.7 * kept[0], kept
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"channels": 0}, "model.channels must be at least 1, got 0"),
+        ({"channel_multipliers": (1, 0)}, r"model.channel_multipliers must be at least 1, got \(1, 0\)"),
+        ({"num_res_blocks": 0}, "model.num_res_blocks must be at least 1, got 0"),
+        ({"z_channels": 0}, "model.z_channels must be at least 1, got 0"),
+        ({"attention_levels": (-1,)}, r"model.attention_levels must be at least 0, got \(-1,\)"),
+        (
+            {"attention_levels": (5,)},
+            r"model.attention_levels = \(5,\) must be below the 5 levels of model.channel_multipliers",
+        ),
+        ({"channel_multipliers": ()}, r"model.attention_levels = \(4,\) must be below the 0 levels"),
+        ({"widths": (1, 2)}, "vqgan-f16 has no field 'widths'"),
+    ],
+)
+def test_a_wrong_field_of_the_network_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        make_architecture("vqgan-f16", **fields)
+
+
+@pytest.mark.parametrize("name, stride", [("vqgan-f4", 4), ("vqgan-f16", 16), ("maskgit-vqgan", 16)])
+def test_a_picture_that_does_not_divide_names_the_nearest_that_does(name, stride):
+    architecture = make_architecture(name)
+    architecture.check_image_size(10 * stride)
+    with pytest.raises(ValueError, match=f"must be a multiple of {stride} .* the nearest is {10 * stride}"):
+        architecture.check_image_size(10 * stride + 1)
+
+
+def test_levels_of_maskgits_network_must_be_named():
+    with pytest.raises(ValueError, match="model.channel_multipliers must name at least one level"):
+        make_architecture("maskgit-vqgan", channel_multipliers=())

@@ -57,8 +57,10 @@ def one_by_one(model, variables, condition, guidance=1.0, codes=None, known=None
     return out
 
 
-@pytest.mark.parametrize("grid,depth", [((5,), 1), ((3, 4), 1), ((2, 2, 3), 1), ((2, 3), 3)])
-@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize(
+    "grid,depth,guidance",
+    [((5,), 1, 1.0), ((3, 4), 1, 1.0), ((3, 4), 1, 2.5), ((2, 2, 3), 1, 1.0), ((2, 3), 3, 2.5)],
+)
 def test_greedy_codes_are_those_of_whole_passes(grid, depth, guidance):
     model, variables = make(grid, depth)
     condition = conditions([0, 1, 2])
@@ -156,17 +158,17 @@ def test_whole_passes_as_a_step_give_the_codes_of_the_cache():
     np.testing.assert_array_equal(slow, sample_gpt(model, variables, rng, condition))
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_sharded_sampling_gives_the_codes_of_one_device(guidance):
-    model, variables = make()
-    labels, options = jnp.arange(8, dtype=jnp.int32) % 3, SamplingOptions(guidance=guidance, top_k=8)
-    rng = jax.random.key(2)
-    alone = sample_gpt(model, variables, rng, Condition(labels=labels), options=options)
+@pytest.mark.parametrize("classes,guidance", [(3, 1.0), (3, 2.0), (None, 1.0)])
+def test_sharded_sampling_gives_the_codes_of_one_device(classes, guidance):
+    model, variables = make(num_classes=classes)
+    condition = None if classes is None else conditions(np.arange(8) % 3)
+    rng, fields = jax.random.key(2), {"num": 8, "options": SamplingOptions(guidance=guidance, top_k=8)}
+    alone = sample_gpt(model, variables, rng, condition, **fields)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
-    spread = jax.device_put(labels, sharding)
+    spread = jax.device_put(condition, sharding)
     everywhere = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-    out = sample_gpt(model, everywhere, rng, Condition(labels=spread), options=options, sharding=sharding)
+    out = sample_gpt(model, everywhere, rng, spread, sharding=sharding, **fields)
     np.testing.assert_array_equal(out, alone)
     assert out.sharding.is_equivalent_to(sharding, out.ndim)
 

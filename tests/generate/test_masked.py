@@ -35,8 +35,7 @@ def noise(codes, mask):
 
 
 @pytest.mark.parametrize("order", masked.ORDERS)
-@pytest.mark.parametrize("schedule", ops.MASK_SCHEDULES)
-@pytest.mark.parametrize("steps", [1, 5, 12])
+@pytest.mark.parametrize("schedule,steps", [("cosine", 12), ("arccos", 5), ("linear", 1), ("square", 20)])
 def test_every_step_leaves_as_many_as_the_formula_says_and_never_changes_a_code(order, schedule, steps):
     masking = MaskedOptions(steps=steps, schedule=schedule, order=order)
     sample = functools.partial(sample_masked, noise, masking=masking, trace=True)

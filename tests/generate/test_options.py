@@ -12,6 +12,7 @@ from vq_jax.generate import MaskedOptions, SamplingOptions
     "fields,message",
     [
         ({"temperature": -0.1}, r"temperature of at least 0 \(0 is greedy\), got -0.1"),
+        ({"temperature": np.float32(-1.0)}, "temperature of at least 0 .* got -1.0"),
         ({"temperature": float("nan")}, "temperature of at least 0 .* got nan"),
         ({"top_k": -1}, r"top_k of at least 0 \(0 keeps all\), got -1"),
         ({"top_p": 0.0}, r"top_p in \(0, 1\], got 0.0"),

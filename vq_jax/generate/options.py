@@ -1,6 +1,7 @@
 """How codes are drawn from a prior's logits: one struct for all samplers, checked when it is made."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 import jax.numpy as jnp
@@ -93,16 +94,15 @@ class SamplingOptions:
             changing["guidance"] = 2.0
             if self.guidance_schedule == "power_cosine":
                 changing["guidance_power"] = 2.0
-        numbers = {name: float(getattr(self, name)) for name in changing}
-        return dataclasses.replace(self, **changing), numbers
+        return dataclasses.replace(self, **changing), {name: float(getattr(self, name)) for name in changing}
 
-    def join(self, numbers: dict[str, Any]) -> "SamplingOptions":
+    def join(self, values: dict[str, Any]) -> "SamplingOptions":
         """These options with the numbers given, traced or not, see `split`."""
-        return dataclasses.replace(self, **numbers)
+        return dataclasses.replace(self, **values)
 
 
 def _known(value: Number) -> bool:
-    return isinstance(value, int | float)
+    return isinstance(value, numbers.Real)  # NumPy's too
 
 
 DEFAULT_OPTIONS = SamplingOptions()

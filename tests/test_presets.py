@@ -1,6 +1,8 @@
 import ast
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from vq_jax.config import ExperimentConfig, from_dict, to_dict
@@ -20,6 +22,37 @@ def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
     docstring = ast.get_docstring(ast.parse(presets()[name].read_text()))
     assert f"vq-jax train {name}\n" in docstring + "\n"
     assert "Hardware:" in docstring
+
+
+@pytest.mark.parametrize(
+    "name, generator, discriminator, codes",
+    [
+        ("vqgan-imagenet-f16-1024", 72_141_699, 2_765_633, (16, 16)),
+        # 15,360 more codes of 256; a convolution of 256 to 512 channels and its norm less
+        ("vqgan-imagenet-f16-16384", 72_141_699 + 15_360 * 256, 663_361, (16, 16)),
+        ("llamagen-imagenet", 71_883_403, 2_765_633, (16, 16)),
+        ("maskgit-imagenet-tokenizer", 54_515_587, 23_998_017, (16, 16)),
+        ("vqgan-imagenet-f8", None, 663_361, (32, 32)),
+    ],
+)
+def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, discriminator, codes):
+    config = load_experiment(name)
+    pictures = jnp.zeros((2, config.data.image_size, config.data.image_size, 3))
+    model = config.model.build(config.losses.head)
+    networks = (model, config.discriminator.build())
+    with jax.numpy_dtype_promotion("standard"):  # linen's average pooling
+        params = [jax.eval_shape(network.init, jax.random.key(0), pictures)["params"] for network in networks]
+        assert model.code_shapes(pictures.shape[1:]) == codes
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in params]
+    assert sizes == [generator or sizes[0], discriminator]
+
+
+def test_the_recipes_of_taming_put_beta_on_the_codebook_term():
+    for name in ("f16-1024", "f16-16384", "f8"):
+        config = load_experiment(f"vqgan-imagenet-{name}")
+        assert (config.model.commitment_weight, config.model.codebook_weight) == (1.0, 0.25)
+        assert config.optimizer == config.discriminator.optimizer
+        assert config.optimizer.learning_rate == pytest.approx(4.5e-6 * config.data.batch_size)
 
 
 def test_a_preset_is_found_under_the_name_of_its_file():

@@ -1,0 +1,59 @@
+"""MaskGIT's tokenizer (Chang et al. 2022, arXiv:2202.04200) on ImageNet at 256 px: 16x16 codes of 1024.
+
+StyleGAN discriminator, non-saturating loss with R1, an entropy term that has all codes used, averaged
+weights.
+
+Weights are carried over from pictures in [0, 1], which theirs are, to [-1, 1]: squared differences are
+four times as large here, hence 0.25 for the reconstruction; squared slopes a quarter, and the authors'
+R1 has no half in it, hence 80 for their 10.
+
+Differs from it: the perceptual loss is LPIPS, theirs the features of a classifier of ImageNet; R1 counts
+fourfold on every fourth step rather than on every one; the short side of a picture is brought to 256 px,
+then a random square of it is taken.
+
+Command:   vq-jax prepare imagenet2012   (once; see vqgan-imagenet-f16-1024)
+           vq-jax train maskgit-imagenet-tokenizer
+           from a folder of pictures: --data folder:/path/to/train
+Hardware:  8 GPUs of 80 GB or a TPU slice of 16 chips; on less, --training.accumulate cuts the batch
+Expected:  the authors report rFID 2.28, in the README of maskgit; not run here
+"""
+
+from vq_jax.architectures import MaskGITVQGAN
+from vq_jax.config import (
+    DataConfig,
+    DiscriminatorConfig,
+    ExperimentConfig,
+    Losses,
+    OptimizerConfig,
+    TrainingConfig,
+)
+
+_optimizer = OptimizerConfig(learning_rate=1e-4, b1=0.0, b2=0.99)
+
+config = ExperimentConfig(
+    name="maskgit-imagenet-tokenizer",
+    model=MaskGITVQGAN(entropy_weight=0.1, entropy_temperature=0.01),
+    data=DataConfig(
+        source="tfds:imagenet2012", image_size=256, batch_size=256, resize="short-side", num_workers=16
+    ),
+    losses=Losses(
+        reconstruction="l2",
+        reconstruction_weight=0.25,
+        perceptual_weight=0.1,
+        adversarial="non_saturating",
+        adversarial_weight=0.1,
+        adaptive=False,
+        r1_weight=80.0,
+        r1_every=4,
+    ),
+    optimizer=_optimizer,
+    discriminator=DiscriminatorConfig(kind="stylegan", channel_multiplier=1, optimizer=_optimizer),
+    training=TrainingConfig(
+        steps=1_000_000,
+        ema_decay=0.999,
+        log_every=100,
+        eval_every=10_000,
+        image_every=10_000,
+        save_every=10_000,
+    ),
+)

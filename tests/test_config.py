@@ -11,10 +11,8 @@ from vq_jax.config import (
     OptimizerConfig,
     Phase,
     TrainingConfig,
-    differences,
-    from_dict,
-    to_dict,
 )
+from vq_jax.config_json import differences, from_dict, to_dict
 
 
 def experiment(**fields):

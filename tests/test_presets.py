@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vq_jax.config import ExperimentConfig, from_dict, to_dict
+from vq_jax.config import ExperimentConfig
+from vq_jax.config_json import from_dict, to_dict
 from vq_jax.errors import UserError
 from vq_jax.presets import DEFAULT_PRESET, load_experiment, presets
 
@@ -84,8 +85,8 @@ def test_an_unknown_preset_names_the_nearest():
             "from vq_jax.config import DataConfig\nDataConfig(batch_size=0)",
             "data.batch_size must be at least 1",
         ),
-        ("settings = 1", "must expose `config`, an ExperimentConfig; it has none"),
-        ("config = {}", "must expose `config`, an ExperimentConfig; it is a dict"),
+        ("settings = 1", "must expose `config`, an ExperimentConfig or PriorConfig; it has none"),
+        ("config = {}", "must expose `config`, an ExperimentConfig or PriorConfig; it is a dict"),
     ],
 )
 def test_a_file_that_is_no_experiment_is_refused(tmp_path, code, message):

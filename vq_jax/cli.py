@@ -7,50 +7,59 @@ import logging
 import os
 import signal
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from vq_jax.config import ExperimentConfig
+from vq_jax.cli_files import (
+    Codes,
+    Dir,
+    OutputDir,
+    OutputFile,
+    Pictures,
+    Run,
+    output_names,
+    read_codes,
+    read_picture,
+    write,
+)
+from vq_jax.cli_generate import inpaint, sample
 from vq_jax.errors import UserError, nearest_names
+from vq_jax.memory import keep_freed_memory
 from vq_jax.presets import DEFAULT_PRESET, load_experiment, presets
+from vq_jax.prior_config import RunConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from vq_jax.pretrained import Tokenizer
-
-Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Pictures = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE [PICTURE ...]")]
-Codes = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
-OutputDir = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="DIR")]
-OutputFile = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.npz")]
-Dir = Annotated[str | None, tyro.conf.arg(metavar="DIR")]
+    from vq_jax.prior import Prior
+    from vq_jax.tokenizer import Tokenizer
 
 # The machine refuses to write, whatever the command was doing.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
+Config = TypeVar("Config", bound=RunConfig)
+
+
 @dataclasses.dataclass(frozen=True)
-class TrainArguments:
+class TrainArguments(Generic[Config]):
     """What `vq-jax train` takes: the fields of an experiment, and where its run is kept."""
 
-    config: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+    config: Annotated[Config, tyro.conf.arg(name="")]
     workdir: Dir = None
     """Run directory, local or gs://; runs/PRESET when absent."""
 
 
 def train(arguments: list[str]) -> int:
     """Train a model, or go on with its run: vq-jax train [PRESET | FILE.py] [--steps N ...]"""
+    keep_freed_memory()
     name, rest = _split_preset(arguments)
     config = load_experiment(name)
     try:
+        kind: Any = TrainArguments[type(config)]  # type: ignore[misc]  # of a tokenizer or of a prior
         chosen = tyro.cli(
-            TrainArguments,
+            kind,
             args=rest,
             default=TrainArguments(config),
             prog=f"vq-jax train {name}",
@@ -86,6 +95,8 @@ def train(arguments: list[str]) -> int:
             f"SSIM {result.figures['test/ssim']:.3f}"
             + (f", LPIPS (AlexNet) {lpips:.3f}" if lpips is not None else "")
         )
+    if "validation/bits_per_code" in result.figures:
+        print(f"Held-out codes: {result.figures['validation/bits_per_code']:.3f} bits a code")
     print(f"Report: {result.workdir / 'report.md'}")
     return 0
 
@@ -113,15 +124,15 @@ def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
     from vq_jax.evaluate import psnr
     from vq_jax.train.report import comparison_grid, encode_png
 
-    targets = [output / f"{name}.png" for name in _output_names(pictures)]
+    targets = [output / f"{name}.png" for name in output_names(pictures)]
     for target in targets:
         if any(target.resolve() == path.resolve() for path in pictures):
             raise UserError(f"{target} would overwrite a picture given; choose another -o DIR")
     tokenizer = _load_for(run, pictures)
     for path, target in zip(pictures, targets, strict=True):
-        picture = _read_picture(path, tokenizer)
+        picture = read_picture(path, tokenizer)
         decoded = tokenizer.reconstruct(picture[None])[0]
-        _write(target, encode_png(comparison_grid([picture], [decoded])))
+        write(target, encode_png(comparison_grid([picture], [decoded])))
         print(f"{path}: PSNR {psnr(picture, decoded):.2f} dB, {target}")
     return 0
 
@@ -141,15 +152,15 @@ def encode(run: Run, pictures: Pictures, output: OutputFile) -> int:
     tokenizer = _load_for(run, pictures)
     codes, sizes = {}, []
     for index, path in enumerate(pictures):
-        picture = _read_picture(path, tokenizer)
+        picture = read_picture(path, tokenizer)
         codes[f"codes_{index}"] = tokenizer.encode(picture[None])[0]
         sizes.append(picture.shape[:2])
         print(f"{path}: {codes[f'codes_{index}'].size} codes")
     target = output if output.suffix == ".npz" else output.with_name(output.name + ".npz")
     file = io.BytesIO()
-    names = np.array(_output_names(pictures))
+    names = np.array(output_names(pictures))
     np.savez_compressed(file, names=names, sizes=np.array(sizes, np.int32), **codes)
-    _write(target, file.getvalue())
+    write(target, file.getvalue())
     print(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'}, {target}")
     return 0
 
@@ -162,16 +173,16 @@ def decode(run: Run, codes: Codes, output: OutputDir) -> int:
       codes: file that `vq-jax encode` wrote.
       output: where to write NAME.png, one picture each.
     """
-    from vq_jax.pretrained import load
     from vq_jax.train.report import encode_png
+    from vq_jax.train.restore import load_tokenizer
 
-    names, sizes, grids = _read_codes(codes)
-    tokenizer = load(run)
+    names, sizes, grids = read_codes(codes)
+    tokenizer = load_tokenizer(run)
     # All are decoded before any is written: a bad one loses nothing.
     decoded = [tokenizer.decode(grid[None], size=size)[0] for grid, size in zip(grids, sizes, strict=True)]
     for name, picture in zip(names, decoded, strict=True):
         target = output / f"{name}.png"
-        _write(target, encode_png(picture))
+        write(target, encode_png(picture))
         print(target)
     return 0
 
@@ -187,14 +198,13 @@ def inspect(run: Run) -> int:
     from vq_jax.pretrained import load
     from vq_jax.train.rundir import read_metrics
 
-    tokenizer = load(run)
-    config = tokenizer.config
-    print(f"{config.name}: {config.model.architecture}, step {tokenizer.step}, {config.data.source}")
-    params = tokenizer.variables["params"]
+    trained = load(run)
+    for line in _described(trained):
+        print(line)
+    params = trained.variables["params"]
     for name in sorted(params):
         print(f"  {name}: {sum(leaf.size for leaf in jax.tree.leaves(params[name])):,} parameters")
     print(f"  in all: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
-    print(f"  codebook: {config.model.codebook_size} codes of {config.model.code_dim}")
     figures: dict[str, object] = {}
     for row in read_metrics(run):
         figures |= row
@@ -202,6 +212,23 @@ def inspect(run: Run) -> int:
         if name != "step":
             print(f"  {name}: {value:.5g}" if isinstance(value, float) else f"  {name}: {value}")
     return 0
+
+
+def _described(trained: "Tokenizer | Prior") -> list[str]:
+    from vq_jax.prior import Prior
+
+    config: Any = trained.config
+    if isinstance(trained, Prior):
+        classes = "no classes" if trained.num_classes is None else f"{trained.num_classes} classes"
+        grid = " x ".join(map(str, trained.model.code_shape))
+        return [
+            f"{config.name}: {config.prior.architecture}, step {trained.step}, over {config.tokenizer}",
+            f"  codes: {grid} of {trained.model.codebook_size}, {classes}",
+        ]
+    return [
+        f"{config.name}: {config.model.architecture}, step {trained.step}, {config.data.source}",
+        f"  codebook: {config.model.codebook_size} codes of {config.model.code_dim}",
+    ]
 
 
 def prepare(
@@ -220,7 +247,8 @@ def prepare(
 
 
 _COMMANDS: dict[str, Callable[..., int]] = {
-    command.__name__: command for command in (train, reconstruct, encode, decode, inspect, prepare)
+    command.__name__: command
+    for command in (train, reconstruct, encode, decode, sample, inpaint, inspect, prepare)
 }
 
 
@@ -292,93 +320,17 @@ def _log(message: str) -> None:
 
 def _load_for(run: str, pictures: tuple[Path, ...]) -> "Tokenizer":
     """Loads a run's model and makes sure, before anything is written, that it can take all pictures."""
-    from vq_jax.pretrained import load
+    from vq_jax.train.restore import load_tokenizer
 
     if not pictures:
         raise UserError("expected at least one picture file, got none")
     for path in pictures:
         if not path.is_file():
             raise UserError(f"no such picture: {path}")
-    tokenizer = load(run)
+    tokenizer = load_tokenizer(run)
     for path in pictures:
-        _read_picture(path, tokenizer)
+        read_picture(path, tokenizer)
     return tokenizer
-
-
-def _read_picture(path: Path, tokenizer: "Tokenizer") -> "np.ndarray":
-    from vq_jax.data import read_picture
-
-    try:
-        picture = read_picture(path, tokenizer.channels)
-    except Exception as error:  # of many kinds, Pillow's
-        raise UserError(f"{path} cannot be read as a picture: {error or type(error).__name__}") from error
-    try:
-        tokenizer.check(picture[None])
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    return picture
-
-
-def _output_names(pictures: tuple[Path, ...]) -> list[str]:
-    """The files' names without suffix; numbered where one was there before."""
-    names: list[str] = []
-    for path in pictures:
-        name, number = path.stem, 0
-        while name in names:
-            number += 1
-            name = f"{path.stem}-{number}"
-        names.append(name)
-    return names
-
-
-def _read_codes(
-    path: Path,
-) -> tuple[list[str], list[tuple[int, ...]], list["np.ndarray"]]:
-    """Names, sizes and codes of the pictures in a file that `encode` wrote."""
-    import numpy as np
-
-    if not path.is_file():
-        raise UserError(f"no such file of codes: {path}")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is not an .npz file: expected one that `vq-jax encode` wrote")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"the .npz file {path} cannot be read: {error}") from error
-    missing = [name for name in ("names", "sizes", "codes_0") if name not in arrays]
-    if missing:
-        raise UserError(
-            f"{path} has no {', '.join(missing)}: expected a file that `vq-jax encode` wrote; it has "
-            f"{', '.join(arrays) or 'nothing'}"
-        )
-    names, sizes = arrays["names"], arrays["sizes"]
-    if names.ndim != 1 or sizes.shape != (len(names), 2) or sizes.dtype.kind not in "iu":
-        raise UserError(
-            f"{path}: expected names [N] and integer sizes [N, 2], got {list(names.shape)} and "
-            f"{sizes.dtype} {list(sizes.shape)}"
-        )
-    missing = [name for name in (f"codes_{i}" for i in range(len(names))) if name not in arrays]
-    if missing:
-        raise UserError(f"{path} names {len(names)} pictures and has no {', '.join(missing)}")
-    return (
-        [Path(str(name)).name for name in names],
-        [tuple(size) for size in sizes.tolist()],
-        [arrays[f"codes_{index}"] for index in range(len(names))],
-    )
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(target)
-    except OSError as error:
-        if part.is_file():
-            part.unlink()
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

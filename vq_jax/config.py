@@ -1,25 +1,18 @@
-"""The configuration of a run: frozen dataclasses, checked when they are made, read from and written to JSON.
+"""The configuration of a run: frozen dataclasses, checked when they are made; `config_json` reads and writes
+them, `prior_config` has those of a prior.
 
 Nothing here imports jax, so that the command line answers at once.
 """
 
 import dataclasses
-import types
-import typing
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from vq_jax.architectures import ARCHITECTURES, Architecture, architecture_class
-from vq_jax.errors import nearest_names
+from vq_jax.architectures import ARCHITECTURES, Architecture
+from vq_jax.errors import require as _require
 
 PhaseKind = Literal["autoencoder", "codebook", "joint"]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +56,10 @@ class DataConfig:
         )
         _require(self.test_limit >= 1, f"data.test_limit must be at least 1, got {self.test_limit}")
         _require(self.num_workers >= 0, f"data.num_workers must not be negative, got {self.num_workers}")
+
+    def plain(self) -> "DataConfig":
+        """The same for pictures that have their size: an epoch takes each once, as it is."""
+        return dataclasses.replace(self, resize="none", crop="center", flip=False, crops_per_picture=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +122,7 @@ class Losses:
     def at(self, step: int) -> "Losses":
         """The losses as they are when `step` updates were made: no perceptual one before its start."""
         waiting = self.perceptual_weight > 0.0 and step < self.perceptual_start
-        return dataclasses.replace(self, **({"perceptual_weight": 0.0} if waiting else {}))
+        return dataclasses.replace(self, perceptual_weight=0.0) if waiting else self
 
     @property
     def has_discriminator(self) -> bool:
@@ -387,74 +384,3 @@ class ExperimentConfig:
             starts.append(start)
             start += phase.steps or 0
         return tuple(starts)
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Returns a configuration as plain dictionaries and lists, for JSON."""
-    return {
-        **({"architecture": config.architecture} if isinstance(config, Architecture) else {}),
-        **{field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)},
-    }
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_dict(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
-    """Rebuilds the configuration that `to_dict` wrote.
-
-    Raises:
-      ValueError: an unknown field, with the nearest names, or a value that its class refuses.
-    """
-    return _build(ExperimentConfig, values, "")
-
-
-def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
-    _require(
-        isinstance(values, Mapping),
-        f"expected named fields for {path.rstrip('.') or 'the configuration'}, got {values!r}",
-    )
-    if cls is Architecture:
-        _require("architecture" in values, f"{path}architecture is missing")
-        cls = architecture_class(values["architecture"])
-        values = {name: value for name, value in values.items() if name != "architecture"}
-    hints = typing.get_type_hints(cls)
-    for name in values:
-        _require(name in hints, f"unknown field {path}{name}{nearest_names(name, hints)}")
-    return cls(**{name: _convert(hints[name], value, path + name) for name, value in values.items()})
-
-
-def _convert(hint: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, f"{path}.")
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is None:
-        return value
-    if typing.get_origin(hint) is tuple:
-        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
-    return value
-
-
-def differences(old: ExperimentConfig, new: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
-    """Returns the dotted names of the fields that differ, each with both values."""
-    before, after = _flatten(to_dict(old)), _flatten(to_dict(new))
-    return {
-        name: (before.get(name), after.get(name))
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    }
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        items = {str(index): item for index, item in enumerate(value)}.items()
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for name, item in items:
-        flat |= _flatten(item, f"{prefix}.{name}" if prefix else name)
-    return flat

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vq_jax.config import ExperimentConfig
 from vq_jax.errors import UserError, nearest_names
+from vq_jax.prior_config import PriorConfig, RunConfig
 
 DEFAULT_PRESET = "vqgan-photos"
 
@@ -23,14 +24,14 @@ def presets() -> dict[str, Path]:
     }
 
 
-def load_experiment(name: str) -> ExperimentConfig:
+def load_experiment(name: str) -> RunConfig:
     """Reads an experiment.
 
     Args:
       name: of a preset, such as "vqvae-photos", or a path to a Python file.
 
     Raises:
-      UserError: no such preset or file, or the file does not expose an `ExperimentConfig`.
+      UserError: no such preset or file, or the file does not expose an `ExperimentConfig` or a `PriorConfig`.
     """
     known = presets()
     path = known.get(name.replace("_", "-"), Path(name))
@@ -50,9 +51,9 @@ def load_experiment(name: str) -> ExperimentConfig:
     except Exception as error:
         raise UserError(f"{path} fails when it is run: {type(error).__name__}: {error}") from error
     config = getattr(module, "config", None)
-    if not isinstance(config, ExperimentConfig):
+    if not isinstance(config, ExperimentConfig | PriorConfig):
         raise UserError(
-            f"{path} must expose `config`, an ExperimentConfig; "
+            f"{path} must expose `config`, an ExperimentConfig or PriorConfig; "
             f"it {'has none' if config is None else f'is a {type(config).__name__}'}"
         )
     return config

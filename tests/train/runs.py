@@ -55,7 +55,7 @@ def state_of(workdir, config):
     """Every array of the newest checkpoint, by name."""
     from vq_jax.train.checkpoint import Checkpointer
     from vq_jax.train.digest import leaf_names
-    from vq_jax.train.loop import abstract_state, build_model
+    from vq_jax.train.tokenizer_task import abstract_state, build_model
 
     with Checkpointer(Path(workdir) / "checkpoints", read_only=True) as checkpointer:
         restored = checkpointer.restore_latest(abstract_state(config, build_model(config)))

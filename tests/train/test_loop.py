@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from runs import STEPS, rows_of, small_config, state_of
 
+from vq_jax import nn
 from vq_jax.config import Phase
 from vq_jax.errors import UserError
-from vq_jax.train import NonFiniteError, train
-from vq_jax.train import loop as loop_module
+from vq_jax.train import NonFiniteError, sharding, tokenizer_task, train
 from vq_jax.train.rundir import read_metrics
 
 
@@ -112,7 +112,7 @@ def test_a_run_stopped_by_a_signal_saves_and_goes_on_to_the_same_bits(
     stop_at, finished, tmp_path, monkeypatch
 ):
     taken = []
-    original = loop_module.sharding.put_batch
+    original = sharding.put_batch
 
     def put_batch(batch, mesh):
         if "valid" not in batch:
@@ -121,7 +121,7 @@ def test_a_run_stopped_by_a_signal_saves_and_goes_on_to_the_same_bits(
                 os.kill(os.getpid(), signal.SIGTERM)
         return original(batch, mesh)
 
-    monkeypatch.setattr(loop_module.sharding, "put_batch", put_batch)
+    monkeypatch.setattr(sharding, "put_batch", put_batch)
     result = train(small_config(), tmp_path)
     assert result.signal == signal.SIGTERM and result.step == stop_at
     assert state_of(tmp_path, small_config())[0] == stop_at
@@ -142,7 +142,7 @@ def test_rows_past_the_checkpoint_and_a_torn_line_are_cut(finished, tmp_path):
 def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    original = loop_module.sharding.jit_train_step
+    original = sharding.jit_train_step
 
     def jit_train_step(*arguments, **keywords):
         step = original(*arguments, **keywords)
@@ -154,7 +154,7 @@ def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_las
 
         return poisoned
 
-    monkeypatch.setattr(loop_module.sharding, "jit_train_step", jit_train_step)
+    monkeypatch.setattr(sharding, "jit_train_step", jit_train_step)
     with pytest.raises(NonFiniteError, match="loss is nan at step 6"):
         train(small_config(log_every=100), tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
@@ -164,21 +164,17 @@ def test_other_pictures_are_refused_on_resume(tmp_path):
     rng = np.random.default_rng(0)
     pictures = tmp_path / "pictures.npz"
     config = small_config(steps=2)
-    config = loop_module.dataclasses.replace(
-        config, data=loop_module.dataclasses.replace(config.data, source=f"arrays:{pictures}")
-    )
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, source=f"arrays:{pictures}"))
     np.savez(pictures, images=rng.integers(0, 255, (40, 16, 16, 3), np.uint8))
     train(config, tmp_path / "run")
     np.savez(pictures, images=rng.integers(0, 255, (40, 16, 16, 3), np.uint8))
-    longer = loop_module.dataclasses.replace(
-        config, training=loop_module.dataclasses.replace(config.training, steps=3)
-    )
+    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=3))
     with pytest.raises(UserError, match="are not those that the run"):
         train(longer, tmp_path / "run")
 
 
 def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
-    config = loop_module.dataclasses.replace(
+    config = dataclasses.replace(
         small_config(steps=9, eval_every=3, save_every=3, keep_checkpoints=3),
         phases=(Phase("autoencoder", 3), Phase("codebook", 3, kmeans_batches=2), Phase("joint")),
     )
@@ -188,9 +184,9 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
     assert "perplexity" not in rows[2] and rows[3]["usage"] > 0.5
     from vq_jax.train.checkpoint import Checkpointer
 
-    model = loop_module.build_model(config)
+    model = tokenizer_task.build_model(config)
     with Checkpointer(tmp_path / "checkpoints", keep=3, read_only=True) as checkpointer:
-        target = loop_module.abstract_state(config, model)
+        target = tokenizer_task.abstract_state(config, model)
         states = [checkpointer.restore(step, target).state.generator for step in (3, 6, 9)]
 
     def same(a, b):
@@ -204,9 +200,7 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
     assert not same(second.params, third.params) and not same(second.codebook, third.codebook)
     resumed = tmp_path / "resumed"
     train(
-        loop_module.dataclasses.replace(
-            config, training=loop_module.dataclasses.replace(config.training, steps=7)
-        ),
+        dataclasses.replace(config, training=dataclasses.replace(config.training, steps=7)),
         resumed,
     )
     train(config, resumed)
@@ -214,7 +208,7 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
 
 
 def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
-    weights, make = [], loop_module.sharding.jit_train_step
+    weights, make = [], sharding.jit_train_step
 
     def jit_train_step(mesh, *, losses, **options):
         plain = dataclasses.replace(losses, perceptual_weight=0.0)  # the network itself is not run here
@@ -226,11 +220,9 @@ def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
 
         return take
 
-    monkeypatch.setattr(loop_module.sharding, "jit_train_step", jit_train_step)
-    load = loop_module.nn.load_lpips  # the report asks for another backbone's
-    monkeypatch.setattr(
-        loop_module.nn, "load_lpips", lambda backbone, *file: {} if backbone == "vgg" else load(backbone)
-    )
+    monkeypatch.setattr(sharding, "jit_train_step", jit_train_step)
+    load = nn.load_lpips  # the report asks for another backbone's
+    monkeypatch.setattr(nn, "load_lpips", lambda backbone, *file: {} if backbone == "vgg" else load(backbone))
     config = small_config(steps=6, save_every=3)
     losses = dataclasses.replace(config.losses, perceptual_weight=0.5, perceptual_start=4)
     train(dataclasses.replace(config, losses=losses), tmp_path)

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vq_jax.data.pictures import read_picture
-    from vq_jax.data.pipeline import BatchIterator, train_batches
+    from vq_jax.data.pipeline import BatchIterator, Order, train_batches
     from vq_jax.data.sources import Batch, Record, Source, open_source
     from vq_jax.data.tfds import prepare
     from vq_jax.data.validation import test_batches, test_pictures
+    from vq_jax.data.variants import Variants
 
 _NAMES = {
     "Batch": "sources",
     "BatchIterator": "pipeline",
+    "Order": "pipeline",
     "Record": "sources",
     "Source": "sources",
+    "Variants": "variants",
     "open_source": "sources",
     "prepare": "tfds",
     "read_picture": "pictures",
@@ -29,8 +32,10 @@ _NAMES = {
 __all__ = [
     "Batch",
     "BatchIterator",
+    "Order",
     "Record",
     "Source",
+    "Variants",
     "open_source",
     "prepare",
     "read_picture",

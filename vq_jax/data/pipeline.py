@@ -78,7 +78,7 @@ def train_batches(
     share = config.batch_size // process_count
     rows = slice(process_index * share, (process_index + 1) * share)
     dataset = (
-        grain.MapDataset.source(_Order(len(source), config, seed))
+        grain.MapDataset.source(Order(len(source), config, seed))
         .random_map(_Assembler(source, config, rows), seed=seed)
         .slice(slice(start_batch, None))
     )
@@ -136,7 +136,7 @@ class BatchIterator:
         self.close()
 
 
-class _Order:
+class Order:
     """The record numbers of every batch of the stream, int64 [B] each."""
 
     def __init__(self, pictures: int, config: DataConfig, seed: int) -> None:

@@ -16,8 +16,10 @@ Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _AROUND = np.ones((3, 3), bool)
 
 
-def cover_hole(picture: UInt8[np.ndarray, "H W C"], hole: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W C"]:
-    """Writes the nearest known pixel over each pixel of the hole, so that no code depends on what is there."""
+def cover_hole(
+    picture: UInt8[np.ndarray, "H W C"], hole: Bool[np.ndarray, "H W"]
+) -> UInt8[np.ndarray, "H W C"]:
+    """Writes the nearest known pixel over each pixel of the hole, so that no code depends on its content."""
     rows, columns = ndimage.distance_transform_edt(hole, return_distances=False, return_indices=True)
     return picture[rows, columns]
 
@@ -35,10 +37,10 @@ def hole_codes(hole: Bool[np.ndarray, "H W"], stride: int, ring: int = 1) -> Boo
     """
     padded = np.pad(hole, [(0, -size % stride) for size in hole.shape])
     height, width = (size // stride for size in padded.shape)
-    touched = padded.reshape(height, stride, width, stride).any(axis=(1, 3))
+    touched = np.asarray(padded.reshape(height, stride, width, stride).any(axis=(1, 3)))
     if ring == 0:
         return touched
-    grown = ndimage.binary_dilation(touched, _AROUND, iterations=ring)
+    grown: np.ndarray = ndimage.binary_dilation(touched, _AROUND, iterations=ring)
     return touched if grown.all() else grown
 
 

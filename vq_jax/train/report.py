@@ -11,6 +11,7 @@ from PIL import Image
 from vq_jax.config import ExperimentConfig
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
+from vq_jax.prior_config import RunConfig
 from vq_jax.train.rundir import IMAGES, REPORT, read_metrics
 
 if TYPE_CHECKING:
@@ -42,6 +43,29 @@ def comparison_grid(originals: Sequence[np.ndarray], others: Sequence[np.ndarray
         for column in columns
     ]
     return np.concatenate(padded, axis=1)[:, :-_GAP]
+
+
+def picture_grid(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> np.ndarray:
+    """Puts pictures of one size in rows, white between them.
+
+    Args:
+      pictures: uint8 [H, W, C], C 1 or 3.
+      columns: pictures a row.
+
+    Returns:
+      uint8 [H', W', 3]; small pictures are enlarged, pixel by pixel.
+    """
+    first = pictures[0]
+    scale = max(1, round(_SHOWN_HEIGHT / 2 / first.shape[0]))
+    height, width = (scale * size for size in first.shape[:2])
+    rows = -(-len(pictures) // columns)
+    shape = (rows * (height + _GAP) - _GAP, min(columns, len(pictures)) * (width + _GAP) - _GAP, 3)
+    grid = np.full(shape, 255, np.uint8)
+    for number, picture in enumerate(pictures):
+        top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
+        enlarged = np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1)
+        grid[top : top + height, left : left + width] = enlarged
+    return grid
 
 
 def _rgb(picture: np.ndarray) -> np.ndarray:
@@ -85,15 +109,8 @@ def write_report(
     rows = read_metrics(workdir)
     figures, words = picture_figures(pictures, reconstructions)
     write_png(workdir / IMAGES / "final.png", comparison_grid(pictures, reconstructions))
-    _plot_losses(workdir / IMAGES / "loss.png", rows)
-    last: dict[str, float] = {}
-    for row in rows:
-        last |= row
     lines = [
-        f"# {config.name}, {step} steps",
-        "",
-        f"![Loss]({IMAGES}/loss.png)",
-        "",
+        *_heading(workdir, config, step, rows, "reconstruction_loss"),
         "Test pictures, the original above its reconstruction:",
         "",
         f"![Reconstructions]({IMAGES}/final.png)",
@@ -109,14 +126,59 @@ def write_report(
             f"{int(np.sum(counts > 0))} of {counts.size} codes are used on the test set.",
             "",
         ]
-    lines += ["| figure | last value |", "|---|---|"]
-    lines += [
-        f"| {name} | {value:.5g} |"
-        for name, value in last.items()
-        if isinstance(value, float | int) and name != "step"
-    ]
-    (workdir / REPORT).write_text("\n".join(lines) + "\n")
+    (workdir / REPORT).write_text("\n".join(lines + _figures_table(rows)) + "\n")
     return figures
+
+
+def write_prior_report(
+    workdir: epath.Path, config: RunConfig, step: int, samples: np.ndarray, words: str
+) -> dict[str, float]:
+    """Writes report.md of a prior with the loss curve and pictures drawn from it.
+
+    Args:
+      workdir: run directory.
+      config: its configuration.
+      step: updates made.
+      samples: uint8 [H, W, 3], a grid of pictures.
+      words: what they are.
+
+    Returns:
+      No figures.
+    """
+    rows = read_metrics(workdir)
+    write_png(workdir / IMAGES / "final.png", samples)
+    lines = [
+        *_heading(workdir, config, step, rows, "loss"),
+        words,
+        "",
+        f"![Samples]({IMAGES}/final.png)",
+        "",
+    ]
+    (workdir / REPORT).write_text("\n".join(lines + _figures_table(rows)) + "\n")
+    return {}
+
+
+def _heading(
+    workdir: epath.Path, config: RunConfig, step: int, rows: Sequence[dict[str, float]], loss: str
+) -> list[str]:
+    """Draws the loss curve; returns the lines that a report begins with."""
+    _plot_losses(workdir / IMAGES / "loss.png", rows, loss)
+    return [f"# {config.name}, {step} steps", "", f"![Loss]({IMAGES}/loss.png)", ""]
+
+
+def _figures_table(rows: Sequence[dict[str, float]]) -> list[str]:
+    last: dict[str, float] = {}
+    for row in rows:
+        last |= row
+    return [
+        "| figure | last value |",
+        "|---|---|",
+        *(
+            f"| {name} | {value:.5g} |"
+            for name, value in last.items()
+            if isinstance(value, float | int) and name != "step"
+        ),
+    ]
 
 
 def picture_figures(
@@ -139,14 +201,14 @@ def picture_figures(
     return figures, f"{words}, LPIPS (AlexNet) {figures['test/lpips']:.3f}"
 
 
-def _plot_losses(path: epath.Path, rows: Sequence[dict[str, float]]) -> None:
+def _plot_losses(path: epath.Path, rows: Sequence[dict[str, float]], loss: str) -> None:
     figure = _figure()
     axes = figure.add_subplot()
-    for name, label in (("reconstruction_loss", "training"), ("validation/loss", "test set")):
+    for name, label in ((loss, "training"), ("validation/loss", "test set")):
         points = [(row["step"], row[name]) for row in rows if name in row]
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
-    axes.set(xlabel="step", ylabel="reconstruction loss", yscale="log")
+    axes.set(xlabel="step", ylabel=loss.replace("_", " "), yscale="log")
     axes.legend()
     _save(figure, path)
 

@@ -1,12 +1,14 @@
 """The run directory: whose run it is, and what may change when it goes on."""
 
+import dataclasses
 import json
 import logging
 
 from etils import epath
 
-from vq_jax.config import ExperimentConfig, differences, from_dict, to_dict
+from vq_jax.config_json import differences, from_dict, to_dict
 from vq_jax.errors import UserError
+from vq_jax.prior_config import PriorConfig, RunConfig, SamplingConfig
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -16,9 +18,13 @@ REPORT = "report.md"
 
 # Everything else makes another run.
 _MAY_DIFFER = {
+    "codes.directory",
+    "codes.mode",
     "data.data_dir",
     "data.num_workers",
     "data.test_limit",
+    *(f"sampling.{field.name}" for field in dataclasses.fields(SamplingConfig)),
+    "tokenizer",  # where it is; whether it is the same one is checked by its weights
     "training.eval_every",
     "training.image_every",
     "training.keep_checkpoints",
@@ -31,7 +37,7 @@ _MAY_DIFFER = {
 _log = logging.getLogger("vq_jax")
 
 
-def read_config(run: epath.PathLike) -> ExperimentConfig:
+def read_config(run: epath.PathLike) -> RunConfig:
     """Reads the configuration of a run directory.
 
     Raises:
@@ -49,7 +55,7 @@ def read_config(run: epath.PathLike) -> ExperimentConfig:
         raise UserError(f"{path} cannot be read as a configuration: {error}") from error
 
 
-def claim(workdir: epath.Path, config: ExperimentConfig) -> None:
+def claim(workdir: epath.Path, config: RunConfig) -> None:
     """Makes the run directory, or checks that the run in it is this one, and writes the configuration.
 
     Raises:
@@ -77,7 +83,10 @@ def claim(workdir: epath.Path, config: ExperimentConfig) -> None:
         ) from error
 
 
-def _check_same_run(workdir: epath.Path, old: ExperimentConfig, new: ExperimentConfig) -> None:
+def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig) -> None:
+    if type(old) is not type(new):
+        kind = "a prior" if isinstance(old, PriorConfig) else "a tokenizer"
+        raise UserError(f"{workdir} holds the run of {kind}, {old.name}: give another --workdir")
     changed = differences(old, new)
     forbidden = {name: values for name, values in changed.items() if name not in _MAY_DIFFER}
     if forbidden:

@@ -1,10 +1,10 @@
 """The only place that knows of devices: the mesh, where arrays live, and the jitted step."""
 
-import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen
@@ -12,12 +12,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vq_jax.config import Losses, PhaseKind
 from vq_jax.errors import UserError
-from vq_jax.nn import VQModel
+from vq_jax.nn import Condition, VQModel
+from vq_jax.train.prior_step import PriorState, prior_step
 from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.steps import discriminator_step, generator_step
 from vq_jax.types import Array, Key, Metrics, Params
 
 AXES = ("data", "fsdp")
+State = TypeVar("State")
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
@@ -39,6 +41,17 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
         )
     # Auto: explicit axes, the default, ask for an output sharding at every gather.
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def compute_dtype(name: str) -> Any:
+    """The dtype of `training.dtype`: auto is bfloat16 where the hardware multiplies it fast."""
+    if name != "auto":
+        return jnp.dtype(name)
+    device = jax.devices()[0]
+    fast = device.platform == "tpu" or (
+        device.platform == "gpu" and float(getattr(device, "compute_capability", 0.0)) >= 8.0
+    )
+    return jnp.dtype("bfloat16" if fast else "float32")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -70,12 +83,15 @@ def init_state_sharded(
     rng: Key[Array, ""], image_shape: tuple[int, ...], mesh: Mesh, **networks: Any
 ) -> TrainState:
     """`init_state` with its keywords, jitted: the state is born where it lives."""
-    init = functools.partial(init_state, **networks)
+    return init_on_mesh(lambda rng: init_state(rng, image_shape, **networks), rng, mesh)
+
+
+def init_on_mesh(init: Callable[[Array], State], rng: Key[Array, ""], mesh: Mesh) -> State:
+    """Calls a function of a key, jitted, with its results on every device."""
     # On CPU the compiler spends most of its time on the random numbers, to no gain for one use.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    jitted = jax.jit(init, static_argnums=1, out_shardings=replicated(mesh), compiler_options=options)
-    return jitted(rng, image_shape)
+    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=options)(rng)
 
 
 def jit_train_step(
@@ -139,3 +155,34 @@ def jit_train_step(
         out_shardings=(whole, whole),
         donate_argnums=0,
     )
+
+
+def jit_prior_step(
+    mesh: Mesh,
+    *,
+    prior_model: linen.Module,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float = 0.0,
+    accumulate: int = 1,
+) -> Callable[[PriorState, dict[str, Array], Key[Array, ""]], tuple[PriorState, Metrics]]:
+    """Jits `prior_step` over the mesh; the state given to it is donated.
+
+    Returns:
+      A function of state, batch (`codes` int32 [B, ...]; `label` int32 [B] for a class-conditional prior)
+      and key to the new state and metrics. The key is the run's, as in `jit_train_step`.
+    """
+
+    def step(state: PriorState, batch: dict[str, Array], rng: Key[Array, ""]) -> tuple[PriorState, Metrics]:
+        return prior_step(
+            state,
+            batch["codes"],
+            Condition(labels=batch.get("label")),
+            jax.random.fold_in(rng, state.step),
+            prior_model=prior_model,
+            optimizer=optimizer,
+            ema_decay=ema_decay,
+            accumulate=accumulate,
+        )
+
+    whole, parts = replicated(mesh), batch_sharding(mesh)
+    return jax.jit(step, in_shardings=(whole, parts, whole), out_shardings=(whole, whole), donate_argnums=0)

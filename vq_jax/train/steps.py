@@ -152,14 +152,14 @@ def generator_step(
             return jax.tree.map(jnp.add, total, grads), (output.reconstruction, output.latents, metrics)
 
         zeros = jax.tree.map(jnp.zeros_like, generator.params)
-        total, (parts, latents, metrics) = jax.lax.scan(part, zeros, _split(pictures, accumulate))
+        total, (parts, latents, metrics) = jax.lax.scan(part, zeros, split_batch(pictures, accumulate))
         grads = jax.tree.map(lambda grad: grad / accumulate, total)
         metrics = jax.tree.map(jnp.mean, metrics)
-        reconstruction, updates, revival = _join(parts), {}, {}
+        reconstruction, updates, revival = join_batch(parts), {}, {}
         if phase != "autoencoder":
             quantized, updates = model.apply(
                 {"params": generator.params, "codebook": generator.codebook},
-                _join(latents),
+                join_batch(latents),
                 train=True,
                 mutable=["codebook"],
                 rngs={"quantizer": rng},
@@ -316,7 +316,7 @@ def discriminator_step(
             return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
 
         zeros = jax.tree.map(jnp.zeros_like, discriminator.params)
-        parts = _split((real, fake), accumulate)
+        parts = split_batch((real, fake), accumulate)
         (total, batch_stats), metrics = jax.lax.scan(part, (zeros, discriminator.batch_stats), parts)
         grads = jax.tree.map(lambda grad: grad / accumulate, total)
         metrics = jax.tree.map(jnp.mean, metrics)
@@ -400,13 +400,13 @@ def _every(interval: int, step: Array, value: Callable[[], Array]) -> Array:
     return jax.lax.cond(step % interval == 0, value, lambda: jnp.zeros(()))
 
 
-def _split(tree: Any, parts: int) -> Any:
+def split_batch(tree: Any, parts: int) -> Any:
     """[B, ...] to [parts, B / parts, ...], every device's rows staying on it."""
     return jax.tree.map(
         lambda x: jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1), tree
     )
 
 
-def _join(x: Array) -> Array:
-    """Undoes `_split`."""
+def join_batch(x: Array) -> Array:
+    """Undoes `split_batch`."""
     return jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])

@@ -1,0 +1,147 @@
+"""Named priors: each a frozen dataclass whose fields can be overridden, and which builds a prior over codes.
+
+Grid, number of codes and classes are not fields: they come from the tokenizer and the data of a run.
+Nothing here imports jax until a prior is built, so that the command line answers at once.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from vq_jax.errors import nearest_names, require
+
+if TYPE_CHECKING:
+    from flax import linen
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorArchitecture:
+    """Base of the named priors."""
+
+    architecture: ClassVar[str] = ""
+
+    def build(
+        self, codebook_size: int, code_shape: tuple[int, ...], num_classes: int | None, dtype: Any = None
+    ) -> "linen.Module":
+        """Makes the prior, a linen module with `loss(codes, condition, train=...)`.
+
+        Args:
+          codebook_size: number of codes.
+          code_shape: shape of one picture's codes.
+          num_classes: classes of the condition; None for an unconditional prior.
+          dtype: compute dtype; float32 when absent.
+        """
+        raise TypeError(f"{type(self).__name__} names no prior; use a named one")
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerArchitecture(PriorArchitecture):
+    """The fields of the transformers over codes."""
+
+    width: int = 768
+    """Of a token."""
+    num_layers: int = 12
+    """Transformer layers."""
+    num_heads: int = 12
+    """Attention heads a layer."""
+    mlp_features: int | None = None
+    """Hidden width of the feed-forward layers; 8/3 of the width when absent."""
+    class_dropout: float = 0.1
+    """Share of the labels left out in training, which guidance needs; 0: no guidance."""
+    dropout: float = 0.1
+    """After attention and feed-forward layers, in training."""
+    token_dropout: float = 0.1
+    """Of the embedded tokens, in training."""
+    label_smoothing: float = 0.0
+    """Of the loss, in training."""
+    remat: bool = False
+    """Recompute layers in the backward pass: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "num_layers", "num_heads"):
+            value = getattr(self, name)
+            require(value >= 1, f"prior.{name} must be at least 1, got {value}")
+        require(
+            self.width % self.num_heads == 0,
+            f"prior.width = {self.width} must be a multiple of prior.num_heads = {self.num_heads}",
+        )
+        require(
+            self.mlp_features is None or self.mlp_features >= 1,
+            f"prior.mlp_features must be at least 1 or absent, got {self.mlp_features}",
+        )
+        for name in ("class_dropout", "dropout", "token_dropout", "label_smoothing"):
+            value = getattr(self, name)
+            require(0.0 <= value < 1.0, f"prior.{name} must lie in [0, 1), got {value}")
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class GPTArchitecture(TransformerArchitecture):
+    """Predicts the codes one after the other."""
+
+    architecture: ClassVar[str] = "gpt"
+
+    depth_layers: int = 2
+    """Layers of the small transformer over the codes of a position, where there are several."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.depth_layers >= 1, f"prior.depth_layers must be at least 1, got {self.depth_layers}")
+
+    def build(
+        self, codebook_size: int, code_shape: tuple[int, ...], num_classes: int | None, dtype: Any = None
+    ) -> "linen.Module":
+        import jax.numpy as jnp
+
+        from vq_jax import nn
+
+        dtype = jnp.float32 if dtype is None else dtype
+        return nn.GPT(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **self._fields())
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskGITArchitecture(TransformerArchitecture):
+    """Predicts masked codes from the others, all at once."""
+
+    architecture: ClassVar[str] = "maskgit"
+
+    mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
+    """Of the training masks."""
+    unmasked_weight: float = 0.0
+    """Weight in the loss of the codes that are not masked."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.unmasked_weight >= 0.0,
+            f"prior.unmasked_weight must not be negative, got {self.unmasked_weight}",
+        )
+
+    def build(
+        self, codebook_size: int, code_shape: tuple[int, ...], num_classes: int | None, dtype: Any = None
+    ) -> "linen.Module":
+        import jax.numpy as jnp
+
+        from vq_jax import nn
+
+        dtype = jnp.float32 if dtype is None else dtype
+        return nn.MaskGIT(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **self._fields())
+
+
+PRIORS: dict[str, type[PriorArchitecture]] = {
+    cls.architecture: cls for cls in (GPTArchitecture, MaskGITArchitecture)
+}
+
+
+def prior_class(name: str) -> type[PriorArchitecture]:
+    """Returns the dataclass of a named prior.
+
+    Raises:
+      ValueError: no prior has that name; the message has the nearest ones.
+    """
+    if name not in PRIORS:
+        raise ValueError(
+            f"unknown prior {name!r}{nearest_names(name, PRIORS)} (there are: {', '.join(sorted(PRIORS))})"
+        )
+    return PRIORS[name]

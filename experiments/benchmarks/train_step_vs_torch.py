@@ -18,7 +18,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from vq_jax.memory import keep_freed_memory
+
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU is shared with PyTorch
+keep_freed_memory()  # as in a run; for both sides
 
 import jax
 import jax.numpy as jnp

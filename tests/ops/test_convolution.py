@@ -34,7 +34,14 @@ def gradients(function, getkey, x, kernel):
 
 @pytest.mark.parametrize(
     "spatial,width,stride,padding",
-    [((6, 7), 3, 1, (1, 1)), ((7, 6), 3, 2, (0, 1)), ((3, 4, 5), 3, 1, (1, 1)), ((8, 6), 4, 2, (1, 1))],
+    [
+        ((6, 7), 3, 1, (1, 1)),
+        ((7, 6), 3, 2, (0, 1)),
+        ((3, 4, 5), 3, 1, (1, 1)),
+        ((8, 6), 4, 2, (1, 1)),
+        ((40, 15), 3, 1, (1, 1)),
+        ((5, 6), 4, 1, (2, 0)),
+    ],
 )
 @pytest.mark.parametrize("inputs,outputs", [(3, 20), (20, 3), (48, 48)])
 def test_the_convolution_and_its_gradients_are_the_plain_ones(

@@ -11,6 +11,7 @@ from vq_jax.types import Array, Float
 
 Padding = Sequence[tuple[int, int]]
 _FEW = 8  # channels, below which the CPU's weight gradient gathers the other side
+_SMALL_MAP = 1024  # positions of a batch, up to which turning the kernel round costs more than the product
 _MANY = 48 * 48  # inputs times outputs, from which on a product for each tap is faster than XLA's own
 
 
@@ -56,11 +57,20 @@ def _conv_backward(
     strides: tuple[int, ...], padding: Padding, saved: tuple[Array, Array], grad: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    (x_grad,) = jax.linear_transpose(lambda x: _plain_conv(x, kernel, strides, padding), x)(grad)
+
+    def plain_input(kernel: Array, grad: Array) -> Array:
+        (x_grad,) = jax.linear_transpose(lambda x: _plain_conv(x, kernel, strides, padding), x)(grad)
+        return x_grad
 
     def plain(x: Array, grad: Array) -> Array:
         (kernel_grad,) = jax.linear_transpose(lambda k: _plain_conv(x, k, strides, padding), kernel)(grad)
         return kernel_grad
+
+    if x.size // x.shape[-1] <= _SMALL_MAP and all(stride == 1 for stride in strides):
+        product = functools.partial(_input_gradient, x.shape, padding)
+        x_grad = jax.lax.platform_dependent(kernel, grad, cpu=product, default=plain_input)
+    else:
+        x_grad = plain_input(kernel, grad)
 
     if kernel.shape[-2] * kernel.shape[-1] < _MANY and min(kernel.shape[-2:]) > _FEW:
         return x_grad, plain(x, grad)
@@ -82,6 +92,8 @@ def _weight_gradient(
         columns = _neighbours(grad, [range(tap)[::-1] for tap in taps], x.shape[1:-1], strides, pads)
         product = x.reshape(-1, inputs).T @ jnp.concatenate(columns, -1).reshape(-1, len(columns) * outputs)
         return jnp.moveaxis(product.reshape(inputs, *taps, outputs), 0, -2)
+    if inputs > _FEW and all(stride == 1 for stride in strides):
+        return _weight_gradient_of_stride_one(shape, padding, x, grad)
     columns = _neighbours(x, [range(tap) for tap in taps], grad.shape[1:-1], strides, padding)
     flat = grad.reshape(-1, outputs)
     if inputs <= _FEW:
@@ -89,6 +101,42 @@ def _weight_gradient(
     else:
         product = jnp.stack([column.reshape(-1, inputs).T @ flat for column in columns])
     return product.reshape(shape)
+
+
+def _weight_gradient_of_stride_one(shape: tuple[int, ...], padding: Padding, x: Array, grad: Array) -> Array:
+    """The same, with few copies: along the last axis x is shifted, along the others the gradient."""
+    *taps, inputs, outputs = shape
+    first = len(taps) - 1
+    offsets = [range(-low, tap - low) for tap, (low, _) in zip(taps, padding, strict=True)]
+    shifted = [_shift(grad, shifts, x.shape[1 : 1 + first]) for shifts in itertools.product(*offsets[:first])]
+    side_by_side = jnp.concatenate(shifted, -1).reshape(-1, len(shifted) * outputs)
+    products = [
+        _shift(x, [-offset], grad.shape[-2:-1], first).reshape(-1, inputs).T @ side_by_side
+        for offset in offsets[first]
+    ]
+    product = jnp.stack(products).reshape(taps[first], inputs, len(shifted), outputs)
+    return jnp.moveaxis(product, 2, 0).reshape(shape)
+
+
+def _shift(x: Array, shifts: Sequence[int], sizes: Sequence[int], first: int = 0) -> Array:
+    """Moves x by so many positions along the spatial axes from `first` on, zeros or nothing at the ends."""
+    pads = [(0, 0, 0)] * x.ndim
+    for axis, (shift, size) in enumerate(zip(shifts, sizes, strict=True), 1 + first):
+        pads[axis] = (shift, size - x.shape[axis] - shift, 0)
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), pads)
+
+
+def _input_gradient(shape: tuple[int, ...], padding: Padding, kernel: Array, grad: Array) -> Array:
+    """Gradient of a convolution's input of a shape, stride one, as one product with the kernel as it lies."""
+    *taps, inputs, outputs = kernel.shape
+    offsets = [range(-low, tap - low) for tap, (low, _) in zip(taps, padding, strict=True)]
+    product = grad.reshape(-1, outputs) @ kernel.reshape(-1, outputs).T
+    parts = product.reshape(*grad.shape[:-1], -1, inputs)
+    total = jnp.zeros(shape, grad.dtype)
+    for index, shifts in enumerate(itertools.product(*offsets)):
+        part = jax.lax.index_in_dim(parts, index, grad.ndim - 1, keepdims=False)
+        total = total + _shift(part, shifts, shape[1:-1])
+    return total
 
 
 def _neighbours(

@@ -10,7 +10,6 @@ LPIPS is the package lpips with random weights: time does not depend on them.
 
 import contextlib
 import os
-import time
 import warnings
 from typing import Any
 
@@ -132,12 +131,3 @@ def to_torch(pictures: np.ndarray, device: str) -> torch.Tensor:
     """uint8 [B, H, W, 3] to float [B, 3, H, W] in [-1, 1], channels last in memory."""
     tensor = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
     return tensor.contiguous(memory_format=torch.channels_last)
-
-
-def timed(function: Any, device: str) -> float:
-    """Seconds of one call, the device's work included."""
-    began = time.perf_counter()
-    function()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began

@@ -23,8 +23,8 @@ import jax
 import numpy as np
 
 from vq_jax.train import Checkpointer
-from vq_jax.train.loop import abstract_state, build_model
 from vq_jax.train.rundir import CHECKPOINTS, read_config, read_metrics
+from vq_jax.train.tokenizer_task import abstract_state, build_model
 
 STEPS, SAVE_EVERY = 60, 5
 FIELDS = (

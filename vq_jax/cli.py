@@ -30,6 +30,7 @@ from vq_jax.errors import UserError, nearest_names
 from vq_jax.memory import keep_freed_memory
 from vq_jax.presets import DEFAULT_PRESET, load_experiment, presets
 from vq_jax.prior_config import RunConfig
+from vq_jax.train.compilation import keep_compiled_programs
 
 if TYPE_CHECKING:
     from vq_jax.prior import Prior
@@ -283,6 +284,7 @@ def _run(arguments: list[str]) -> int:
     try:
         if name not in _COMMANDS:
             raise UserError(f"unknown command {name!r}{nearest_names(name, _COMMANDS)}; see vq-jax --help")
+        keep_compiled_programs()
         if name == "train":
             return train(rest)
         return tyro.cli(_COMMANDS[name], args=rest, prog=f"vq-jax {name}")
@@ -310,6 +312,9 @@ def _help() -> str:
         "for a start:",
         "  vq-jax train vqvae-fashion",
         "  vq-jax inspect runs/vqvae-fashion",
+        "",
+        "Compiled programs are kept for the next start in ~/.cache/vq_jax/xla, or where",
+        "JAX_COMPILATION_CACHE_DIR says; JAX_ENABLE_COMPILATION_CACHE=false keeps none.",
     ]
     return "\n".join([*lines, "", "vq-jax COMMAND --help tells more; vq-jax --version."])
 

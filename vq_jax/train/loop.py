@@ -24,13 +24,17 @@ from vq_jax.types import Metrics
 
 _INTERVALS = ("log_every", "eval_every", "image_every", "save_every")
 _DISCRIMINATORS = (
-    "discriminator_loss",
+    "adversarial_loss",
+    "adversarial_weight",
     "discriminator_grad_norm",
-    "logits_real",
-    "logits_fake",
+    "discriminator_loss",
+    "discriminator_param_norm",
     "lecam_loss",
+    "logits_fake",
+    "logits_real",
     "r1_penalty",
 )
+_AFTERMATH = ("grad_norm", "param_norm")  # of the generator: not finite where either side is not
 _log = logging.getLogger("vq_jax")
 
 
@@ -213,11 +217,14 @@ def _fetch(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
 
 
 def _require_finite(step: int, figures: dict[str, Any]) -> None:
-    for name, value in figures.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            side = "discriminator." if name in _DISCRIMINATORS else ""
-            raise NonFiniteError(
-                f"{name} is {value} at step {step}: the run was stopped and its last checkpoint "
-                f"is from before. Lower {side}optimizer.learning_rate, set {side}optimizer.clip_norm, or "
-                "train in float32"
-            )
+    bad = [name for name, value in figures.items() if isinstance(value, float) and not math.isfinite(value)]
+    if not bad:
+        return
+    # A generator beyond all numbers spoils the discriminator's figures too, hence its own losses first.
+    name = min(bad, key=lambda name: (name in _AFTERMATH, name in _DISCRIMINATORS))
+    side = "discriminator." if name in _DISCRIMINATORS else ""
+    raise NonFiniteError(
+        f"{name} is {figures[name]} at step {step}: the run was stopped and its last checkpoint "
+        f"is from before. Lower {side}optimizer.learning_rate, set {side}optimizer.clip_norm, or "
+        "train in float32"
+    )

@@ -325,10 +325,12 @@ def discriminator_step(
     )
     with jax.numpy_dtype_promotion("standard"):
         deltas, opt_state = optimizer.update(grads, discriminator.opt_state, discriminator.params)
+    params = optax.apply_updates(discriminator.params, deltas)
     metrics["discriminator_grad_norm"] = optax.tree.norm(grads)
+    metrics["discriminator_param_norm"] = optax.tree.norm(params)
     learnt = dataclasses.replace(
         discriminator,
-        params=optax.apply_updates(discriminator.params, deltas),
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
         lecam=lecam,

@@ -1,5 +1,6 @@
 """The training step of a prior over codes: a pure function. Jitted in `sharding`."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -90,12 +91,13 @@ def prior_step(
     else:
 
         def part(total: Params, inputs: tuple[Any, Array]) -> tuple[Params, Metrics]:
-            (codes, condition), number = inputs
-            (_, metrics), grads = gradients(prior.params, codes, condition, jax.random.fold_in(rng, number))
+            (codes, told), number = inputs
+            part_rng = jax.random.fold_in(rng, number)
+            (_, metrics), grads = gradients(prior.params, codes, Condition(**told), part_rng)
             return jax.tree.map(jnp.add, total, grads), metrics
 
         zeros = jax.tree.map(jnp.zeros_like, prior.params)
-        parts = split_batch((codes, condition), accumulate)
+        parts = split_batch((codes, _parts(condition)), accumulate)
         total, metrics = jax.lax.scan(part, zeros, (parts, jnp.arange(accumulate)))
         grads = jax.tree.map(lambda grad: grad / accumulate, total)
         metrics = jax.tree.map(jnp.mean, metrics)
@@ -126,13 +128,19 @@ def prior_evaluation(
     Where the loss draws masks, grid i draws them with `fold_in(rng, i)`.
     """
 
-    def one(codes: Array, condition: Condition | None, number: Array) -> Metrics:
-        codes, condition = jax.tree.map(lambda x: x[None], (codes, condition))
+    def one(codes: Array, told: dict[str, Any], number: Array) -> Metrics:
+        codes, told = jax.tree.map(lambda x: x[None], (codes, told))
         own_rng = jax.random.fold_in(rng, number)
-        return _loss(prior_model, params, codes, condition, own_rng, train=False)[1]
+        return _loss(prior_model, params, codes, Condition(**told), own_rng, train=False)[1]
 
-    metrics = jax.vmap(one)(codes, condition, jnp.arange(codes.shape[0]))
+    metrics = jax.vmap(one)(codes, _parts(condition), jnp.arange(codes.shape[0]))
     return {name: jnp.sum(jnp.where(valid, value, 0.0)) for name, value in metrics.items()}
+
+
+def _parts(condition: Condition | None) -> dict[str, Any]:
+    """A condition's fields, whose axes may differ on the way."""
+    condition = Condition() if condition is None else condition
+    return {field.name: getattr(condition, field.name) for field in dataclasses.fields(condition)}
 
 
 def _loss(

@@ -1,0 +1,26 @@
+"""Masked prior over the codes of vqgan-fashion: new Fashion-MNIST pictures by class.
+
+Command:   vq-jax train prior-fashion
+           after vq-jax train vqgan-fashion; --tokenizer RUN for a tokenizer in another place
+           vq-jax sample runs/prior-fashion --num 80 -o samples.png
+Hardware:  2 CPU cores
+"""
+
+from vq_jax.config import OptimizerConfig, TrainingConfig
+from vq_jax.prior_architectures import MaskGITArchitecture
+from vq_jax.prior_config import CodesConfig, PriorConfig, PriorDataConfig, SamplingConfig
+
+config = PriorConfig(
+    name="prior-fashion",
+    tokenizer="runs/vqgan-fashion",
+    prior=MaskGITArchitecture(width=192, num_layers=4, num_heads=4, dropout=0.0, token_dropout=0.0),
+    data=PriorDataConfig(batch_size=64),
+    codes=CodesConfig(variants=2),  # a picture and its mirror image
+    optimizer=OptimizerConfig(
+        name="adamw", learning_rate=2e-3, b2=0.98, weight_decay=0.03, schedule="cosine", warmup_steps=50
+    ),
+    training=TrainingConfig(
+        steps=700, ema_decay=0.99, log_every=25, eval_every=100, image_every=350, save_every=350
+    ),
+    sampling=SamplingConfig(guidance=2.0, guidance_schedule="linear", noise=2.0),
+)

@@ -1,0 +1,66 @@
+"""A small tokenizer over labelled pictures and small priors over it, which several test files share."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from cli_runs import SMALL, call, pictures
+
+from vq_jax.config import TrainingConfig
+from vq_jax.prior_architectures import GPTArchitecture, MaskGITArchitecture
+from vq_jax.prior_config import CodesConfig, PriorConfig, PriorDataConfig
+from vq_jax.train import train
+
+CLASSES = 4
+STEPS = 6
+
+
+@functools.cache
+def labelled_file(base: Path) -> Path:
+    """An .npz file of 40 pictures of 16 x 16 in four classes."""
+    file = base / "labelled.npz"
+    np.savez(file, images=pictures(40, 16, 16), labels=np.arange(40) % CLASSES)
+    return file
+
+
+@functools.cache
+def tokenizer_run(base: Path) -> Path:
+    """The run of a tokenizer with grids of 4 x 4; tests that change it work on a copy."""
+    run = base / "tokenizer"
+    data = ("--data", f"arrays:{labelled_file(base)}")
+    assert call("train", "vqvae-photos", *SMALL, *data, "--steps", 4, "--workdir", run) == 0
+    return run
+
+
+def prior_config(
+    base, *, kind="maskgit", tokenizer=None, codes=None, prior=None, conditional=True, **training
+):
+    """A run of seconds; `prior` are fields of the architecture, `training` those of the training."""
+    make = {"maskgit": MaskGITArchitecture, "gpt": GPTArchitecture}[kind]
+    return PriorConfig(
+        name="small-prior",
+        tokenizer=str(tokenizer or tokenizer_run(base)),
+        prior=make(**{"width": 8, "num_layers": 1, "num_heads": 2, **(prior or {})}),
+        conditional=conditional,
+        data=PriorDataConfig(batch_size=8, flip=True, crops_per_picture=1),
+        codes=codes or CodesConfig(variants=2),
+        training=TrainingConfig(
+            **{
+                "steps": STEPS,
+                "log_every": 1,
+                "eval_every": 3,
+                "image_every": 100,
+                "save_every": 3,
+                "ema_decay": 0.9,
+                **training,
+            }
+        ),
+    )
+
+
+@functools.cache
+def prior_run(base: Path, kind: str = "maskgit", conditional: bool = True) -> Path:
+    """The run of a prior; tests that change it work on a copy."""
+    run = base / f"prior-{kind}-{conditional}"
+    assert train(prior_config(base, kind=kind, conditional=conditional), run).step == STEPS
+    return run

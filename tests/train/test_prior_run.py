@@ -1,0 +1,191 @@
+"""Runs of priors: what they write, that they resume to the bit, and their codes on disk or on the fly."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from prior_runs import CLASSES, STEPS, labelled_file, prior_config, prior_run, tokenizer_run
+from runs import rows_of
+
+from vq_jax.errors import UserError
+from vq_jax.prior_config import CodesConfig
+from vq_jax.train import sharding, train
+from vq_jax.train.checkpoint import Checkpointer
+from vq_jax.train.digest import leaf_names
+from vq_jax.train.prior_task import PriorTask
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="session")
+def finished(base):
+    return prior_run(base)
+
+
+def state_of(workdir, config):
+    """Every array of the newest checkpoint, by name."""
+    target = PriorTask(config, workdir).abstract_state()
+    with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
+        restored = checkpointer.restore_latest(target)
+    return restored.step, {name: np.asarray(leaf) for name, leaf in leaf_names(restored.state).items()}
+
+
+def assert_same_run(workdir, other, config):
+    assert rows_of(workdir) == rows_of(other)
+    (step, state), (other_step, other_state) = (state_of(place, config) for place in (workdir, other))
+    assert step == other_step and state.keys() == other_state.keys()
+    for name in state:
+        np.testing.assert_array_equal(state[name], other_state[name], err_msg=name)
+
+
+def test_a_run_of_a_prior_writes_what_a_run_holds(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "images", "report.md", "codes"} <= names
+    report = (finished / "report.md").read_text()
+    assert "classes 0, 1, 2, 3" in report and "images/final.png" in report
+    rows = rows_of(finished)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    last = rows[-1]
+    assert last["validation/bits_per_code"] == pytest.approx(
+        last["validation/cross_entropy"] / np.log(2.0), rel=1e-6
+    )
+    record = json.loads((finished / "tokenizer.json").read_text())
+    assert record["code_shape"] == [4, 4] and record["num_classes"] == CLASSES
+
+
+@pytest.mark.parametrize("stop_at", [2, 3])
+def test_a_stopped_run_goes_on_to_the_same_bits(stop_at, finished, base, tmp_path, monkeypatch):
+    taken, make = [], sharding.jit_prior_step
+
+    def jit_prior_step(*arguments, **keywords):
+        step = make(*arguments, **keywords)
+
+        def take(*inputs):
+            taken.append(1)
+            if len(taken) == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(*inputs)
+
+        return take
+
+    monkeypatch.setattr(sharding, "jit_prior_step", jit_prior_step)
+    workdir, config = tmp_path / "run", prior_config(base)
+    result = train(config, workdir)
+    assert result.signal == signal.SIGTERM and result.step == stop_at
+    monkeypatch.undo()
+    assert train(config, workdir).step == STEPS
+    assert_same_run(workdir, finished, config)
+
+
+def test_codes_made_on_the_fly_give_the_same_run_as_cached_ones(finished, base, tmp_path):
+    config = prior_config(base, codes=CodesConfig(mode="fly", variants=2))
+    train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "codes").exists()
+    assert_same_run(tmp_path / "run", finished, config)
+
+
+def test_an_autoregressive_prior_is_trained_in_parts_and_unconditionally(base, tmp_path):
+    config = prior_config(base, kind="gpt", conditional=False, accumulate=2, steps=2)
+    result = train(config, tmp_path / "run")
+    assert 0.0 < result.figures["validation/bits_per_code"] < 6.0
+    assert "New pictures:" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_a_damaged_cache_is_made_again_and_said(finished, base, tmp_path, caplog):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    shard = workdir / "codes" / "codes-00000.npy"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with caplog.at_level("INFO", logger="vq_jax"):
+        train(prior_config(base, steps=STEPS + 1), workdir)
+    assert "damaged codes in codes-00000.npy: it is made again" in caplog.text
+    assert shard.read_bytes() == whole
+
+
+def test_a_cache_of_other_pictures_is_made_again_and_said(base, tmp_path, caplog):
+    codes = CodesConfig(variants=2, directory=str(tmp_path / "codes"))
+    train(prior_config(base, codes=codes, steps=1), tmp_path / "one")
+    more = dataclasses.replace(codes, variants=4)
+    caplog.clear()
+    with caplog.at_level("INFO", logger="vq_jax"):
+        train(prior_config(base, codes=more, steps=1), tmp_path / "two")
+    assert "is of another tokenizer or of other pictures: it is made again" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO", logger="vq_jax"):
+        train(prior_config(base, codes=more, steps=1), tmp_path / "three")
+    assert "Extracting" not in caplog.text
+
+
+def test_a_missing_and_a_changed_tokenizer_are_refused(finished, base, tmp_path):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    record = json.loads((workdir / "tokenizer.json").read_text())
+    record |= {"path": str(tmp_path / "nowhere"), "relative": "../nowhere"}
+    (workdir / "tokenizer.json").write_text(json.dumps(record))
+    gone = dataclasses.replace(prior_config(base), tokenizer=str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="tokenizer of the prior .* is missing: there is no run in .*gone or"):
+        train(gone, workdir)
+    (workdir / "tokenizer.json").write_text(json.dumps({**record, "fingerprint": "0" * 32}))
+    with pytest.raises(UserError, match="is not the one that the prior .* gives other codes"):
+        train(prior_config(base), workdir)
+
+
+def test_a_tokenizer_moved_with_its_prior_is_found(finished, base, tmp_path):
+    import vq_jax
+
+    moved = tmp_path / "elsewhere"
+    prior = shutil.copytree(finished, moved / finished.name)
+    shutil.copytree(tokenizer_run(base), moved / "tokenizer")
+    for file in ("tokenizer.json", "config.json"):
+        text = (prior / file).read_text().replace(str(base), str(tmp_path / "old"))
+        (prior / file).write_text(text)
+    assert vq_jax.load(prior).tokenizer.fingerprint == vq_jax.load(finished).tokenizer.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"tokenizer": ""}, "give --tokenizer RUN"),
+        ({"tokenizer": "nowhere"}, "nowhere is no run directory"),
+        ({"codes": CodesConfig(directory="gs://bucket/codes")}, "cannot be kept in gs://bucket/codes"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(change, message, base, tmp_path):
+    config = dataclasses.replace(prior_config(base), **change)
+    with pytest.raises(UserError, match=message):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_prior_is_no_tokenizer(finished, base, tmp_path):
+    with pytest.raises(UserError, match="expected the run of a tokenizer, .* is that of a prior"):
+        train(prior_config(base, tokenizer=finished), tmp_path / "run")
+
+
+def test_codes_of_the_cache_are_those_of_the_tokenizer(finished, base):
+    import vq_jax
+
+    tokenizer = vq_jax.load(tokenizer_run(base))
+    with np.load(labelled_file(base)) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    codes = np.load(finished / "codes" / "codes-00000.npy")
+    kept = np.load(finished / "codes" / "labels.npy")
+    assert codes.dtype == np.uint16 and len(codes) == len(kept)
+    count = len(codes) // 2  # the pictures, then their mirror images
+    np.testing.assert_array_equal(kept[:count], kept[count:])
+    expected = tokenizer.encode(images).reshape(len(images), -1)
+    mirrored = tokenizer.encode(images[:, :, ::-1]).reshape(len(images), -1)
+    rows = {
+        tuple(row): (label, tuple(other))
+        for row, label, other in zip(expected, labels, mirrored, strict=True)
+    }
+    for row, label, other in zip(codes[:count], kept, codes[count:], strict=False):
+        assert tuple(row.ravel()) in rows
+        if list(map(tuple, expected)).count(tuple(row.ravel())) == 1:
+            assert rows[tuple(row.ravel())] == (label, tuple(other.ravel()))

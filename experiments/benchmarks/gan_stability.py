@@ -1,7 +1,7 @@
 """Does a discriminator ruin the reconstructions, or the codebook? The same run with one and without.
 
-The preset vqgan-photos (photographs, 64-px crops, 512 codes), its discriminator and its generator's
-adversarial loss both on from step 0, against the run without a discriminator: same seed, pictures and
+The preset vqgan-photos (photographs, 64-px crops, 512 codes), its discriminator on from step 0 while the
+generator's adversarial weight ramps in, against the run without a discriminator: same seed, pictures and
 steps, no perceptual loss in either, so that the two reconstruction losses mean the same. Told are the
 reconstruction loss (L1, mean of the last 200 steps), the codes used in those steps, and the curves.
 
@@ -105,12 +105,19 @@ def plot(path: Path, results: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--adversarial-weight", type=float, default=0.1)
+    parser.add_argument("--ramp", type=int, default=1000, help="steps in which that weight rises from zero")
     parser.add_argument("--output", type=Path, help="JSON to write")
     parser.add_argument("--plot", type=Path, help="PNG to write")
     arguments = parser.parse_args()
     preset = load_experiment("vqgan-photos")
     losses = dataclasses.replace(
-        preset.losses, perceptual_weight=0.0, disc_start=0, adversarial_start=0, adversarial_ramp=0
+        preset.losses,
+        perceptual_weight=0.0,
+        disc_start=0,
+        adversarial_weight=arguments.adversarial_weight,
+        adversarial_start=0,
+        adversarial_ramp=arguments.ramp,
     )
     training = dataclasses.replace(preset.training, steps=arguments.steps)
     with_one = dataclasses.replace(preset, losses=losses, training=training)
@@ -129,6 +136,7 @@ def main() -> None:
             "jax": jax.__version__,
             "steps": arguments.steps,
             "adversarial_weight": losses.adversarial_weight,
+            "adversarial_ramp": losses.adversarial_ramp,
             "loss_ratio": ratio,
             "runs": results,
         }

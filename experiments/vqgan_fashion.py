@@ -1,0 +1,48 @@
+"""VQ-GAN on the 10,000 Fashion-MNIST pictures that come with the package.
+
+A picture becomes 7x7 codes of 128, as in vqvae-fashion. LPIPS is for larger pictures and is left out: the
+generator learns from pixels alone while the discriminator learns already, then its adversarial weight rises
+from zero. Shown and loaded are averaged weights.
+
+Command:   vq-jax train vqgan-fashion
+Hardware:  2 CPU cores
+Run time:  about 4 minutes
+Expected:  PSNR 20.2 dB and SSIM 0.71 on the test pictures of the report, all 128 codes used, perplexity
+           108; edges are sharper than vqvae-fashion's, which has 21.2 dB and 0.75
+"""
+
+from vq_jax.architectures import ResidualVQVAE
+from vq_jax.config import (
+    DataConfig,
+    DiscriminatorConfig,
+    ExperimentConfig,
+    Losses,
+    OptimizerConfig,
+    TrainingConfig,
+)
+
+config = ExperimentConfig(
+    name="vqgan-fashion",
+    model=ResidualVQVAE(
+        image_channels=1,
+        channels=64,
+        residual_channels=64,
+        num_res_blocks=3,
+        upsampling="nearest",
+        codebook_size=128,
+        code_dim=16,
+        revive_threshold=0.03,
+    ),
+    data=DataConfig(source="fashion", image_size=28, batch_size=64),
+    losses=Losses(
+        reconstruction="l1",
+        adversarial_weight=0.4,
+        adversarial_start=1000,
+        adversarial_ramp=300,
+    ),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.5, schedule="cosine", final_ratio=0.1),
+    discriminator=DiscriminatorConfig(
+        channels=32, num_layers=2, optimizer=OptimizerConfig(learning_rate=5e-4, b1=0.5)
+    ),
+    training=TrainingConfig(steps=1800, ema_decay=0.99, eval_every=300, image_every=600, save_every=300),
+)

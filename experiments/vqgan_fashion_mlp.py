@@ -1,0 +1,30 @@
+"""The classic fully connected pair on Fashion-MNIST: 784-256-128-64 and back, against 784-256-128-1.
+
+The generator is that of vqvae-fashion-mlp, with 16 codes a picture of 512.
+
+Command:   vq-jax train vqgan-fashion-mlp
+Hardware:  2 CPU cores
+Run time:  under a minute
+Expected:  PSNR 20.0 dB and SSIM 0.68 on the test pictures of the report, all 512 codes used; pictures stay
+           soft and take on some grain: 16 codes and flat layers say no more
+"""
+
+from vq_jax.architectures import MLPVQVAE
+from vq_jax.config import (
+    DataConfig,
+    DiscriminatorConfig,
+    ExperimentConfig,
+    Losses,
+    OptimizerConfig,
+    TrainingConfig,
+)
+
+config = ExperimentConfig(
+    name="vqgan-fashion-mlp",
+    model=MLPVQVAE(codebook_size=512, revive_threshold=0.03),
+    data=DataConfig(source="fashion", image_size=28, batch_size=128, flip=False),
+    losses=Losses(adversarial_weight=0.3, adversarial_start=500, adversarial_ramp=500),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.5, schedule="cosine", final_ratio=0.02),
+    discriminator=DiscriminatorConfig(kind="mlp", optimizer=OptimizerConfig(learning_rate=2e-4, b1=0.5)),
+    training=TrainingConfig(steps=3000, log_every=25, eval_every=500, image_every=1000, save_every=500),
+)

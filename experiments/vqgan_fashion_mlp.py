@@ -4,6 +4,8 @@ The generator is that of vqvae-fashion-mlp, with 16 codes a picture of 512.
 
 Command:   vq-jax train vqgan-fashion-mlp
 Hardware:  2 CPU cores
+Expected:  PSNR 20.0 dB and SSIM 0.68 on the shown test pictures, all 512 codes used; vqvae-fashion-mlp has
+           20.8 dB and 0.76
 Run time:  under a minute
 Expected:  PSNR 20.0 dB and SSIM 0.68 on the test pictures of the report, all 512 codes used; pictures stay
            soft and take on some grain: 16 codes and flat layers say no more

@@ -54,7 +54,6 @@ class TrainArguments(Generic[Config]):
 
 def train(arguments: list[str]) -> int:
     """Train a model, or go on with its run: vq-jax train [PRESET | FILE.py] [--steps N ...]"""
-    keep_freed_memory()
     name, rest = _split_preset(arguments)
     config = load_experiment(name)
     try:
@@ -280,6 +279,7 @@ def _run(arguments: list[str]) -> int:
 
         print(f"vq-jax {__version__}")
         return 0
+    keep_freed_memory()
     name, rest = arguments[0], arguments[1:]
     try:
         if name not in _COMMANDS:

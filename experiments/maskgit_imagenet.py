@@ -1,7 +1,6 @@
 """MaskGIT (Chang et al. 2022, arXiv:2202.04200) on ImageNet at 256 px: 16x16 codes of 1024.
 
-24 layers of 768; the authors' optimizer, schedule of masks and label smoothing, and as many parameters:
-172 million.
+24 layers of 768, 172 million parameters as theirs; the authors' optimizer, schedule of masks and smoothing.
 
 Differs from it: layers are pre-normalised with gated feed-forward (of width 2048 rather than 3072 without a
 gate) and rotary positions; a tenth of the labels is left out, so that guidance is possible; training codes

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vq_jax import data, evaluate, nn, ops, train
-    from vq_jax.pretrained import Tokenizer, create_model, load
+    from vq_jax.pretrained import Prior, Tokenizer, create_model, load
 
 _MODULES = ("data", "evaluate", "nn", "ops", "train")
 _NAMES = {
-    "Tokenizer": "vq_jax.pretrained",
+    "Prior": "vq_jax.prior",
+    "Tokenizer": "vq_jax.tokenizer",
     "create_model": "vq_jax.pretrained",
     "load": "vq_jax.pretrained",
 }
 
 __all__ = [
+    "Prior",
     "Tokenizer",
     "__version__",
     "create_model",

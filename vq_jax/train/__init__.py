@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vq_jax.train.checkpoint import Checkpointer
     from vq_jax.train.loop import NonFiniteError, RunResult, train
     from vq_jax.train.optimizers import make_optimizer, make_schedule
-    from vq_jax.train.prior_step import PriorState, init_prior, prior_step
+    from vq_jax.train.priors import PriorState, init_prior, prior_step
     from vq_jax.train.sharding import jit_prior_step, jit_train_step, make_mesh, put_batch
     from vq_jax.train.state import (
         DiscriminatorState,
@@ -30,7 +30,7 @@ _NAMES = {
     "Losses": "vq_jax.config",
     "NonFiniteError": "vq_jax.train.loop",
     "OptimizerConfig": "vq_jax.config",
-    "PriorState": "vq_jax.train.prior_step",
+    "PriorState": "vq_jax.train.priors",
     "RunResult": "vq_jax.train.loop",
     "TrainState": "vq_jax.train.state",
     "discriminator_step": "vq_jax.train.steps",
@@ -38,14 +38,14 @@ _NAMES = {
     "generator_step": "vq_jax.train.steps",
     "init_discriminator": "vq_jax.train.state",
     "init_generator": "vq_jax.train.state",
-    "init_prior": "vq_jax.train.prior_step",
+    "init_prior": "vq_jax.train.priors",
     "init_state": "vq_jax.train.state",
     "jit_prior_step": "vq_jax.train.sharding",
     "jit_train_step": "vq_jax.train.sharding",
     "make_mesh": "vq_jax.train.sharding",
     "make_optimizer": "vq_jax.train.optimizers",
     "make_schedule": "vq_jax.train.optimizers",
-    "prior_step": "vq_jax.train.prior_step",
+    "prior_step": "vq_jax.train.priors",
     "put_batch": "vq_jax.train.sharding",
     "train": "vq_jax.train.loop",
 }

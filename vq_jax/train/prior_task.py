@@ -22,7 +22,7 @@ from vq_jax.tokenizer import Tokenizer
 from vq_jax.train import report, sharding
 from vq_jax.train.codes import CodeBatches, CodeCache, open_cache
 from vq_jax.train.optimizers import make_optimizer
-from vq_jax.train.prior_step import PriorState, init_prior, prior_evaluation
+from vq_jax.train.priors import PriorState, init_prior, prior_evaluation
 from vq_jax.train.restore import (
     TokenizerRecord,
     find_tokenizer,

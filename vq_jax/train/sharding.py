@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from vq_jax.config import Losses, PhaseKind
 from vq_jax.errors import UserError
 from vq_jax.nn import Condition, VQModel
-from vq_jax.train.prior_step import PriorState, prior_step
+from vq_jax.train.priors import PriorState, prior_step
 from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.steps import discriminator_step, generator_step
 from vq_jax.types import Array, Key, Metrics, Params

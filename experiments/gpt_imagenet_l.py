@@ -13,28 +13,14 @@ Expected:  the authors report FID 3.80 with guidance 2.0, 50,000 samples, in the
            README of LlamaGen; not run here
 """
 
-from vq_jax.config import OptimizerConfig, TrainingConfig
-from vq_jax.prior_architectures import GPTArchitecture
-from vq_jax.prior_config import CodesConfig, PriorConfig, PriorDataConfig, SamplingConfig
+import dataclasses
 
-config = PriorConfig(
+from vq_jax.presets import load_experiment
+
+_base = load_experiment("gpt-imagenet-b")
+
+config = dataclasses.replace(
+    _base,
     name="gpt-imagenet-l",
-    tokenizer="runs/llamagen-imagenet",
-    prior=GPTArchitecture(
-        width=1024, num_layers=24, num_heads=16, dropout=0.1, token_dropout=0.1, remat=True
-    ),
-    data=PriorDataConfig(batch_size=256, num_workers=16),
-    codes=CodesConfig(variants=10),
-    optimizer=OptimizerConfig(
-        name="adamw", learning_rate=1e-4, b1=0.9, b2=0.95, weight_decay=0.05, clip_norm=1.0
-    ),
-    training=TrainingConfig(
-        steps=1_500_000,  # 300 epochs
-        ema_decay=0.9999,
-        log_every=100,
-        eval_every=10_000,
-        image_every=10_000,
-        save_every=10_000,
-    ),
-    sampling=SamplingConfig(guidance=2.0),
+    prior=dataclasses.replace(_base.prior, width=1024, num_layers=24, num_heads=16, remat=True),
 )

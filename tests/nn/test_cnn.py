@@ -14,13 +14,6 @@ from vq_jax.architectures import make_architecture
 WIDTH = {"channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "attention_levels": (1,)}
 
 
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    """linen's avg_pool, in MaskGIT's encoder, divides floats by an integer count."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def shapes_of(model, *shape):
     """Shapes of the parameters; nothing is computed."""
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))["params"]

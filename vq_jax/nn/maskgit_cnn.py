@@ -48,12 +48,11 @@ class MaskGITEncoder(nn.Module):
     def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
         """Encodes pictures; each spatial axis must be a multiple of 2^num_downsamples."""
         options: dict[str, Any] = {"block": _BLOCK, "remat": self.remat, "dtype": self.dtype}
-        window = (2,) * (images.ndim - 2)
         x = Conv(self.channels, use_bias=False, dtype=self.dtype, name="conv_in")(images)
         for level, multiplier in enumerate(self.channel_multipliers):
             x = Level(self.channels * multiplier, self.num_res_blocks, name=f"down_{level}", **options)(x)
             if level < self.num_downsamples:
-                x = nn.avg_pool(x, window, window)
+                x = _halve(x)
         x = Level(x.shape[-1], self.num_res_blocks, name="mid", **options)(x)
         x = nn.swish(GroupNorm(dtype=self.dtype, name="norm_out")(x))
         return Conv(self.latent_channels, width=1, dtype=self.dtype, name="conv_out")(x)
@@ -96,3 +95,11 @@ class MaskGITDecoder(nn.Module):
                 x = Upsample(dtype=self.dtype, name=f"up_{level}_upsample")(x)
         x = nn.swish(GroupNorm(dtype=self.dtype, name="norm_out")(x))
         return Conv(self.out_channels, dtype=self.dtype, name="conv_out")(x)
+
+
+def _halve(x: Array) -> Array:
+    """Mean of every 2x2 pixels (2^n of n spatial axes), of the dtype of x."""
+    for axis in range(1, x.ndim - 1):
+        pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
+        x = jnp.mean(pairs, axis=axis + 1)
+    return x

@@ -7,7 +7,7 @@ import numpy as np
 from cli_runs import SMALL, call, pictures
 
 from vq_jax.config import TrainingConfig
-from vq_jax.prior_architectures import GPTArchitecture, MaskGITArchitecture
+from vq_jax.prior_architectures import GPTArchitecture, MaskGITArchitecture, PixelCNNArchitecture
 from vq_jax.prior_config import CodesConfig, PriorConfig, PriorDataConfig
 from vq_jax.train import train
 
@@ -36,11 +36,16 @@ def prior_config(
     base, *, kind="maskgit", tokenizer=None, codes=None, prior=None, conditional=True, **training
 ):
     """A run of seconds; `prior` are fields of the architecture, `training` those of the training."""
-    make = {"maskgit": MaskGITArchitecture, "gpt": GPTArchitecture}[kind]
+    transformer, pixelcnn = {"width": 8, "num_layers": 1, "num_heads": 2}, {"width": 8, "num_layers": 2}
+    make, small = {
+        "maskgit": (MaskGITArchitecture, transformer),
+        "gpt": (GPTArchitecture, transformer),
+        "pixelcnn": (PixelCNNArchitecture, pixelcnn),
+    }[kind]
     return PriorConfig(
         name="small-prior",
         tokenizer=str(tokenizer or tokenizer_run(base)),
-        prior=make(**{"width": 8, "num_layers": 1, "num_heads": 2, **(prior or {})}),
+        prior=make(**{**small, **(prior or {})}),
         conditional=conditional,
         data=PriorDataConfig(batch_size=8, flip=True, crops_per_picture=1),
         codes=codes or CodesConfig(variants=2),

@@ -57,9 +57,7 @@ class TransformerArchitecture(PriorArchitecture):
     """Recompute layers in the backward pass: less memory, more time."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "num_layers", "num_heads"):
-            value = getattr(self, name)
-            require(value >= 1, f"prior.{name} must be at least 1, got {value}")
+        _check_positive(self, "width", "num_layers", "num_heads")
         require(
             self.width % self.num_heads == 0,
             f"prior.width = {self.width} must be a multiple of prior.num_heads = {self.num_heads}",
@@ -68,12 +66,7 @@ class TransformerArchitecture(PriorArchitecture):
             self.mlp_features is None or self.mlp_features >= 1,
             f"prior.mlp_features must be at least 1 or absent, got {self.mlp_features}",
         )
-        for name in ("class_dropout", "dropout", "token_dropout", "label_smoothing"):
-            value = getattr(self, name)
-            require(0.0 <= value < 1.0, f"prior.{name} must lie in [0, 1), got {value}")
-
-    def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        _check_shares(self, "class_dropout", "dropout", "token_dropout", "label_smoothing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +90,7 @@ class GPTArchitecture(TransformerArchitecture):
         from vq_jax import nn
 
         dtype = jnp.float32 if dtype is None else dtype
-        return nn.GPT(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **self._fields())
+        return nn.GPT(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **_fields(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +119,67 @@ class MaskGITArchitecture(TransformerArchitecture):
         from vq_jax import nn
 
         dtype = jnp.float32 if dtype is None else dtype
-        return nn.MaskGIT(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **self._fields())
+        return nn.MaskGIT(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **_fields(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelCNNArchitecture(PriorArchitecture):
+    """Predicts the codes one after the other, by gated convolutions."""
+
+    architecture: ClassVar[str] = "pixelcnn"
+
+    width: int = 128
+    """Channels of every stack."""
+    num_layers: int = 12
+    """Gated layers."""
+    kernel: int = 5
+    """Width of the convolutions, odd."""
+    head_features: int = 512
+    """Hidden width of the two layers that make the logits."""
+    class_dropout: float = 0.1
+    """Share of the labels left out in training, which guidance needs; 0: no guidance."""
+    dropout: float = 0.1
+    """Of gated features, in training."""
+    label_smoothing: float = 0.0
+    """Of the loss, in training."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "width", "num_layers", "head_features")
+        _check_shares(self, "class_dropout", "dropout", "label_smoothing")
+        require(
+            self.kernel >= 3 and self.kernel % 2 == 1,
+            f"prior.kernel must be odd and at least 3, got {self.kernel}",
+        )
+
+    def build(
+        self, codebook_size: int, code_shape: tuple[int, ...], num_classes: int | None, dtype: Any = None
+    ) -> "linen.Module":
+        import jax.numpy as jnp
+
+        from vq_jax import nn
+
+        dtype = jnp.float32 if dtype is None else dtype
+        return nn.PixelCNN(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **_fields(self))
+
+
+def _check_positive(prior: PriorArchitecture, *names: str) -> None:
+    for name in names:
+        value = getattr(prior, name)
+        require(value >= 1, f"prior.{name} must be at least 1, got {value}")
+
+
+def _check_shares(prior: PriorArchitecture, *names: str) -> None:
+    for name in names:
+        value = getattr(prior, name)
+        require(0.0 <= value < 1.0, f"prior.{name} must lie in [0, 1), got {value}")
+
+
+def _fields(prior: PriorArchitecture) -> dict[str, Any]:
+    return {field.name: getattr(prior, field.name) for field in dataclasses.fields(prior)}
 
 
 PRIORS: dict[str, type[PriorArchitecture]] = {
-    cls.architecture: cls for cls in (GPTArchitecture, MaskGITArchitecture)
+    cls.architecture: cls for cls in (GPTArchitecture, MaskGITArchitecture, PixelCNNArchitecture)
 }
 
 

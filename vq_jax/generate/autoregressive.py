@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from vq_jax.generate.common import check_known, check_labels, doubled, shard
+from vq_jax.generate.common import check_known, check_labels, doubled, shard, with_null
 from vq_jax.generate.options import DEFAULT_OPTIONS, SamplingOptions
-from vq_jax.nn.priors import GPT, Condition
+from vq_jax.nn.priors import GPT, Condition, PixelCNN
 from vq_jax.types import Array, Bool, Float, Int, Key, Params
 
 
@@ -188,9 +188,7 @@ def _sample_gpt(
     known: Array | None,
 ) -> Array:
     options = structure.join(numbers)
-    if options.guided and condition is not None and condition.labels is not None:
-        null = jnp.full_like(condition.labels, model.null_label)
-        condition = Condition(labels=jnp.concatenate([condition.labels, null]))
+    condition = with_null(model, condition, options)
     rows = batch * (2 if options.guided else 1)
     weights = model.sampling_weights(variables)
 
@@ -209,3 +207,60 @@ def _sample_gpt(
     caches = jax.tree.map(lambda cache: shard(cache, sharding), model.init_caches(rows))
     shape, depth = (batch, *model.code_shape), model.codes_per_position
     return _scan(step, caches, rng, shape, depth, options, codes, known, sharding)
+
+
+def sample_pixelcnn(
+    model: PixelCNN,
+    variables: Params,
+    rng: Key[Array, ""],
+    condition: Condition | None = None,
+    *,
+    num: int | None = None,
+    options: SamplingOptions = DEFAULT_OPTIONS,
+    codes: Int[Array, "B *s"] | None = None,
+    known: Bool[Array, "B *s"] | None = None,
+    sharding: NamedSharding | None = None,
+) -> Int[Array, "B *s"]:
+    """Draws grids of codes from a PixelCNN, which computes the whole grid anew for every code.
+
+    Arguments, result and errors are those of `sample_gpt`; codes are int32 [B, *model.grid].
+    """
+    batch = check_labels(model, condition, num, codes, options)
+    check_known((batch, *model.grid), codes, known)
+    structure, numbers = options.split()
+    return _sample_pixelcnn(
+        model, batch, structure, sharding, variables, rng, condition, numbers, codes, known
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _sample_pixelcnn(
+    model: PixelCNN,
+    batch: int,
+    structure: SamplingOptions,
+    sharding: NamedSharding | None,
+    variables: Params,
+    rng: Array,
+    condition: Condition | None,
+    numbers: dict[str, Array],
+    codes: Array | None,
+    known: Array | None,
+) -> Array:
+    options = structure.join(numbers)
+    condition = with_null(model, condition, options)
+
+    def logits_of(codes: Array) -> Array:
+        logits: Any = model.apply(variables, codes, condition)
+        return logits
+
+    step, state = uncached_step(logits_of, model.grid, batch * (2 if options.guided else 1))
+    return sample_autoregressive(
+        step,
+        shard(state, sharding),
+        rng,
+        (batch, *model.grid),
+        options=options,
+        codes=codes,
+        known=known,
+        sharding=sharding,
+    )

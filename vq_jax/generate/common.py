@@ -6,7 +6,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from vq_jax.generate.options import SamplingOptions
-from vq_jax.nn.priors import Condition, TransformerPrior
+from vq_jax.nn.priors import Condition, LabelledPrior
 from vq_jax.types import Array, Bool, Int
 
 
@@ -25,7 +25,7 @@ def check_known(
 
 
 def check_labels(
-    model: TransformerPrior,
+    model: LabelledPrior,
     condition: Condition | None,
     num: int | None,
     codes: Array | None,
@@ -65,6 +65,16 @@ def check_labels(
 def doubled(x: Array, guided: bool) -> Array:
     """The batch twice over where there is guidance, for the conditional and the unconditional half."""
     return jnp.concatenate([x, x]) if guided else x
+
+
+def with_null(
+    model: LabelledPrior, condition: Condition | None, options: SamplingOptions
+) -> Condition | None:
+    """The condition of a doubled batch where there is guidance: without labels in its second half."""
+    if not options.guided or condition is None or condition.labels is None:
+        return condition
+    null = jnp.full_like(condition.labels, model.null_label)
+    return Condition(labels=jnp.concatenate([condition.labels, null]))
 
 
 def shard(x: Array, sharding: NamedSharding | None) -> Array:

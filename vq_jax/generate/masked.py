@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from vq_jax import ops
-from vq_jax.generate.common import check_known, check_labels, doubled, shard
+from vq_jax.generate.common import check_known, check_labels, doubled, shard, with_null
 from vq_jax.generate.options import DEFAULT_OPTIONS, SamplingOptions
 from vq_jax.nn.priors import Condition, MaskGIT
 from vq_jax.types import Array, Bool, Float, Int, Key, Params
@@ -233,9 +233,7 @@ def _sample_maskgit(
     known: Array | None,
 ) -> Array | tuple[Array, Array]:
     options = structure.join(numbers)
-    if options.guided and condition is not None and condition.labels is not None:
-        null = jnp.full_like(condition.labels, model.null_label)
-        condition = Condition(labels=jnp.concatenate([condition.labels, null]))
+    condition = with_null(model, condition, options)
 
     def logits_of(codes: Array, mask: Array) -> Array:
         logits: Any = model.apply(variables, codes, condition, mask=mask)

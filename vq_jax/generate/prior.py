@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import linen
 from jax.sharding import NamedSharding
 
-from vq_jax.generate.autoregressive import sample_gpt
+from vq_jax.generate.autoregressive import sample_gpt, sample_pixelcnn
 from vq_jax.generate.masked import DEFAULT_MASKING, MaskedOptions, sample_maskgit
 from vq_jax.generate.options import DEFAULT_OPTIONS, SamplingOptions
-from vq_jax.nn import GPT, Condition, MaskGIT
+from vq_jax.nn import GPT, Condition, MaskGIT, PixelCNN
 from vq_jax.types import Array, Bool, Int, Key, Params
 
 
@@ -27,7 +27,7 @@ def sample_prior(
     known: Bool[Array, "B ..."] | None = None,
     sharding: NamedSharding | None = None,
 ) -> Int[Array, "B ..."]:
-    """Draws grids of codes from a prior; see `sample_maskgit` and `sample_gpt`.
+    """Draws grids of codes from a prior; see `sample_maskgit`, `sample_gpt` and `sample_pixelcnn`.
 
     Args:
       model: the prior.
@@ -57,6 +57,8 @@ def sample_prior(
         return drawn
     if isinstance(model, GPT):
         return sample_gpt(model, variables, rng, condition, **shared)
+    if isinstance(model, PixelCNN):
+        return sample_pixelcnn(model, variables, rng, condition, **shared)
     raise TypeError(f"no sampler for a prior of type {type(model).__name__}")
 
 

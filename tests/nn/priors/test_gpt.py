@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from learning import memorise
 
 from vq_jax import ops
 from vq_jax.generate import SamplingOptions, sample_gpt
@@ -172,23 +173,7 @@ def test_it_memorises_eight_grids_and_samples_them(getkey, depth):
     first = (0,) * (codes.ndim - 1)
     codes = codes.at[(slice(None), *first)].set(jnp.arange(8))  # the first code tells the grids apart
     params = jax.jit(model.init)(getkey(), codes)["params"]
-    optimizer = optax.adam(3e-3)
-
-    @jax.jit
-    def train(params):
-        def step(carry, _):
-            params, state = carry
-            loss, grads = jax.value_and_grad(
-                lambda params: model.apply({"params": params}, codes, train=True, method="loss")[0]
-            )(params)
-            with jax.numpy_dtype_promotion("standard"):  # optax's bias correction
-                updates, state = optimizer.update(grads, state)
-            return (optax.apply_updates(params, updates), state), loss
-
-        (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), None, 250)
-        return params, losses
-
-    params, losses = train(params)
+    params, losses = memorise(getkey(), model, params, codes, None, optax.adam(3e-3), 250)
     floor = np.log(8) / codes[0].size  # which of the eight it is, told once
     assert abs(losses[0] - np.log(32)) < 0.3
     assert floor - 1e-4 < losses[-1] < floor + 0.02

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from learning import memorise
 
 from vq_jax import ops
 from vq_jax.generate import MaskedOptions, SamplingOptions, sample_maskgit
@@ -102,25 +103,7 @@ def test_it_memorises_eight_grids_and_samples_the_one_of_each_label(getkey):
     condition = Condition(labels=labels)
     params = jax.jit(model.init)(getkey(), codes, condition)["params"]
     optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, 500))
-
-    @jax.jit
-    def train(params, rng):
-        def step(carry, rng):
-            params, state = carry
-            rngs = {"mask": rng, "dropout": jax.random.fold_in(rng, 1)}
-            loss, grads = jax.value_and_grad(
-                lambda params: model.apply(
-                    {"params": params}, codes, condition, train=True, rngs=rngs, method="loss"
-                )[0]
-            )(params)
-            with jax.numpy_dtype_promotion("standard"):  # optax's bias correction
-                updates, state = optimizer.update(grads, state)
-            return (optax.apply_updates(params, updates), state), loss
-
-        (params, _), losses = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(rng, 500))
-        return params, losses
-
-    params, losses = train(params, getkey())
+    params, losses = memorise(getkey(), model, params, codes, condition, optimizer, 500)
     assert abs(losses[0] - np.log(32)) < 0.3
     loss, metrics = model.apply(
         {"params": params}, codes, condition, train=False, rngs={"mask": getkey()}, method="loss"

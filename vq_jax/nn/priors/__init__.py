@@ -1,7 +1,8 @@
 """Priors: networks that say how likely codes are, from which new grids are drawn."""
 
-from vq_jax.nn.priors.base import Condition, TransformerPrior
+from vq_jax.nn.priors.base import Condition, LabelledPrior, TransformerPrior
 from vq_jax.nn.priors.gpt import GPT, GPTWeights
 from vq_jax.nn.priors.maskgit import MaskGIT
+from vq_jax.nn.priors.pixelcnn import PixelCNN
 
-__all__ = ["Condition", "GPT", "GPTWeights", "MaskGIT", "TransformerPrior"]
+__all__ = ["Condition", "GPT", "GPTWeights", "LabelledPrior", "MaskGIT", "PixelCNN", "TransformerPrior"]

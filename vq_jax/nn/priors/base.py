@@ -26,7 +26,97 @@ class Condition:
     features: Float[Array, "B ..."] | None = None
 
 
-class TransformerPrior(nn.Module):
+class LabelledPrior:
+    """What priors over one grid of codes have in common: checks of their fields and of their condition.
+
+    For linen modules with the fields below; see `TransformerPrior` for their meaning.
+    """
+
+    codebook_size: int
+    grid: tuple[int, ...]
+    num_classes: int | None
+    class_dropout: float
+
+    def _check_fields(self, positive: tuple[str, ...], shares: tuple[str, ...]) -> None:
+        """Raises ValueError unless some fields are at least 1 and others in [0, 1)."""
+        name = type(self).__name__
+        for field in ("codebook_size", *positive):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}")
+        if not self.grid or min(self.grid) < 1:
+            raise ValueError(f"{name}.grid must be lengths of at least 1, got {self.grid}")
+        if self.num_classes is not None and self.num_classes < 1:
+            raise ValueError(f"{name}.num_classes must be at least 1 or None, got {self.num_classes}")
+        for field in ("class_dropout", *shares):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise ValueError(f"{name}.{field} must lie in [0, 1), got {getattr(self, field)}")
+
+    @property
+    def positions(self) -> int:
+        """Number of positions N of the grid."""
+        return math.prod(self.grid)
+
+    @property
+    def null_label(self) -> int:
+        """The label that asks for unconditional logits.
+
+        Raises:
+          ValueError: the prior has none: it is unconditional, or was made without class dropout.
+        """
+        name = type(self).__name__
+        if self.num_classes is None:
+            raise ValueError(f"this {name} is unconditional (num_classes = None): it has no null label")
+        if self.class_dropout == 0.0:
+            raise ValueError(
+                f"this {name} was trained without class dropout and gives no unconditional logits: sample "
+                "with guidance 1, or train it with class_dropout above 0"
+            )
+        return self.num_classes
+
+    @property
+    def label_rows(self) -> int:
+        """Rows of a table with one a class, the null label's last; a single one without classes."""
+        return 1 if self.num_classes is None else self.num_classes + (self.class_dropout > 0)
+
+    def check_condition(self, condition: Condition | None, batch: int) -> None:
+        """Raises ValueError unless the condition is one that this prior takes, for `batch` grids."""
+        name = type(self).__name__
+        condition = Condition() if condition is None else condition
+        if condition.codes is not None or condition.features is not None:
+            raise ValueError(f"{name} is conditioned on labels only: leave condition.codes and features out")
+        if self.num_classes is None and condition.labels is not None:
+            raise ValueError(f"this {name} is unconditional (num_classes = None): leave the labels out")
+        if self.num_classes is not None:
+            if condition.labels is None:
+                raise ValueError(
+                    f"this {name} is conditioned on {self.num_classes} classes: give condition.labels, "
+                    "null_label for unconditional logits"
+                )
+            if condition.labels.shape != (batch,):
+                raise ValueError(f"expected labels of shape ({batch},), got {condition.labels.shape}")
+
+    def _rows(self, condition: Condition | None, batch: int, train: bool) -> Int[Array, " B"]:
+        """The row of each grid in a table of `label_rows`, some of them dropped in training.
+
+        Draws from the rng stream `dropout`.
+        """
+        module: Any = self
+        self.check_condition(condition, batch)
+        if condition is None or condition.labels is None:
+            return jnp.zeros((batch,), jnp.int32)
+        labels = condition.labels.astype(jnp.int32)
+        if train and self.class_dropout > 0 and not module.is_initializing():
+            drop = jax.random.bernoulli(module.make_rng("dropout"), self.class_dropout, labels.shape)
+            labels = jnp.where(drop, self.null_label, labels)
+        return labels
+
+    def _check_codes(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        if shape[1:] != expected:
+            wanted = ", ".join(map(str, expected))
+            raise ValueError(f"{type(self).__name__} expected codes of shape [B, {wanted}], got {shape}")
+
+
+class TransformerPrior(LabelledPrior, nn.Module):
     """Base of the priors that are transformers over one grid of codes.
 
     Attributes:
@@ -65,66 +155,17 @@ class TransformerPrior(nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         name = type(self).__name__
-        for field in ("codebook_size", "width", "num_layers", "num_heads"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}")
-        if not self.grid or min(self.grid) < 1:
-            raise ValueError(f"{name}.grid must be lengths of at least 1, got {self.grid}")
+        self._check_fields(
+            ("width", "num_layers", "num_heads"), ("dropout", "token_dropout", "label_smoothing")
+        )
         if self.width % self.num_heads:
             raise ValueError(
                 f"{name}.width must be a multiple of num_heads = {self.num_heads}, got {self.width}"
             )
         ops.rotary_angles(ops.grid_coordinates((1,) * len(self.grid)), self.width // self.num_heads)
-        if self.num_classes is not None and self.num_classes < 1:
-            raise ValueError(f"{name}.num_classes must be at least 1 or None, got {self.num_classes}")
-        for field in ("class_dropout", "dropout", "token_dropout", "label_smoothing"):
-            if not 0.0 <= getattr(self, field) < 1.0:
-                raise ValueError(f"{name}.{field} must lie in [0, 1), got {getattr(self, field)}")
-
-    @property
-    def positions(self) -> int:
-        """Number of positions N of the grid."""
-        return math.prod(self.grid)
-
-    @property
-    def null_label(self) -> int:
-        """The label that asks for unconditional logits.
-
-        Raises:
-          ValueError: the prior has none: it is unconditional, or was made without class dropout.
-        """
-        name = type(self).__name__
-        if self.num_classes is None:
-            raise ValueError(f"this {name} is unconditional (num_classes = None): it has no null label")
-        if self.class_dropout == 0.0:
-            raise ValueError(
-                f"this {name} was trained without class dropout and gives no unconditional logits: sample "
-                "with guidance 1, or train it with class_dropout above 0"
-            )
-        return self.num_classes
-
-    @nn.nowrap
-    def check_condition(self, condition: Condition | None, batch: int) -> None:
-        """Raises ValueError unless the condition is one that this prior takes, for `batch` grids."""
-        name = type(self).__name__
-        condition = Condition() if condition is None else condition
-        if condition.codes is not None or condition.features is not None:
-            raise ValueError(f"{name} is conditioned on labels only: leave condition.codes and features out")
-        if self.num_classes is None and condition.labels is not None:
-            raise ValueError(f"this {name} is unconditional (num_classes = None): leave the labels out")
-        if self.num_classes is not None:
-            if condition.labels is None:
-                raise ValueError(
-                    f"this {name} is conditioned on {self.num_classes} classes: give condition.labels, "
-                    "null_label for unconditional logits"
-                )
-            if condition.labels.shape != (batch,):
-                raise ValueError(f"expected labels of shape ({batch},), got {condition.labels.shape}")
 
     def _prefix_table(self) -> Array:
-        """One embedding a class, the null label's last; a single one for an unconditional prior."""
-        rows = 1 if self.num_classes is None else self.num_classes + (self.class_dropout > 0)
-        return self.param("prefix", init_kernel, (rows, self.width), jnp.float32)
+        return self.param("prefix", init_kernel, (self.label_rows, self.width), jnp.float32)
 
     def _position_tables(self) -> list[Array]:
         return [
@@ -133,14 +174,7 @@ class TransformerPrior(nn.Module):
         ]
 
     def _prefix(self, condition: Condition | None, batch: int, train: bool) -> Float[Array, "B E"]:
-        self.check_condition(condition, batch)
-        if self.num_classes is None or condition is None or condition.labels is None:
-            return jnp.broadcast_to(self.prefix, (batch, self.width))
-        labels = condition.labels.astype(jnp.int32)
-        if train and self.class_dropout > 0 and not self.is_initializing():
-            drop = jax.random.bernoulli(self.make_rng("dropout"), self.class_dropout, labels.shape)
-            labels = jnp.where(drop, self.null_label, labels)
-        return self.prefix[labels]
+        return self.prefix[self._rows(condition, batch, train)]
 
     def _position_embeddings(self) -> Float[Array, "N E"]:
         """A learned vector a position: the sum of one for its coordinate on each axis."""
@@ -149,8 +183,3 @@ class TransformerPrior(nn.Module):
             (table[coordinates[:, axis]] for axis, table in enumerate(self.axis_positions)),
             start=jnp.zeros((self.positions, self.width)),
         )
-
-    def _check_codes(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-        if shape[1:] != expected:
-            wanted = ", ".join(map(str, expected))
-            raise ValueError(f"{type(self).__name__} expected codes of shape [B, {wanted}], got {shape}")

@@ -1,0 +1,23 @@
+"""PixelCNN over the codes of vqgan-fashion, the prior of the original VQ-VAE: new pictures by class.
+
+Command:   vq-jax train prior-fashion-pixelcnn
+           after vq-jax train vqgan-fashion; --tokenizer RUN for a tokenizer in another place
+           vq-jax sample runs/prior-fashion-pixelcnn --num 80 -o samples.png
+Hardware:  2 CPU cores
+"""
+
+from vq_jax.config import OptimizerConfig, TrainingConfig
+from vq_jax.prior_architectures import PixelCNNArchitecture
+from vq_jax.prior_config import PriorConfig, PriorDataConfig, SamplingConfig
+
+config = PriorConfig(
+    name="prior-fashion-pixelcnn",
+    tokenizer="runs/vqgan-fashion",
+    prior=PixelCNNArchitecture(width=96, num_layers=8, kernel=5, head_features=256),
+    data=PriorDataConfig(batch_size=64, flip=False),  # shoes all point one way
+    optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=50, clip_norm=1.0),
+    training=TrainingConfig(
+        steps=1000, ema_decay=0.99, log_every=25, eval_every=250, image_every=500, save_every=500
+    ),
+    sampling=SamplingConfig(guidance=1.5),
+)

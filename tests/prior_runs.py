@@ -6,9 +6,14 @@ from pathlib import Path
 import numpy as np
 from cli_runs import SMALL, call, pictures
 
-from vq_jax.config import TrainingConfig
-from vq_jax.prior_architectures import GPTArchitecture, MaskGITArchitecture, PixelCNNArchitecture
-from vq_jax.prior_config import CodesConfig, PriorConfig, PriorDataConfig
+from vq_jax.config import DiscriminatorConfig, TrainingConfig
+from vq_jax.prior_architectures import (
+    GPTArchitecture,
+    MaskGITArchitecture,
+    NoiseArchitecture,
+    PixelCNNArchitecture,
+)
+from vq_jax.prior_config import CodesConfig, NoiseConfig, PriorConfig, PriorDataConfig
 from vq_jax.train import train
 
 CLASSES = 4
@@ -41,8 +46,11 @@ def prior_config(
         "maskgit": (MaskGITArchitecture, transformer),
         "gpt": (GPTArchitecture, transformer),
         "pixelcnn": (PixelCNNArchitecture, pixelcnn),
+        "noise": (NoiseArchitecture, {"width": 8, "num_blocks": 1}),
     }[kind]
-    return PriorConfig(
+    discriminator = DiscriminatorConfig(kind="mlp", hidden_features=(8,))
+    run = functools.partial(NoiseConfig, discriminator=discriminator) if kind == "noise" else PriorConfig
+    return run(
         name="small-prior",
         tokenizer=str(tokenizer or tokenizer_run(base)),
         prior=make(**{**small, **(prior or {})}),

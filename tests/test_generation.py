@@ -241,6 +241,41 @@ def test_a_prior_without_its_tokenizer_or_with_another_one_draws_nothing(run, tm
     assert "is missing: there is no run in" in refused("sample", copy, "-o", tmp_path / "x.png")
 
 
+def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(base, tmp_path, refused):
+    run = prior_run(base, "noise")
+    noise = vq_jax.load(run)
+    drawn = noise.sample(3, labels=[0, 1, 2], seed=1)
+    assert drawn.shape == (3, 16, 16, 3) and drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn, noise.sample(labels=[0, 1, 2], seed=1))
+    still = noise.sample_codes(4, labels=1, temperature=0.0)
+    assert (still == still[:1]).all() and (noise.sample_codes(4, labels=1, seed=1) != still).any()
+    for arguments, message in (
+        ({"guidance": 2.0}, "guidance cannot be given to a noise generator"),
+        ({"top_k": 2, "steps": 3}, "steps and top_k cannot be given"),
+        ({"temperature": -1.0}, "temperature of at least 0, the scale of the noise"),
+        ({"labels": 4}, "labels from 0 to 3"),
+    ):
+        with pytest.raises(UserError, match=message):
+            noise.sample(1, **arguments)
+    hole = np.zeros((16, 16), bool)
+    hole[:2] = True
+    with pytest.raises(UserError, match="cannot inpaint"):
+        noise.inpaint(pictures(1, 16, 16), hole)
+    assert call("sample", run, "--num", 4, "-o", tmp_path / "x.png") == 0
+    assert "cannot be given to a noise generator" in refused(
+        "sample", run, "--top-p", 0.5, "-o", tmp_path / "y.png"
+    )
+
+
+def test_a_pixelcnn_draws_pictures_and_fills_holes(base):
+    prior = vq_jax.load(prior_run(base, "pixelcnn"))
+    assert prior.sample(2, guidance=2.0).shape == (2, 16, 16, 3)
+    mask, given = np.zeros((16, 16), bool), pictures(1, 16, 16)
+    mask[:3, :3] = True
+    filled = prior.inpaint(given, mask)
+    np.testing.assert_array_equal(filled[0, 8:], given[0, 8:])
+
+
 def test_inspect_shows_what_a_prior_is(run, capsys):
     capsys.readouterr()
     assert call("inspect", run) == 0

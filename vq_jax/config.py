@@ -217,8 +217,13 @@ class DiscriminatorConfig:
             f"discriminator.hidden_features must be at least 1, got {self.hidden_features}",
         )
 
-    def build(self, dtype: Any = None) -> Any:
-        """Makes the discriminator, a linen module; `dtype` is its compute dtype, float32 when absent."""
+    def build(self, dtype: Any = None, num_classes: int | None = None) -> Any:
+        """Makes the discriminator, a linen module.
+
+        Args:
+          dtype: compute dtype; float32 when absent.
+          num_classes: classes that pictures are judged as ones of; None for none.
+        """
         import jax.numpy as jnp
 
         from vq_jax import nn
@@ -226,11 +231,11 @@ class DiscriminatorConfig:
         dtype = jnp.float32 if dtype is None else dtype
         if self.kind == "patch":
             return nn.PatchDiscriminator(
-                self.channels, self.num_layers, self.norm, self.spectral_norm, dtype=dtype
+                self.channels, self.num_layers, self.norm, self.spectral_norm, num_classes, dtype
             )
         if self.kind == "stylegan":
-            return nn.StyleGANDiscriminator(channel_multiplier=self.channel_multiplier, dtype=dtype)
-        return nn.MLPDiscriminator(self.hidden_features, dtype=dtype)
+            return nn.StyleGANDiscriminator(self.channel_multiplier, num_classes=num_classes, dtype=dtype)
+        return nn.MLPDiscriminator(self.hidden_features, num_classes, dtype)
 
 
 @dataclasses.dataclass(frozen=True)

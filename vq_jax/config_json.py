@@ -11,7 +11,7 @@ from vq_jax.config import ExperimentConfig
 from vq_jax.errors import nearest_names
 from vq_jax.errors import require as _require
 from vq_jax.prior_architectures import PriorArchitecture, prior_class
-from vq_jax.prior_config import PriorConfig, RunConfig
+from vq_jax.prior_config import NoiseConfig, PriorConfig, RunConfig
 
 # Parts whose class the JSON names by its architecture.
 _BY_NAME: dict[Any, Callable[[str], Any]] = {Architecture: architecture_class, PriorArchitecture: prior_class}
@@ -38,11 +38,15 @@ def _plain(value: Any) -> Any:
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """Rebuilds the configuration that `to_dict` wrote: a prior's where it has one, else a tokenizer's.
 
+    A prior with losses is a noise generator.
+
     Raises:
       ValueError: an unknown field, with the nearest names, or a value that its class refuses.
     """
-    is_prior = isinstance(values, Mapping) and "prior" in values
-    config: RunConfig = _build(PriorConfig if is_prior else ExperimentConfig, values, "")
+    kind: type[RunConfig] = ExperimentConfig
+    if isinstance(values, Mapping) and "prior" in values:
+        kind = NoiseConfig if "losses" in values else PriorConfig
+    config: RunConfig = _build(kind, values, "")
     return config
 
 
@@ -51,9 +55,10 @@ def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
         isinstance(values, Mapping),
         f"expected named fields for {path.rstrip('.') or 'the configuration'}, got {values!r}",
     )
-    if cls in _BY_NAME:
+    base = next((base for base in _BY_NAME if issubclass(cls, base)), None)
+    if base is not None:
         _require("architecture" in values, f"{path}architecture is missing")
-        cls = _BY_NAME[cls](values["architecture"])
+        cls = _BY_NAME[base](values["architecture"])
         values = {name: value for name, value in values.items() if name != "architecture"}
     hints = typing.get_type_hints(cls)
     for name in values:

@@ -9,7 +9,7 @@ from vq_jax.nn import VQModel
 from vq_jax.prior import Prior
 from vq_jax.prior_config import PriorConfig
 from vq_jax.tokenizer import Tokenizer
-from vq_jax.train.prior_task import load_prior
+from vq_jax.train.load_prior import load_prior
 from vq_jax.train.restore import load_tokenizer
 from vq_jax.train.rundir import read_config
 

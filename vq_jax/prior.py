@@ -1,6 +1,7 @@
 """A trained prior with its tokenizer, as it is used: new pictures, and holes in pictures filled."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +14,10 @@ from jax.sharding import NamedSharding
 from tqdm import tqdm
 
 from vq_jax.errors import UserError
-from vq_jax.generate import MaskedOptions, SamplingOptions
+from vq_jax.generate import MaskedOptions, SamplingOptions, sample_noise
 from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes
 from vq_jax.generate.prior import fill_codes, sample_prior
-from vq_jax.nn import Condition, MaskGIT
+from vq_jax.nn import Condition, MaskGIT, NoiseGenerator
 from vq_jax.prior_config import PriorConfig, SamplingConfig
 from vq_jax.tokenizer import Tokenizer
 from vq_jax.types import Params
@@ -79,7 +80,8 @@ class Prior:
           num: how many; one for each of the labels when absent.
           labels: classes, one for all or one each; every class in turn when absent.
           guidance: scale of classifier-free guidance; 1 is none.
-          temperature: divides the logits; 0 takes the likeliest code.
+          temperature: divides the logits; 0 takes the likeliest code. Of a noise generator, which takes
+            no other option: scales the noise.
           top_k: draw among so many likeliest codes; 0 among all.
           top_p: draw among the likeliest codes that have this probability together.
           steps: of masked priors.
@@ -140,7 +142,7 @@ class Prior:
                 some = None if every is None else np.resize(every[first : first + count], batch)
                 rng = jax.random.fold_in(jax.random.key(seed), number)
                 codes = self._call(
-                    sample_prior, rng, _condition(some), num=batch, sharding=sharding, **chosen
+                    self._sampler, rng, _condition(some), num=batch, sharding=sharding, **chosen
                 )
                 drawn.append(np.asarray(codes)[:count])
                 bar.update(count)
@@ -188,6 +190,10 @@ class Prior:
         """
         pictures, masks = np.asarray(pictures), np.asarray(masks)
         self.tokenizer.check(pictures)
+        if isinstance(self.model, NoiseGenerator):
+            raise UserError(
+                "a noise generator makes whole pictures and cannot inpaint: train a prior, as prior-fashion"
+            )
         stride, window = self.tokenizer.stride, self.model.code_shape
         if stride is None or len(window) != 2:
             raise UserError(
@@ -265,6 +271,16 @@ class Prior:
         masks = np.pad(np.zeros(pictures.shape[:3], bool), margins, constant_values=True)
         return self.inpaint(np.pad(pictures, [*margins, (0, 0)], mode="edge"), masks, **options)
 
+    @property
+    def _sampler(self) -> Any:
+        if not isinstance(self.model, NoiseGenerator):
+            return sample_prior
+        return functools.partial(
+            sample_noise,
+            tokenizer_model=self.tokenizer.model,
+            tokenizer_variables=self.tokenizer.variables,
+        )
+
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:
         """The samplers' options: those given, and the run's."""
         sampling = self.config.sampling
@@ -272,6 +288,8 @@ class Prior:
         unknown = set(given) - {field.name for field in dataclasses.fields(SamplingConfig)}
         if unknown:
             raise TypeError(f"unexpected sampling options {', '.join(sorted(unknown))}")
+        if isinstance(self.model, NoiseGenerator):
+            return {"temperature": _noise_scale(given, sampling.temperature)}
         masked = isinstance(self.model, MaskGIT)
         if "steps" in given and not masked:
             raise UserError(
@@ -331,7 +349,7 @@ class Prior:
         return values.astype(np.int32)
 
     def _call(self, sampler: Any, rng: Any, condition: Condition, *arrays: Any, **options: Any) -> Any:
-        if options["options"].guided and self.num_classes is None:
+        if "options" in options and options["options"].guided and self.num_classes is None:
             raise UserError(
                 "guidance needs classes, and this prior was trained without labels: leave it at 1"
             )
@@ -339,6 +357,19 @@ class Prior:
             return sampler(self.model, self.variables, rng, condition, *arrays, **options)
         except ValueError as error:  # guidance where there are no unconditional logits
             raise UserError(str(error)) from error
+
+
+def _noise_scale(given: dict[str, Any], default: float) -> float:
+    others = sorted(set(given) - {"temperature"})
+    if others:
+        raise UserError(
+            f"{' and '.join(others)} cannot be given to a noise generator, which knows no probabilities: it "
+            "takes a temperature alone, the scale of its noise"
+        )
+    scale = float(given.get("temperature", default))
+    if not 0.0 <= scale < float("inf"):
+        raise UserError(f"expected temperature of at least 0, the scale of the noise, got {scale}")
+    return scale
 
 
 def _condition(labels: np.ndarray | None) -> Condition:

@@ -162,6 +162,42 @@ class PixelCNNArchitecture(PriorArchitecture):
         return nn.PixelCNN(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **_fields(self))
 
 
+@dataclasses.dataclass(frozen=True)
+class NoiseArchitecture(PriorArchitecture):
+    """Maps noise to all codes at once; a discriminator teaches it."""
+
+    architecture: ClassVar[str] = "noise"
+
+    noise_dim: int = 100
+    """Width of the noise."""
+    width: int = 128
+    """Channels."""
+    num_blocks: int = 3
+    """Residual blocks."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "noise_dim", "width", "num_blocks")
+
+    def build(
+        self,
+        codebook_size: int,
+        code_shape: tuple[int, ...],
+        num_classes: int | None,
+        dtype: Any = None,
+        *,
+        code_dim: int = 0,
+    ) -> Any:
+        """As that of the others, with `code_dim`, the width of the tokenizer's codes."""
+        import jax.numpy as jnp
+
+        from vq_jax import nn
+
+        dtype = jnp.float32 if dtype is None else dtype
+        return nn.NoiseGenerator(
+            codebook_size, code_shape, code_dim, num_classes=num_classes, dtype=dtype, **_fields(self)
+        )
+
+
 def _check_positive(prior: PriorArchitecture, *names: str) -> None:
     for name in names:
         value = getattr(prior, name)
@@ -179,7 +215,8 @@ def _fields(prior: PriorArchitecture) -> dict[str, Any]:
 
 
 PRIORS: dict[str, type[PriorArchitecture]] = {
-    cls.architecture: cls for cls in (GPTArchitecture, MaskGITArchitecture, PixelCNNArchitecture)
+    cls.architecture: cls
+    for cls in (GPTArchitecture, MaskGITArchitecture, PixelCNNArchitecture, NoiseArchitecture)
 }
 
 

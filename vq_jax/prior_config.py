@@ -5,9 +5,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vq_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+from vq_jax.config import (
+    DataConfig,
+    DiscriminatorConfig,
+    ExperimentConfig,
+    Losses,
+    OptimizerConfig,
+    TrainingConfig,
+)
 from vq_jax.errors import require
-from vq_jax.prior_architectures import PRIORS, PriorArchitecture
+from vq_jax.prior_architectures import PRIORS, NoiseArchitecture, PriorArchitecture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +126,11 @@ class PriorConfig:
             f"name {self.prior.architecture!r}: add it to vq_jax.prior_architectures.PRIORS",
         )
         require(
+            isinstance(self, NoiseConfig) == isinstance(self.prior, NoiseArchitecture),
+            f"a {type(self).__name__} trains no {type(self.prior).__name__}: a noise generator is configured "
+            "by a NoiseConfig, the other priors by a PriorConfig",
+        )
+        require(
             self.optimizer.warmup_steps < self.training.steps,
             f"optimizer.warmup_steps = {self.optimizer.warmup_steps} must be less than "
             f"training.steps = {self.training.steps}",
@@ -127,6 +139,52 @@ class PriorConfig:
             self.data.batch_size % self.training.accumulate == 0,
             f"data.batch_size = {self.data.batch_size} must be a multiple of training.accumulate = "
             f"{self.training.accumulate}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseConfig(PriorConfig):
+    """Everything that defines a run of a noise generator, with its discriminator."""
+
+    prior: NoiseArchitecture = NoiseArchitecture()
+    losses: Losses = Losses(adversarial_weight=1.0, adaptive=False)
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.losses.has_discriminator,
+            "losses.adversarial_weight must be positive for a noise generator, which learns from its "
+            "discriminator alone",
+        )
+        plain = Losses()
+        for name in (
+            "reconstruction",
+            "reconstruction_weight",
+            "variance_weight",
+            "perceptual_weight",
+            "disc_start",
+            "adversarial_start",
+            "adversarial_ramp",
+        ):
+            require(
+                getattr(self.losses, name) == getattr(plain, name),
+                f"losses.{name} has no effect on a noise generator, which reconstructs nothing: leave it out",
+            )
+        require(
+            not self.losses.adaptive,
+            "losses.adaptive balances a reconstruction loss, and a noise generator has none: set it to False",
+        )
+        require(
+            self.training.accumulate == 1,
+            "training.accumulate must be 1 for a noise generator, got "
+            f"{self.training.accumulate}: lower data.batch_size for less memory",
+        )
+        warmup = self.discriminator.optimizer.warmup_steps
+        require(
+            warmup < self.training.steps,
+            f"discriminator.optimizer.warmup_steps = {warmup} must be less than training.steps = "
+            f"{self.training.steps}",
         )
 
 

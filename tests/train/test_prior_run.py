@@ -16,7 +16,7 @@ from vq_jax.prior_config import CodesConfig
 from vq_jax.train import sharding, train
 from vq_jax.train.checkpoint import Checkpointer
 from vq_jax.train.digest import leaf_names
-from vq_jax.train.prior_task import PriorTask
+from vq_jax.train.tasks import open_task
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def finished(base):
 
 def state_of(workdir, config):
     """Every array of the newest checkpoint, by name."""
-    target = PriorTask(config, workdir).abstract_state()
+    target = open_task(config, workdir).abstract_state()
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
         restored = checkpointer.restore_latest(target)
     return restored.step, {name: np.asarray(leaf) for name, leaf in leaf_names(restored.state).items()}
@@ -60,11 +60,14 @@ def test_a_run_of_a_prior_writes_what_a_run_holds(finished):
     assert record["code_shape"] == [4, 4] and record["num_classes"] == CLASSES
 
 
-@pytest.mark.parametrize("stop_at", [2, 3])
-def test_a_stopped_run_goes_on_to_the_same_bits(stop_at, finished, base, tmp_path, monkeypatch):
-    taken, make = [], sharding.jit_prior_step
+@pytest.mark.parametrize(
+    "kind,stop_at", [("maskgit", 2), ("maskgit", 3), ("gpt", 2), ("pixelcnn", 2), ("noise", 2)]
+)
+def test_a_stopped_run_goes_on_to_the_same_bits(kind, stop_at, base, tmp_path, monkeypatch):
+    jitted = "jit_noise_step" if kind == "noise" else "jit_prior_step"
+    taken, make, finished = [], getattr(sharding, jitted), prior_run(base, kind)
 
-    def jit_prior_step(*arguments, **keywords):
+    def make_stopping(*arguments, **keywords):
         step = make(*arguments, **keywords)
 
         def take(*inputs):
@@ -75,8 +78,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(stop_at, finished, base, tmp_pat
 
         return take
 
-    monkeypatch.setattr(sharding, "jit_prior_step", jit_prior_step)
-    workdir, config = tmp_path / "run", prior_config(base)
+    monkeypatch.setattr(sharding, jitted, make_stopping)
+    workdir, config = tmp_path / "run", prior_config(base, kind=kind)
     result = train(config, workdir)
     assert result.signal == signal.SIGTERM and result.step == stop_at
     monkeypatch.undo()

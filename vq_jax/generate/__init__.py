@@ -8,6 +8,7 @@ from vq_jax.generate.autoregressive import (
     uncached_step,
 )
 from vq_jax.generate.masked import ORDERS, MaskedOptions, sample_masked, sample_maskgit
+from vq_jax.generate.noise import sample_noise
 from vq_jax.generate.options import SamplingOptions
 from vq_jax.generate.prior import fill_codes, sample_prior
 
@@ -21,6 +22,7 @@ __all__ = [
     "sample_gpt",
     "sample_masked",
     "sample_maskgit",
+    "sample_noise",
     "sample_pixelcnn",
     "sample_prior",
     "uncached_step",

@@ -8,7 +8,7 @@ from vq_jax.nn.mlp import MLPDecoder, MLPEncoder
 from vq_jax.nn.model import VQModel, VQOutput
 from vq_jax.nn.perceptual import LPIPS
 from vq_jax.nn.perceptual_weights import load_lpips
-from vq_jax.nn.priors import GPT, Condition, MaskGIT, PixelCNN
+from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN
 from vq_jax.nn.quantizers import (
     CodebookQuantizer,
     QuantizerOutput,
@@ -34,6 +34,7 @@ __all__ = [
     "MaskGIT",
     "MaskGITDecoder",
     "MaskGITEncoder",
+    "NoiseGenerator",
     "PatchDiscriminator",
     "PixelCNN",
     "QuantizerOutput",

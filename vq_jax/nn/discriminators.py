@@ -1,7 +1,8 @@
 """Discriminators: networks that tell pictures from reconstructions.
 
-All are called `discriminator(pictures, train=...)` and give float32 logits, channels last: high for a
-picture, low for a reconstruction.
+All are called `discriminator(pictures, labels, train=...)` and give float32 logits, channels last: high
+for a picture, low for a reconstruction. With `num_classes` set they judge whether a picture is one of its
+class, else labels are left out.
 
 Collection `batch_stats` holds running means and variances and the vectors of spectral normalisation. It
 changes only in a call with `train=True` and `mutable=["batch_stats"]`. With `train=True` alone the
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vq_jax.types import Array, Float
+from vq_jax.types import Array, Float, Int
 
 _SLOPE = 0.2  # of the leaky rectifier below zero
 _GROUPS = 32
@@ -70,6 +71,46 @@ def _updating(module: nn.Module, train: bool) -> bool:
     return train and module.is_mutable_collection("batch_stats") and not module.is_initializing()
 
 
+class LabelProjection(nn.Module):
+    """What a class adds to the logits: the product of its vector and the picture's mean features.
+
+    Attributes:
+      num_classes: classes; None: there are none, and nothing is added.
+
+    References:
+      Miyato and Koyama 2018, cGANs with Projection Discriminator, arXiv:1802.05637, eq. 6 (a sum over
+      positions there, a mean here).
+    """
+
+    num_classes: int | None
+
+    @nn.compact
+    def __call__(
+        self,
+        logits: Float[Array, "B *s 1"],
+        features: Float[Array, "B *S C"],
+        labels: Int[Array, " B"] | None,
+    ) -> Float[Array, "B *s 1"]:
+        """Adds it.
+
+        Raises:
+          ValueError: labels are missing, of another number than the pictures, or not asked for.
+        """
+        expected = None if self.num_classes is None else (logits.shape[0],)
+        found = None if labels is None else labels.shape
+        if found != expected:
+            raise ValueError(
+                f"expected labels of shape {expected} for num_classes = {self.num_classes}, got {found}"
+            )
+        if labels is None or self.num_classes is None:
+            return logits
+        shape = (self.num_classes, features.shape[-1])
+        table = self.param("class", nn.initializers.normal(0.1), shape, jnp.float32)
+        mean = features.astype(jnp.float32).reshape(features.shape[0], -1, features.shape[-1]).mean(axis=1)
+        added = jnp.sum(table[labels] * mean, axis=-1).reshape(-1, *(1,) * (logits.ndim - 1))
+        return logits + jnp.broadcast_to(added, logits.shape)
+
+
 class PatchDiscriminator(nn.Module):
     """Judges overlapping patches: strided 4-wide convolutions to a map of logits (Isola et al. 2017,
     arXiv:1611.07004, appendix 6.1.2), laid out as in Esser et al. 2021, arXiv:2012.09841, code release.
@@ -85,6 +126,7 @@ class PatchDiscriminator(nn.Module):
       norm: `batch`, `group` (up to 32 groups; no statistics) or `none`.
       spectral_norm: divides each kernel by its largest singular value, one power iteration a call
         (Miyato et al. 2018, arXiv:1802.05957); `init` gives the kernels divided once already.
+      num_classes: classes that a picture is judged as one of, see `LabelProjection`; None for none.
       dtype: compute dtype; parameters, statistics and logits are float32.
     """
 
@@ -92,6 +134,7 @@ class PatchDiscriminator(nn.Module):
     num_layers: int = 3
     norm: str = "batch"
     spectral_norm: bool = False
+    num_classes: int | None = None
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -102,11 +145,14 @@ class PatchDiscriminator(nn.Module):
             raise ValueError(f"expected norm batch, group or none, got {self.norm!r}")
 
     @nn.compact
-    def __call__(self, pictures: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s 1"]:
+    def __call__(
+        self, pictures: Float[Array, "B *S C"], labels: Int[Array, " B"] | None = None, *, train: bool = False
+    ) -> Float[Array, "B *s 1"]:
         """Judges pictures.
 
         Args:
           pictures: in [-1, 1], any float dtype, any number of spatial axes.
+          labels: the class of each, where there are classes.
           train: use the batch's statistics; update the running ones, if the collection is mutable.
 
         Returns:
@@ -130,8 +176,8 @@ class PatchDiscriminator(nn.Module):
             x = self._conv(x, features, stride, f"main_{index}", self.norm != "batch", train)
             x = self._normalize(x, f"main_{index + 1}", train)
             x = nn.leaky_relu(x, _SLOPE)
-        x = self._conv(x, 1, 1, f"main_{3 * self.num_layers + 2}", True, train)
-        return x.astype(jnp.float32)
+        logits = self._conv(x, 1, 1, f"main_{3 * self.num_layers + 2}", True, train).astype(jnp.float32)
+        return LabelProjection(self.num_classes, name="projection")(logits, x, labels)
 
     def _conv(
         self, x: Float[Array, "B *S I"], features: int, stride: int, name: str, use_bias: bool, train: bool
@@ -229,12 +275,14 @@ class StyleGANDiscriminator(nn.Module):
       channel_multiplier: of the widths below the bound.
       max_channels: bound of the widths.
       minibatch_group: pictures a group in `minibatch_deviation`, 4 in StyleGAN2; 0 leaves it out.
+      num_classes: classes that a picture is judged as one of, see `LabelProjection`; None for none.
       dtype: compute dtype; parameters and logits are float32.
     """
 
     channel_multiplier: int = 1
     max_channels: int = 512
     minibatch_group: int = 0
+    num_classes: int | None = None
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -243,8 +291,10 @@ class StyleGANDiscriminator(nn.Module):
             raise ValueError(f"minibatch_group must not be negative, got {self.minibatch_group}")
 
     @nn.compact
-    def __call__(self, pictures: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B 1"]:
-        """Judges pictures in [-1, 1].
+    def __call__(
+        self, pictures: Float[Array, "B *S C"], labels: Int[Array, " B"] | None = None, *, train: bool = False
+    ) -> Float[Array, "B 1"]:
+        """Judges pictures in [-1, 1], as ones of their labels where there are classes.
 
         Raises:
           ValueError: a picture is not a square of 4, 8, ... 1024 pixels a side, or another spatial axis
@@ -265,7 +315,8 @@ class StyleGANDiscriminator(nn.Module):
         x = nn.Conv(features, (3,) * spatial, dtype=self.dtype, name="conv_out")(x)
         x = nn.leaky_relu(x, _SLOPE).reshape(x.shape[0], -1)
         x = nn.leaky_relu(nn.Dense(features, dtype=self.dtype, name="dense")(x), _SLOPE)
-        return nn.Dense(1, dtype=self.dtype, name="logit")(x).astype(jnp.float32)
+        logits = nn.Dense(1, dtype=self.dtype, name="logit")(x).astype(jnp.float32)
+        return LabelProjection(self.num_classes, name="projection")(logits, x, labels)
 
     def _features(self, side: int) -> int:
         return min(self.max_channels, 16384 * self.channel_multiplier // side)
@@ -285,16 +336,24 @@ class MLPDiscriminator(nn.Module):
 
     Attributes:
       hidden_features: widths of the hidden layers.
+      num_classes: classes that a picture is judged as one of, see `LabelProjection`; None for none.
       dtype: compute dtype; parameters and logits are float32.
     """
 
     hidden_features: tuple[int, ...] = (256, 128)
+    num_classes: int | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, pictures: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B 1"]:
-        """Judges pictures of any shape; all must have the shape seen by `init`."""
+    def __call__(
+        self, pictures: Float[Array, "B *S C"], labels: Int[Array, " B"] | None = None, *, train: bool = False
+    ) -> Float[Array, "B 1"]:
+        """Judges pictures of any shape, as ones of their labels where there are classes.
+
+        All must have the shape seen by `init`.
+        """
         x = pictures.reshape(pictures.shape[0], -1)
         for features in self.hidden_features:
             x = nn.leaky_relu(nn.Dense(features, dtype=self.dtype)(x), _SLOPE)
-        return nn.Dense(1, dtype=self.dtype)(x).astype(jnp.float32)
+        logits = nn.Dense(1, dtype=self.dtype)(x).astype(jnp.float32)
+        return LabelProjection(self.num_classes, name="projection")(logits, x, labels)

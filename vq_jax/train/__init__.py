@@ -10,9 +10,16 @@ if TYPE_CHECKING:
     from vq_jax.config import Losses, OptimizerConfig
     from vq_jax.train.checkpoint import Checkpointer
     from vq_jax.train.loop import NonFiniteError, RunResult, train
+    from vq_jax.train.noise import init_noise, noise_step
     from vq_jax.train.optimizers import make_optimizer, make_schedule
     from vq_jax.train.priors import PriorState, init_prior, prior_step
-    from vq_jax.train.sharding import jit_prior_step, jit_train_step, make_mesh, put_batch
+    from vq_jax.train.sharding import (
+        jit_noise_step,
+        jit_prior_step,
+        jit_train_step,
+        make_mesh,
+        put_batch,
+    )
     from vq_jax.train.state import (
         DiscriminatorState,
         GeneratorState,
@@ -38,13 +45,16 @@ _NAMES = {
     "generator_step": "vq_jax.train.steps",
     "init_discriminator": "vq_jax.train.state",
     "init_generator": "vq_jax.train.state",
+    "init_noise": "vq_jax.train.noise",
     "init_prior": "vq_jax.train.priors",
     "init_state": "vq_jax.train.state",
+    "jit_noise_step": "vq_jax.train.sharding",
     "jit_prior_step": "vq_jax.train.sharding",
     "jit_train_step": "vq_jax.train.sharding",
     "make_mesh": "vq_jax.train.sharding",
     "make_optimizer": "vq_jax.train.optimizers",
     "make_schedule": "vq_jax.train.optimizers",
+    "noise_step": "vq_jax.train.noise",
     "prior_step": "vq_jax.train.priors",
     "put_batch": "vq_jax.train.sharding",
     "train": "vq_jax.train.loop",
@@ -65,13 +75,16 @@ __all__ = [
     "generator_step",
     "init_discriminator",
     "init_generator",
+    "init_noise",
     "init_prior",
     "init_state",
+    "jit_noise_step",
     "jit_prior_step",
     "jit_train_step",
     "make_mesh",
     "make_optimizer",
     "make_schedule",
+    "noise_step",
     "prior_step",
     "put_batch",
     "train",

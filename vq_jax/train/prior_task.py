@@ -29,7 +29,6 @@ from vq_jax.train.restore import (
     load_tokenizer,
     make_record,
     read_record,
-    restore,
 )
 from vq_jax.types import Array, Metrics, Params
 
@@ -50,26 +49,10 @@ def build_prior(config: PriorConfig, record: TokenizerRecord) -> linen.Module:
         raise UserError(str(error)) from error
 
 
-def _init(rng: Array, config: PriorConfig, model: linen.Module) -> PriorState:
+def prior_state(rng: Array, config: PriorConfig, model: linen.Module) -> PriorState:
+    """The state before the first step."""
     optimizer = make_optimizer(config.optimizer, config.training.steps)
     return init_prior(rng, prior_model=model, optimizer=optimizer, ema=config.training.ema_decay > 0)
-
-
-def load_prior(run: epath.PathLike, config: PriorConfig, *, best: bool = False) -> Prior:
-    """Loads a trained prior with its tokenizer; see `restore.restore`.
-
-    Raises:
-      UserError: no whole checkpoint, or the tokenizer is missing or gives other codes.
-    """
-    record = read_record(run)
-    if record is None:
-        raise UserError(f"{run} holds no checkpoint yet: let `vq-jax train` reach its first save")
-    tokenizer = find_tokenizer(run, config, record)
-    model = build_prior(config, record)
-    state = jax.eval_shape(lambda: _init(jax.random.key(0), config, model))
-    restored = restore(run, config, state, best=best)
-    variables = {"params": jax.tree.map(jnp.asarray, restored.state.eval_params)}
-    return Prior(model, variables, tokenizer, config, restored.step, record.image_size)
 
 
 class PriorTask:
@@ -98,19 +81,10 @@ class PriorTask:
         )
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
         self.data_name = f"the codes of {self._pictures.source}"
-        self.model = build_prior(config, self.record)
-        self.optimizer = make_optimizer(config.optimizer, training.steps)
+        self._make_networks()
         whole = sharding.replicated(self.mesh)
         self.rng = jax.device_put(jax.random.key(training.seed), whole)
         self._encode = _encoder(self.tokenizer, self.mesh)
-        self._step = sharding.jit_prior_step(
-            self.mesh,
-            prior_model=self.model,
-            optimizer=self.optimizer,
-            ema_decay=training.ema_decay,
-            accumulate=training.accumulate,
-        )
-        self._evaluate = jax.jit(functools.partial(prior_evaluation, prior_model=self.model))
         self._held_out = list(
             test_batches(
                 test_source,
@@ -121,6 +95,25 @@ class PriorTask:
         )
         self._cache: CodeCache | None = None
         self._directory = _cache_directory(config, workdir)
+
+    def _make_networks(self) -> None:
+        config, training = self.config, self.config.training
+        self.model: Any = build_prior(config, self.record)
+        self._step: Any = sharding.jit_prior_step(
+            self.mesh,
+            prior_model=self.model,
+            optimizer=make_optimizer(config.optimizer, training.steps),
+            ema_decay=training.ema_decay,
+            accumulate=training.accumulate,
+        )
+        self._evaluate = jax.jit(functools.partial(prior_evaluation, prior_model=self.model))
+
+    def _init(self, rng: Array) -> Any:
+        return prior_state(rng, self.config, self.model)
+
+    def _eval_params(self, state: Any) -> Params:
+        params: Params = state.eval_params
+        return params
 
     def prepare(self, workdir: epath.Path) -> None:
         """Notes the tokenizer, makes or opens the cache, and encodes the held-out pictures."""
@@ -138,16 +131,16 @@ class PriorTask:
                 batch_size=self._pictures.batch_size,
             )
 
-    def abstract_state(self) -> PriorState:
+    def abstract_state(self) -> Any:
         """Shapes and shardings of the state."""
-        state = jax.eval_shape(lambda: _init(jax.random.key(0), self.config, self.model))
+        state = jax.eval_shape(lambda: self._init(jax.random.key(0)))
         whole = sharding.replicated(self.mesh)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state)
 
-    def init_state(self) -> PriorState:
+    def init_state(self) -> Any:
         """The state before the first step."""
         rng = jax.random.key(self.config.training.seed)
-        return sharding.init_on_mesh(lambda rng: _init(rng, self.config, self.model), rng, self.mesh)
+        return sharding.init_on_mesh(self._init, rng, self.mesh)
 
     def batches(self, position: int) -> AbstractContextManager[Any]:
         """Batches of codes, or of the pictures that they are to be made of, from a position on."""
@@ -158,7 +151,7 @@ class PriorTask:
             return CodeBatches(self._cache, plain, seed=seed, position=position, **share)
         return train_batches(self.source, plain, seed=seed, start_batch=position, **share)
 
-    def take_step(self, state: PriorState, batch: Batch, step: int) -> tuple[PriorState, Metrics]:
+    def take_step(self, state: Any, batch: Batch, step: int) -> tuple[Any, Metrics]:
         """One update."""
         inputs: dict[str, Array] = {}
         if "image" in batch:
@@ -167,13 +160,14 @@ class PriorTask:
             inputs |= sharding.put_batch({"codes": batch["codes"]}, self.mesh)
         if self.record.num_classes is not None:
             inputs |= sharding.put_batch({"label": batch["label"]}, self.mesh)
-        return self._step(state, inputs, self.rng)
+        new: tuple[Any, Metrics] = self._step(state, inputs, self.rng)
+        return new
 
     def words(self, step: int) -> dict[str, str]:
         """Nothing."""
         return {}
 
-    def evaluate(self, state: PriorState, step: int) -> dict[str, float]:
+    def evaluate(self, state: Any, step: int) -> dict[str, float]:
         """Means over the held-out pictures, the same masks each time."""
         sums: dict[str, float] = {}
         count = 0
@@ -182,7 +176,7 @@ class PriorTask:
             condition = Condition(jnp.asarray(batch["label"]) if conditional else None)
             arrays = (batch["codes"], condition, batch["valid"])
             rng = jax.random.fold_in(jax.random.key(0), number)
-            metrics = jax.device_get(self._evaluate(state.eval_params, *arrays, rng))
+            metrics = jax.device_get(self._evaluate(self._eval_params(state), *arrays, rng))
             sums = {name: sums.get(name, 0.0) + float(value) for name, value in metrics.items()}
             count += int(batch["valid"].sum())
         figures = {name: value / count for name, value in sums.items()}
@@ -190,11 +184,11 @@ class PriorTask:
             figures["bits_per_code"] = figures["cross_entropy"] / math.log(2.0)
         return figures
 
-    def draw(self, state: PriorState, step: int) -> np.ndarray:
+    def draw(self, state: Any, step: int) -> np.ndarray:
         """New pictures, a row for each of a few classes."""
         return report.picture_grid(self._samples(state, step), self._columns)
 
-    def report(self, workdir: epath.Path, state: PriorState, step: int) -> dict[str, float]:
+    def report(self, workdir: epath.Path, state: Any, step: int) -> dict[str, float]:
         """Writes report.md."""
         classes = self._shown_classes
         words = f"New pictures, a row each of the classes {', '.join(map(str, classes))}:" if classes else ""
@@ -213,10 +207,10 @@ class PriorTask:
         shown = min(classes, _SHOWN_CLASSES)
         return [row * classes // shown for row in range(shown)]
 
-    def _samples(self, state: PriorState, step: int) -> np.ndarray:
+    def _samples(self, state: Any, step: int) -> np.ndarray:
         prior = Prior(
             self.model,
-            {"params": state.eval_params},
+            {"params": self._eval_params(state)},
             self.tokenizer,
             self.config,
             step,

@@ -12,7 +12,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vq_jax.config import Losses, PhaseKind
 from vq_jax.errors import UserError
-from vq_jax.nn import Condition, VQModel
+from vq_jax.nn import Condition, NoiseGenerator, VQModel
+from vq_jax.train.noise import noise_step
 from vq_jax.train.priors import PriorState, prior_step
 from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.steps import discriminator_step, generator_step
@@ -186,3 +187,47 @@ def jit_prior_step(
 
     whole, parts = replicated(mesh), batch_sharding(mesh)
     return jax.jit(step, in_shardings=(whole, parts, whole), out_shardings=(whole, whole), donate_argnums=0)
+
+
+def jit_noise_step(
+    mesh: Mesh,
+    *,
+    model: NoiseGenerator,
+    tokenizer_model: VQModel,
+    tokenizer_variables: Params,
+    optimizer: optax.GradientTransformation,
+    discriminator_model: linen.Module,
+    discriminator_optimizer: optax.GradientTransformation,
+    losses: Losses,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, dict[str, Array], Key[Array, ""]], tuple[TrainState, Metrics]]:
+    """Jits `noise_step` over the mesh; the state given to it is donated.
+
+    Returns:
+      A function of state, batch and key, as in `jit_prior_step`.
+    """
+    whole, parts = replicated(mesh), batch_sharding(mesh)
+    frozen = jax.device_put(tokenizer_variables, whole)
+
+    def step(
+        state: TrainState, batch: dict[str, Array], rng: Key[Array, ""], frozen: Params
+    ) -> tuple[TrainState, Metrics]:
+        return noise_step(
+            state,
+            batch["codes"],
+            Condition(labels=batch.get("label")),
+            jax.random.fold_in(rng, state.generator.step),
+            model=model,
+            tokenizer_model=tokenizer_model,
+            tokenizer_variables=frozen,
+            optimizer=optimizer,
+            discriminator_model=discriminator_model,
+            discriminator_optimizer=discriminator_optimizer,
+            losses=losses,
+            ema_decay=ema_decay,
+        )
+
+    jitted = jax.jit(
+        step, in_shardings=(whole, parts, whole, whole), out_shardings=(whole, whole), donate_argnums=0
+    )
+    return lambda state, batch, rng: jitted(state, batch, rng, frozen)

@@ -92,7 +92,8 @@ def init_discriminator(
       optimizer: Optax chain.
     """
     # Two pictures: a batch of one has no statistics.
-    variables: Any = model.init(rng, jnp.zeros((2, *image_shape), jnp.float32))
+    labels = () if getattr(model, "num_classes", None) is None else (jnp.zeros((2,), jnp.int32),)
+    variables: Any = model.init(rng, jnp.zeros((2, *image_shape), jnp.float32), *labels)
     return DiscriminatorState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

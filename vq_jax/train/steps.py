@@ -20,7 +20,7 @@ from vq_jax.config import Losses, PhaseKind
 from vq_jax.nn import VQModel, VQOutput
 from vq_jax.train.optimizers import apply_revival, keep_frozen
 from vq_jax.train.state import DiscriminatorState, GeneratorState
-from vq_jax.types import Array, Float, Key, Metrics, Params
+from vq_jax.types import Array, Float, Int, Key, Metrics, Params
 
 # Parts of the parameters that learn in each phase.
 TRAINABLE: dict[PhaseKind, tuple[str, ...]] = {
@@ -232,10 +232,10 @@ def _generator_gradients(
 
     (_, metrics), cotangents = jax.value_and_grad(loss_function, has_aux=True)(reached)
     if discriminator is not None and discriminator_model is not None:
-        judge = functools.partial(_judge, discriminator_model, losses)
+        judge = functools.partial(judge_pictures, discriminator_model, losses)
 
         def adversarial_loss(reconstruction: Array) -> Array:
-            logits, _ = judge(discriminator.params, discriminator.batch_stats, reconstruction, _FAKE, rng)
+            logits, _ = judge(discriminator.params, discriminator.batch_stats, reconstruction, FAKE, rng)
             return ops.generator_adversarial_loss(logits, losses.adversarial)
 
         adversarial, slope = jax.value_and_grad(adversarial_loss)(output.reconstruction)
@@ -281,7 +281,8 @@ def discriminator_step(
     Args:
       discriminator: state; its buffers may be donated. Before step `losses.disc_start` only its step
         counts on.
-      batch: as `generator_step` was given it; real pictures are its `target`, or `image`.
+      batch: as `generator_step` was given it; real pictures are its `target`, or `image`. `label` int32
+        [B], the class of both the real picture and the other one, for a discriminator with classes.
       reconstruction: that `generator_step` returned; no gradient flows to it.
       rng: key of this step, the same that `generator_step` was given.
       discriminator_model: the network.
@@ -295,6 +296,7 @@ def discriminator_step(
     """
     real = ops.normalize_pictures(batch.get("target", batch["image"]))
     fake = jax.lax.stop_gradient(reconstruction)
+    labels = None if getattr(discriminator_model, "num_classes", None) is None else batch["label"]
     loss_function = functools.partial(
         _discriminator_loss,
         lecam=discriminator.lecam,
@@ -306,17 +308,17 @@ def discriminator_step(
     gradients = jax.value_and_grad(loss_function, has_aux=True)
     if accumulate == 1:
         (_, (batch_stats, metrics)), grads = gradients(
-            discriminator.params, discriminator.batch_stats, real, fake
+            discriminator.params, discriminator.batch_stats, real, fake, labels
         )
     else:
 
-        def part(carry: tuple[Params, Params], pictures: tuple[Array, Array]) -> tuple[Any, Metrics]:
+        def part(carry: tuple[Params, Params], pictures: tuple[Array, ...]) -> tuple[Any, Metrics]:
             total, batch_stats = carry
             (_, (batch_stats, metrics)), grads = gradients(discriminator.params, batch_stats, *pictures)
             return (jax.tree.map(jnp.add, total, grads), batch_stats), metrics
 
         zeros = jax.tree.map(jnp.zeros_like, discriminator.params)
-        parts = split_batch((real, fake), accumulate)
+        parts = split_batch((real, fake, labels), accumulate)
         (total, batch_stats), metrics = jax.lax.scan(part, (zeros, discriminator.batch_stats), parts)
         grads = jax.tree.map(lambda grad: grad / accumulate, total)
         metrics = jax.tree.map(jnp.mean, metrics)
@@ -341,23 +343,36 @@ def discriminator_step(
     return dataclasses.replace(new, step=discriminator.step + jnp.ones((), jnp.int32)), metrics
 
 
-_REAL, _FAKE = 1, 2  # draws of the augmentation
+REAL, FAKE = 1, 2  # draws of the augmentation
 
 
-def _judge(
+def judge_pictures(
     model: linen.Module,
     losses: Losses,
     params: Params,
     batch_stats: Params,
-    pictures: Array,
+    pictures: Float[Array, "B *S C"],
     draw: int,
-    rng: Array,
+    rng: Key[Array, ""],
+    labels: Int[Array, " B"] | None = None,
 ) -> tuple[Array, Params]:
-    """Logits with the batch's own statistics, and the new running ones."""
+    """A discriminator's logits with the batch's own statistics, and the new running ones.
+
+    Args:
+      model: the discriminator.
+      losses: says whether pictures are augmented.
+      params: of the discriminator.
+      batch_stats: alike.
+      pictures: in [-1, 1].
+      draw: REAL or FAKE: each is augmented in its own way.
+      rng: key of the step.
+      labels: of the pictures, for a discriminator with classes.
+    """
     if losses.diff_augment:
         pictures = ops.diff_augment(jax.random.fold_in(rng, draw), pictures)
     variables = {"params": params, "batch_stats": batch_stats}
-    logits, updates = model.apply(variables, pictures, train=True, mutable=["batch_stats"])
+    told = () if labels is None else (labels,)
+    logits, updates = model.apply(variables, pictures, *told, train=True, mutable=["batch_stats"])
     return logits, updates.get("batch_stats", {})
 
 
@@ -366,6 +381,7 @@ def _discriminator_loss(
     batch_stats: Params,
     real: Array,
     fake: Array,
+    labels: Array | None,
     *,
     lecam: ops.LecamAverages,
     step: Array,
@@ -373,10 +389,10 @@ def _discriminator_loss(
     model: linen.Module,
     losses: Losses,
 ) -> tuple[Array, tuple[Params, Metrics]]:
-    judge = functools.partial(_judge, model, losses, params)
-    real_logits, real_stats = judge(batch_stats, real, _REAL, rng)
+    judge = functools.partial(judge_pictures, model, losses, params, rng=rng, labels=labels)
+    real_logits, real_stats = judge(batch_stats, real, REAL)
     # The generator's step judged the same pictures: the compiler makes one pass of the two.
-    fake_logits, new_stats = judge(real_stats, fake, _FAKE, rng)
+    fake_logits, new_stats = judge(real_stats, fake, FAKE)
     loss = ops.discriminator_loss(real_logits, fake_logits, losses.adversarial)
     metrics = {
         "discriminator_loss": loss,
@@ -390,7 +406,7 @@ def _discriminator_loss(
         penalty = _every(
             losses.r1_every,
             step,
-            lambda: ops.r1_penalty(lambda pictures: judge(batch_stats, pictures, _REAL, rng)[0], real),
+            lambda: ops.r1_penalty(lambda pictures: judge(batch_stats, pictures, REAL)[0], real),
         )
         metrics["r1_penalty"] = penalty
         loss = loss + losses.r1_weight * losses.r1_every * penalty

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from vq_jax.config import ExperimentConfig
 from vq_jax.data import Batch
-from vq_jax.prior_config import RunConfig
+from vq_jax.prior_config import NoiseConfig, RunConfig
 from vq_jax.types import Metrics
 
 
@@ -74,6 +74,10 @@ def open_task(config: RunConfig, workdir: epath.Path) -> Task:
         from vq_jax.train.tokenizer_task import TokenizerTask
 
         return TokenizerTask(config)
+    if isinstance(config, NoiseConfig):
+        from vq_jax.train.noise_task import NoiseTask
+
+        return NoiseTask(config, workdir)
     from vq_jax.train.prior_task import PriorTask
 
     return PriorTask(config, workdir)

@@ -3,6 +3,16 @@
 from vq_jax.nn.priors.base import Condition, LabelledPrior, TransformerPrior
 from vq_jax.nn.priors.gpt import GPT, GPTWeights
 from vq_jax.nn.priors.maskgit import MaskGIT
+from vq_jax.nn.priors.noise import NoiseGenerator
 from vq_jax.nn.priors.pixelcnn import PixelCNN
 
-__all__ = ["Condition", "GPT", "GPTWeights", "LabelledPrior", "MaskGIT", "PixelCNN", "TransformerPrior"]
+__all__ = [
+    "Condition",
+    "GPT",
+    "GPTWeights",
+    "LabelledPrior",
+    "MaskGIT",
+    "NoiseGenerator",
+    "PixelCNN",
+    "TransformerPrior",
+]

@@ -1,0 +1,30 @@
+"""Noise generator over the codes of vqgan-fashion: new Fashion-MNIST pictures by class, in one pass.
+
+Command:   vq-jax train prior-fashion-noise
+           after vq-jax train vqgan-fashion; --tokenizer RUN for a tokenizer in another place
+           vq-jax sample runs/prior-fashion-noise --num 80 -o samples.png
+Hardware:  2 CPU cores
+"""
+
+from vq_jax.config import DiscriminatorConfig, Losses, OptimizerConfig, TrainingConfig
+from vq_jax.prior_architectures import NoiseArchitecture
+from vq_jax.prior_config import NoiseConfig, PriorDataConfig
+
+config = NoiseConfig(
+    name="prior-fashion-noise",
+    tokenizer="runs/vqgan-fashion",
+    prior=NoiseArchitecture(noise_dim=100, width=64, num_blocks=2),
+    data=PriorDataConfig(batch_size=64, flip=False),  # shoes all point one way
+    losses=Losses(adversarial_weight=1.0, adaptive=False, adversarial="hinge"),
+    optimizer=OptimizerConfig(learning_rate=2e-4, b1=0.5, b2=0.99),
+    discriminator=DiscriminatorConfig(
+        channels=32,
+        num_layers=2,
+        norm="none",
+        spectral_norm=True,
+        optimizer=OptimizerConfig(learning_rate=4e-4, b1=0.5, b2=0.99),
+    ),
+    training=TrainingConfig(
+        steps=3000, ema_decay=0.999, log_every=50, eval_every=500, image_every=500, save_every=1000
+    ),
+)

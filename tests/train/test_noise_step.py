@@ -1,0 +1,173 @@
+"""Training of a noise generator: what changes, what does not, devices, learning, and its configuration."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_sharding import mesh_of
+
+from vq_jax import nn, ops, train
+from vq_jax.config import Losses, OptimizerConfig, TrainingConfig
+from vq_jax.config_json import from_dict, to_dict
+from vq_jax.generate import sample_noise
+from vq_jax.prior_architectures import GPTArchitecture, NoiseArchitecture
+from vq_jax.prior_config import NoiseConfig, PriorConfig
+from vq_jax.train.sharding import jit_noise_step, replicated
+
+GRID, CLASSES = (3, 3), 8
+LOSSES = Losses(adversarial_weight=1.0, adaptive=False)
+
+
+@functools.cache
+def networks(learning_rate=2e-3):
+    optimizer = train.make_optimizer(OptimizerConfig(learning_rate=learning_rate, b1=0.5, b2=0.99), 1000)
+    return {
+        "model": nn.NoiseGenerator(8, GRID, 4, noise_dim=4, width=16, num_blocks=1, num_classes=CLASSES),
+        "optimizer": optimizer,
+        "discriminator_model": nn.MLPDiscriminator((64, 32), num_classes=CLASSES),
+        "discriminator_optimizer": optimizer,
+    }
+
+
+@functools.cache
+def tokenizer():
+    """A model with random weights whose codes are far apart, so that a picture tells its codes."""
+    width = {"channels": 16, "residual_channels": 8, "num_res_blocks": 1, "num_downsamples": 1}
+    model = nn.VQModel(
+        nn.ResidualEncoder(**width, latent_channels=4),
+        nn.VectorQuantizer(8, 4),
+        nn.ResidualDecoder(**width, out_channels=1),
+    )
+    variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 6, 6, 1)))
+    codebook = jax.random.normal(jax.random.key(2), (8, 4))
+    quantizer = jax.tree.map(lambda _: codebook, variables["params"]["quantizer"])
+    return model, {**variables, "params": {**variables["params"], "quantizer": quantizer}}
+
+
+@functools.cache
+def first_state():
+    return train.init_noise(jax.random.key(0), (6, 6, 1), ema=True, **networks())
+
+
+@functools.cache
+def step_on(devices):
+    model, variables = tokenizer()
+    mesh = mesh_of(devices)
+    options = {"losses": LOSSES, "ema_decay": 0.9, **networks()}
+    return mesh, jit_noise_step(mesh, tokenizer_model=model, tokenizer_variables=variables, **options)
+
+
+@functools.cache
+def batch():
+    codes = np.random.default_rng(0).integers(0, 8, (CLASSES, *GRID), np.int32)
+    return {"codes": codes, "label": np.arange(CLASSES, dtype=np.int32)}
+
+
+def run(devices, steps, state=None):
+    mesh, step = step_on(devices)
+    state = jax.device_put(
+        jax.tree.map(jnp.copy, first_state() if state is None else state), replicated(mesh)
+    )
+    rng, given = jax.device_put(jax.random.key(3), replicated(mesh)), train.put_batch(batch(), mesh)
+    for _ in range(steps):
+        state, metrics = step(state, given, rng)
+    return jax.device_get(state), jax.device_get(metrics)
+
+
+def test_a_step_changes_both_networks_and_four_devices_are_one():
+    (state, metrics), (spread, spread_metrics) = run(1, 2), run(4, 2)
+    before = first_state()
+    assert int(state.generator.step) == int(state.discriminator.step) == 2
+    for network in ("generator", "discriminator"):
+        olds, news, others = (getattr(tree, network).params for tree in (before, state, spread))
+        changed = [
+            np.abs(old - new).max() > 1e-5
+            for old, new in zip(*map(jax.tree.leaves, (olds, news)), strict=True)
+        ]
+        assert sum(changed) >= len(changed) - 1  # the hinge loss may leave the last bias where it is
+        for new, other in zip(*map(jax.tree.leaves, (news, others)), strict=True):
+            # Adam turns a gradient into its sign at first, whatever its size, and roundings with it
+            np.testing.assert_allclose(new, other, atol=2e-4)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(value, spread_metrics[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    weighted = metrics["adversarial_loss"] + metrics["quantizer_loss"]
+    np.testing.assert_allclose(metrics["loss"], weighted, rtol=1e-5)
+
+
+def test_it_learns_the_grid_of_each_of_eight_classes():
+    model, variables = tokenizer()
+    state, _ = run(1, 1500)
+    condition = nn.Condition(jnp.arange(CLASSES))
+    params = {"params": state.generator.eval_params}
+    keywords = {"tokenizer_model": model, "tokenizer_variables": variables}
+    equal = [
+        (
+            sample_noise(networks()["model"], params, jax.random.key(i), condition, **keywords)
+            == batch()["codes"]
+        )
+        for i in range(4)
+    ]
+    assert np.mean(equal) > 0.9  # 1 in 8 by chance
+
+
+def test_pictures_are_judged_by_their_label(getkey):
+    """Real pictures are reconstructions, and a discriminator that knows classes is told the label."""
+    model, variables = tokenizer()
+    codes = jnp.asarray(batch()["codes"])
+    losses = []
+    for shift in (0, 1):
+        labels = (jnp.arange(CLASSES) + shift) % CLASSES
+        _, metrics = train.noise_step(
+            first_state(),
+            codes,
+            nn.Condition(labels),
+            jax.random.key(0),
+            tokenizer_model=model,
+            tokenizer_variables=variables,
+            losses=LOSSES,
+            **networks(),
+        )
+        losses.append(metrics)
+    assert losses[0]["logits_real"] != losses[1]["logits_real"]
+    pictures = model.apply(variables, codes, method="decode")
+    discriminator = first_state().discriminator
+    logits = networks()["discriminator_model"].apply(
+        {"params": discriminator.params}, pictures, jnp.arange(CLASSES)
+    )
+    np.testing.assert_allclose(losses[0]["logits_real"], logits.mean(), rtol=1e-5)
+    assert ops.discriminator_loss(logits, logits, "hinge") > 0
+
+
+def test_the_configuration_goes_through_json():
+    config = NoiseConfig("noise", tokenizer="runs/a", prior=NoiseArchitecture(width=8))
+    assert from_dict(to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"losses": Losses()}, "losses.adversarial_weight must be positive"),
+        ({"losses": Losses(adversarial_weight=1.0)}, "losses.adaptive balances a reconstruction loss"),
+        (
+            {"losses": dataclasses.replace(LOSSES, perceptual_weight=1.0)},
+            "losses.perceptual_weight has no effect",
+        ),
+        (
+            {"losses": dataclasses.replace(LOSSES, adversarial_ramp=5)},
+            "losses.adversarial_ramp has no effect",
+        ),
+        ({"training": TrainingConfig(accumulate=2)}, "training.accumulate must be 1"),
+        ({"prior": GPTArchitecture()}, "a NoiseConfig trains no GPTArchitecture"),
+    ],
+)
+def test_what_has_no_effect_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        NoiseConfig("noise", **fields)
+
+
+def test_a_plain_prior_configuration_refuses_a_noise_generator():
+    with pytest.raises(ValueError, match="a PriorConfig trains no NoiseArchitecture"):
+        PriorConfig("noise", prior=NoiseArchitecture())

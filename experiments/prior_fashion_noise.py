@@ -15,13 +15,14 @@ config = NoiseConfig(
     tokenizer="runs/vqgan-fashion",
     prior=NoiseArchitecture(noise_dim=100, width=64, num_blocks=2),
     data=PriorDataConfig(batch_size=64, flip=False),  # shoes all point one way
-    losses=Losses(adversarial_weight=1.0, adaptive=False, adversarial="hinge"),
+    losses=Losses(
+        adversarial_weight=1.0, adaptive=False, adversarial="non_saturating", r1_weight=0.2, r1_every=4
+    ),
     optimizer=OptimizerConfig(learning_rate=2e-4, b1=0.5, b2=0.99),
     discriminator=DiscriminatorConfig(
         channels=32,
         num_layers=2,
         norm="none",
-        spectral_norm=True,
         optimizer=OptimizerConfig(learning_rate=4e-4, b1=0.5, b2=0.99),
     ),
     training=TrainingConfig(

@@ -8,10 +8,10 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vq_jax import data, evaluate, nn, ops, train
+    from vq_jax import data, evaluate, generate, nn, ops, train
     from vq_jax.pretrained import Prior, Tokenizer, create_model, load
 
-_MODULES = ("data", "evaluate", "nn", "ops", "train")
+_MODULES = ("data", "evaluate", "generate", "nn", "ops", "train")
 _NAMES = {
     "Prior": "vq_jax.prior",
     "Tokenizer": "vq_jax.tokenizer",
@@ -26,6 +26,7 @@ __all__ = [
     "create_model",
     "data",
     "evaluate",
+    "generate",
     "load",
     "nn",
     "ops",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_sharding import mesh_of
 
-from vq_jax import nn, ops, train
+from vq_jax import nn, train
 from vq_jax.config import Losses, OptimizerConfig, TrainingConfig
 from vq_jax.config_json import from_dict, to_dict
 from vq_jax.generate import sample_noise
@@ -18,17 +18,20 @@ from vq_jax.prior_config import NoiseConfig, PriorConfig
 from vq_jax.train.sharding import jit_noise_step, replicated
 
 GRID, CLASSES = (3, 3), 8
-LOSSES = Losses(adversarial_weight=1.0, adaptive=False)
+LOSSES = Losses(adversarial_weight=1.0, adaptive=False, adversarial="non_saturating", r1_weight=0.1)
 
 
 @functools.cache
-def networks(learning_rate=2e-3):
-    optimizer = train.make_optimizer(OptimizerConfig(learning_rate=learning_rate, b1=0.5, b2=0.99), 1000)
+def networks():
+    generator, discriminator = (
+        train.make_optimizer(OptimizerConfig(learning_rate=learning_rate, b1=0.5, b2=0.99), 1000)
+        for learning_rate in (1e-3, 2e-3)
+    )
     return {
         "model": nn.NoiseGenerator(8, GRID, 4, noise_dim=4, width=16, num_blocks=1, num_classes=CLASSES),
-        "optimizer": optimizer,
+        "optimizer": generator,
         "discriminator_model": nn.MLPDiscriminator((64, 32), num_classes=CLASSES),
-        "discriminator_optimizer": optimizer,
+        "discriminator_optimizer": discriminator,
     }
 
 
@@ -56,7 +59,7 @@ def first_state():
 def step_on(devices):
     model, variables = tokenizer()
     mesh = mesh_of(devices)
-    options = {"losses": LOSSES, "ema_decay": 0.9, **networks()}
+    options = {"losses": LOSSES, "ema_decay": 0.98, **networks()}
     return mesh, jit_noise_step(mesh, tokenizer_model=model, tokenizer_variables=variables, **options)
 
 
@@ -99,7 +102,7 @@ def test_a_step_changes_both_networks_and_four_devices_are_one():
 
 def test_it_learns_the_grid_of_each_of_eight_classes():
     model, variables = tokenizer()
-    state, _ = run(1, 1500)
+    state, metrics = run(1, 1000)
     condition = nn.Condition(jnp.arange(CLASSES))
     params = {"params": state.generator.eval_params}
     keywords = {"tokenizer_model": model, "tokenizer_variables": variables}
@@ -110,27 +113,22 @@ def test_it_learns_the_grid_of_each_of_eight_classes():
         )
         for i in range(4)
     ]
-    assert np.mean(equal) > 0.9  # 1 in 8 by chance
+    assert np.mean(equal) > 0.98  # 1 in 8 by chance
+    # a discriminator that cannot tell them apart: its loss is at its floor
+    np.testing.assert_allclose(metrics["discriminator_loss"], 2.0 * np.log(2.0), atol=0.02)
 
 
-def test_pictures_are_judged_by_their_label(getkey):
+def test_pictures_are_judged_by_their_label():
     """Real pictures are reconstructions, and a discriminator that knows classes is told the label."""
     model, variables = tokenizer()
     codes = jnp.asarray(batch()["codes"])
     losses = []
+    mesh, step = step_on(1)
     for shift in (0, 1):
-        labels = (jnp.arange(CLASSES) + shift) % CLASSES
-        _, metrics = train.noise_step(
-            first_state(),
-            codes,
-            nn.Condition(labels),
-            jax.random.key(0),
-            tokenizer_model=model,
-            tokenizer_variables=variables,
-            losses=LOSSES,
-            **networks(),
-        )
-        losses.append(metrics)
+        labels = (np.arange(CLASSES, dtype=np.int32) + shift) % CLASSES
+        state = jax.device_put(jax.tree.map(jnp.copy, first_state()), replicated(mesh))
+        given = train.put_batch({**batch(), "label": labels}, mesh)
+        losses.append(step(state, given, jax.device_put(jax.random.key(0), replicated(mesh)))[1])
     assert losses[0]["logits_real"] != losses[1]["logits_real"]
     pictures = model.apply(variables, codes, method="decode")
     discriminator = first_state().discriminator
@@ -138,7 +136,6 @@ def test_pictures_are_judged_by_their_label(getkey):
         {"params": discriminator.params}, pictures, jnp.arange(CLASSES)
     )
     np.testing.assert_allclose(losses[0]["logits_real"], logits.mean(), rtol=1e-5)
-    assert ops.discriminator_loss(logits, logits, "hinge") > 0
 
 
 def test_the_configuration_goes_through_json():

@@ -56,7 +56,9 @@ class NoiseTask(PriorTask):
     config: NoiseConfig
 
     def _make_networks(self) -> None:
-        config, tokenizer = self.config, self.tokenizer
+        config, loaded = self.config, self.tokenizer
+        variables = jax.device_put(loaded.variables, sharding.replicated(self.mesh))  # beside the generator's
+        self.tokenizer = tokenizer = Tokenizer(loaded.model, variables, loaded.config, loaded.step)
         model = build_noise(config, self.record, tokenizer)
         self.model = model
         shape = (self.record.image_size, self.record.image_size, tokenizer.channels)

@@ -204,6 +204,7 @@ def test_a_prior_and_its_tokenizer_are_judged(program, prior, params, tmp_path, 
     assert real["f_fid"] == pytest.approx(0.0, abs=1e-5)
     assert 0 < training["f_fid"] < samples["f_fid"] and through["f_fid"] > 0
     assert through["run"] == "TOKENIZER" and samples["seconds_a_picture_64"] == 1 / 64
+    assert samples["sampling"] == dataclasses.asdict(prior.config.sampling)
     drawn = prior.sample(10, labels=np.arange(10))
     assert samples["accuracy"] == np.mean(judging.classify(params, drawn)[0] == np.arange(10))
     output = capsys.readouterr().out
@@ -212,7 +213,7 @@ def test_a_prior_and_its_tokenizer_are_judged(program, prior, params, tmp_path, 
         assert picture.size == (28, 10 * 30 - 2)  # one of each class
 
 
-def test_holes_are_measured(program, tmp_path, capsys):
+def test_holes_are_measured(program, prior, tmp_path, capsys):
     program(
         inpainting,
         "PRIOR",
@@ -225,6 +226,7 @@ def test_holes_are_measured(program, tmp_path, capsys):
         *"--output a.json --picture a.png".split(),
     )
     report = json.loads((tmp_path / "a.json").read_text())
+    assert report["sampling"] == dataclasses.asdict(prior.config.sampling)
     assert report["pictures"] == 3 and report["pixels_changed_outside"] == 0
     assert [row["fill"] for row in report["rows"]] == [
         "mean colour",

@@ -18,6 +18,7 @@ Run:   python experiments/benchmarks/fashion_generation.py runs/prior-fashion \
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -165,6 +166,7 @@ def main() -> None:
         if isinstance(model, Prior):
             row, images = sampled(judge, name, model, arguments.num, arguments.seed)
             row |= {f"seconds_a_picture_{batch}": seconds_a_picture(model, batch) for batch in (64, 1)}
+            row["sampling"] = dataclasses.asdict(model.config.sampling)
             rows.append(row)
             if arguments.pictures:
                 shown = [images[c::CLASSES][:SHOWN] for c in range(CLASSES)]

@@ -180,6 +180,7 @@ def main() -> None:
     if arguments.output:
         report = judging.machine() | {
             "run": arguments.run.resolve().name,
+            "sampling": dataclasses.asdict(prior.config.sampling),
             "pictures": len(originals),
             "seeds": arguments.seeds,
             "pixels_changed_outside": 0,

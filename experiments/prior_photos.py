@@ -24,5 +24,5 @@ config = PriorConfig(
     training=TrainingConfig(
         steps=500, ema_decay=0.99, log_every=25, eval_every=125, image_every=250, save_every=250
     ),
-    sampling=SamplingConfig(temperature=0.9, noise=2.0),
+    sampling=SamplingConfig(temperature=0.9, noise=4.0),
 )

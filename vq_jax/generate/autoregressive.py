@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from vq_jax.nn.priors import GPT, Condition, PixelCNN
 from vq_jax.types import Array, Bool, Float, Int, Key, Params
 
 
+@runtime_checkable
 class Step(Protocol):
     """Logits of the next code.
 

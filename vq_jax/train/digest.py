@@ -65,7 +65,14 @@ def tree_digest(tree: Any) -> dict[str, UInt32[Array, "2"]]:
     leaves = leaf_names(tree)
     for name, leaf in leaves.items():
         _check(name, leaf)
-    return {name: _leaf_digest(leaf) for name, leaf in leaves.items()}
+    digests = {}
+    for name, leaf in leaves.items():
+        digests[name] = _leaf_digest(leaf)
+        traced = isinstance(leaf, jax.core.Tracer)
+        if isinstance(leaf, jax.Array) and not traced and not leaf.is_fully_replicated:
+            # A sum over devices. Many of them under way at once wait for each other without end on CPU.
+            jax.block_until_ready(digests[name])
+    return digests
 
 
 def _check(name: str, leaf: Any) -> None:

@@ -134,8 +134,7 @@ class PriorTask:
     def abstract_state(self) -> Any:
         """Shapes and shardings of the state."""
         state = jax.eval_shape(lambda: self._init(jax.random.key(0)))
-        whole = sharding.replicated(self.mesh)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state)
+        return sharding.with_sharding(state, self.mesh)
 
     def init_state(self) -> Any:
         """The state before the first step."""

@@ -1,5 +1,7 @@
 """The only place that knows of devices: the mesh, where arrays live, and the jitted step."""
 
+import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,7 +22,10 @@ from vq_jax.train.steps import discriminator_step, generator_step
 from vq_jax.types import Array, Key, Metrics, Params
 
 AXES = ("data", "fsdp")
+SMALLEST_SHARDED = 2**16
+"""Elements from which on an array is cut over `fsdp`: a smaller one costs more to gather than to keep."""
 State = TypeVar("State")
+Tree = TypeVar("Tree")
 
 
 def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
@@ -65,6 +70,45 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def state_sharding(state: Any, mesh: Mesh) -> Any:
+    """Where every array of a state lives: a pytree of NamedSharding like `state`.
+
+    Parameters, moments and running averages alike: an array of at least `SMALLEST_SHARDED` elements is cut
+    over `fsdp` along its largest axis that divides by it, the last of equals; every other one is whole on
+    every device, and so are all of them where `fsdp` is 1.
+
+    Args:
+      state: pytree of arrays or of `jax.ShapeDtypeStruct`.
+      mesh: the devices.
+    """
+    parts = mesh.shape["fsdp"]
+
+    def place(leaf: Any) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
+        if parts == 1 or not axes or math.prod(leaf.shape) < SMALLEST_SHARDED:
+            return replicated(mesh)
+        largest = max(axes, key=lambda axis: (leaf.shape[axis], axis))
+        return NamedSharding(mesh, PartitionSpec(*[None] * largest, "fsdp"))
+
+    return jax.tree.map(place, state)
+
+
+def with_sharding(state: Any, mesh: Mesh) -> Any:
+    """Shapes, dtypes and `state_sharding` of a state, for restoring it or compiling a step for it."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        state_sharding(state, mesh),
+    )
+
+
+def gather(tree: Tree, mesh: Mesh) -> Tree:
+    """The same arrays, whole on every device, to be used outside the step; every process calls it."""
+    if mesh.shape["fsdp"] == 1:
+        return tree
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+
+
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises UserError unless the batch divides over the mesh's devices."""
     if batch_size % mesh.size:
@@ -80,6 +124,15 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
 
 
+def put_rows(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
+    """Makes global arrays, spread over the mesh, of a whole batch that every process has alike."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
+        for name, value in batch.items()
+    }
+
+
 def init_state_sharded(
     rng: Key[Array, ""], image_shape: tuple[int, ...], mesh: Mesh, **networks: Any
 ) -> TrainState:
@@ -88,11 +141,66 @@ def init_state_sharded(
 
 
 def init_on_mesh(init: Callable[[Array], State], rng: Key[Array, ""], mesh: Mesh) -> State:
-    """Calls a function of a key, jitted, with its results on every device."""
+    """Calls a function of a key, jitted, with its results where `state_sharding` has them."""
+    shardings = state_sharding(jax.eval_shape(init, rng), mesh)
     # On CPU the compiler spends most of its time on the random numbers, to no gain for one use.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=options)(rng)
+    return jax.jit(init, out_shardings=shardings, compiler_options=options)(rng)
+
+
+def jit_update(mesh: Mesh, update: Callable[..., tuple[State, Metrics]], *others: NamedSharding) -> Any:
+    """Jits a step over the mesh: its first argument, the state, is donated and comes back where it was.
+
+    Args:
+      mesh: the devices.
+      update: function of a state and other inputs to a state and metrics.
+      others: shardings of the other inputs.
+
+    Returns:
+      The jitted function; its metrics are on every device.
+    """
+    whole = replicated(mesh)
+    if mesh.shape["fsdp"] == 1:
+        return jax.jit(update, in_shardings=(whole, *others), out_shardings=(whole, whole), donate_argnums=0)
+
+    def step(state: State, *inputs: Any) -> tuple[State, Metrics]:
+        # Which array lives where depends on its shape, known here: the arguments' own shardings count.
+        state, metrics = update(_place(state, mesh), *inputs)
+        return _place(state, mesh), metrics
+
+    return jax.jit(step, in_shardings=(None, *others), out_shardings=(None, whole), donate_argnums=0)
+
+
+def _place(state: State, mesh: Mesh) -> State:
+    return jax.lax.with_sharding_constraint(state, state_sharding(state, mesh))
+
+
+def gather_inside(network: State, mesh: Mesh) -> State:
+    """Inside a step: the state of a network with what its forward pass uses gathered.
+
+    Each device then works on its own part of the batch with all of the network. Left to itself, the compiler
+    may cut activations by channels rather than by pictures.
+    """
+    if mesh.shape["fsdp"] == 1 or network is None:
+        return network
+    used = {
+        name: jax.lax.with_sharding_constraint(getattr(network, name), replicated(mesh))
+        for name in ("params", "codebook", "batch_stats")
+        if hasattr(network, name)
+    }
+    return dataclasses.replace(network, **used)  # type: ignore[type-var]
+
+
+def sharded_optimizer(optimizer: optax.GradientTransformation, mesh: Mesh) -> optax.GradientTransformation:
+    """Inside a step: the optimizer on gradients and parameters cut as its moments are."""
+    if mesh.shape["fsdp"] == 1:
+        return optimizer
+
+    def update(grads: Params, state: optax.OptState, params: Params | None = None) -> Any:
+        return optimizer.update(_place(grads, mesh), state, None if params is None else _place(params, mesh))
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def jit_train_step(
@@ -119,13 +227,14 @@ def jit_train_step(
         state: TrainState, batch: dict[str, Array], rng: Key[Array, ""], perceptual: Params | None
     ) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(rng, state.generator.step)
+        discriminator = gather_inside(state.discriminator, mesh)
         generator, reconstruction, metrics = generator_step(
-            state.generator,
-            state.discriminator,
+            gather_inside(state.generator, mesh),
+            discriminator,
             batch,
             rng,
             model=model,
-            optimizer=optimizer,
+            optimizer=sharded_optimizer(optimizer, mesh),
             losses=losses,
             discriminator_model=discriminator_model,
             perceptual=perceptual,
@@ -133,7 +242,6 @@ def jit_train_step(
             ema_decay=ema_decay,
             accumulate=accumulate,
         )
-        discriminator = state.discriminator
         if discriminator is not None and discriminator_model is not None:
             assert discriminator_optimizer is not None  # given together, see init_state
             discriminator, judged = discriminator_step(
@@ -142,20 +250,15 @@ def jit_train_step(
                 reconstruction,
                 rng,
                 discriminator_model=discriminator_model,
-                optimizer=discriminator_optimizer,
+                optimizer=sharded_optimizer(discriminator_optimizer, mesh),
                 losses=losses,
                 accumulate=accumulate,
             )
             metrics |= judged
         return TrainState(generator, discriminator), metrics
 
-    whole, parts = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(whole, parts, whole, whole),
-        out_shardings=(whole, whole),
-        donate_argnums=0,
-    )
+    whole = replicated(mesh)
+    return jit_update(mesh, step, batch_sharding(mesh), whole, whole)
 
 
 def jit_prior_step(
@@ -175,18 +278,17 @@ def jit_prior_step(
 
     def step(state: PriorState, batch: dict[str, Array], rng: Key[Array, ""]) -> tuple[PriorState, Metrics]:
         return prior_step(
-            state,
+            gather_inside(state, mesh),
             batch["codes"],
             Condition(labels=batch.get("label")),
             jax.random.fold_in(rng, state.step),
             prior_model=prior_model,
-            optimizer=optimizer,
+            optimizer=sharded_optimizer(optimizer, mesh),
             ema_decay=ema_decay,
             accumulate=accumulate,
         )
 
-    whole, parts = replicated(mesh), batch_sharding(mesh)
-    return jax.jit(step, in_shardings=(whole, parts, whole), out_shardings=(whole, whole), donate_argnums=0)
+    return jit_update(mesh, step, batch_sharding(mesh), replicated(mesh))
 
 
 def jit_noise_step(
@@ -206,28 +308,28 @@ def jit_noise_step(
     Returns:
       A function of state, batch and key, as in `jit_prior_step`.
     """
-    whole, parts = replicated(mesh), batch_sharding(mesh)
-    frozen = jax.device_put(tokenizer_variables, whole)
+    frozen = put_whole(tokenizer_variables, mesh)
 
     def step(
         state: TrainState, batch: dict[str, Array], rng: Key[Array, ""], frozen: Params
     ) -> tuple[TrainState, Metrics]:
+        networks = {"generator": state.generator, "discriminator": state.discriminator}
+        networks = {name: gather_inside(network, mesh) for name, network in networks.items()}
         return noise_step(
-            state,
+            TrainState(**networks),
             batch["codes"],
             Condition(labels=batch.get("label")),
             jax.random.fold_in(rng, state.generator.step),
             model=model,
             tokenizer_model=tokenizer_model,
             tokenizer_variables=frozen,
-            optimizer=optimizer,
+            optimizer=sharded_optimizer(optimizer, mesh),
             discriminator_model=discriminator_model,
-            discriminator_optimizer=discriminator_optimizer,
+            discriminator_optimizer=sharded_optimizer(discriminator_optimizer, mesh),
             losses=losses,
             ema_decay=ema_decay,
         )
 
-    jitted = jax.jit(
-        step, in_shardings=(whole, parts, whole, whole), out_shardings=(whole, whole), donate_argnums=0
-    )
+    whole = replicated(mesh)
+    jitted = jit_update(mesh, step, batch_sharding(mesh), whole, whole)
     return lambda state, batch, rng: jitted(state, batch, rng, frozen)

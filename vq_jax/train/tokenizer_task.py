@@ -47,8 +47,7 @@ def abstract_state(config: ExperimentConfig, model: VQModel) -> TrainState:
     state = jax.eval_shape(
         lambda: init_state(jax.random.key(config.training.seed), image_shape(config), ema=ema, **parts)
     )
-    whole = sharding.replicated(mesh)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), state)
+    return sharding.with_sharding(state, mesh)
 
 
 class TokenizerTask:
@@ -165,7 +164,7 @@ class TokenizerTask:
         new = dataclasses.replace(generator, codebook={**generator.codebook, "quantizer": codebook})
         if params:
             new = dataclasses.replace(new, params={**new.params, "quantizer": params})
-        new = jax.device_put(new, sharding.replicated(self.mesh))
+        new = jax.device_put(new, sharding.state_sharding(new, self.mesh))
         return dataclasses.replace(state, generator=new)
 
     def _step_function(self, phase: Phase, step: int) -> Any:

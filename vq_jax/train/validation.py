@@ -12,7 +12,7 @@ from vq_jax.config import ExperimentConfig
 from vq_jax.data import Source, test_batches, test_pictures
 from vq_jax.evaluate import evaluate, evaluation_step
 from vq_jax.nn import VQModel
-from vq_jax.train.sharding import put_batch
+from vq_jax.train.sharding import gather, put_rows, replicated
 from vq_jax.train.state import GeneratorState
 from vq_jax.types import Array, Params
 
@@ -33,8 +33,10 @@ class Validation:
             test_batches(source, config.data, batch_size=batch_size, limit=config.data.test_limit)
         )
         step = functools.partial(evaluation_step, model=model, reconstruction=config.losses.reconstruction)
-        self._step = jax.jit(step, static_argnames="quantize")
-        self._reconstruct = jax.jit(functools.partial(_reconstruct, model=model), static_argnames="quantize")
+        # Every process reads the results: each device has all of them.
+        jit = functools.partial(jax.jit, static_argnames="quantize", out_shardings=replicated(mesh))
+        self._step = jit(step)
+        self._reconstruct = jit(functools.partial(_reconstruct, model=model))
         if hasattr(model.decoder, "image_shape"):
             # Of the size that the model takes, spread over the set, which may be sorted by class.
             crops = np.concatenate([batch["image"][batch["valid"]] for batch in self._batches])
@@ -50,10 +52,9 @@ class Validation:
 
     def figures(self, state: GeneratorState, quantize: bool) -> tuple[dict[str, float], np.ndarray]:
         """Figures and code counts on the test set, see `evaluate.evaluate`."""
+        params, codebook = gather((state.eval_params, state.codebook), self._mesh)
         return evaluate(
-            lambda batch: self._step(
-                state.eval_params, state.codebook, put_batch(batch, self._mesh), quantize=quantize
-            ),
+            lambda batch: self._step(params, codebook, put_rows(batch, self._mesh), quantize=quantize),
             self._batches,
         )
 
@@ -74,7 +75,8 @@ class Validation:
                 for picture in self.pictures
             ]
         )
-        decoded = np.asarray(self._reconstruct(state.eval_params, state.codebook, canvas, quantize=quantize))
+        params, codebook = gather((state.eval_params, state.codebook), self._mesh)
+        decoded = np.asarray(self._reconstruct(params, codebook, canvas, quantize=quantize))
         return [
             whole[: picture.shape[0], : picture.shape[1]]
             for whole, picture in zip(decoded, self.pictures, strict=True)

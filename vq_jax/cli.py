@@ -35,6 +35,7 @@ from vq_jax.train.compilation import keep_compiled_programs
 if TYPE_CHECKING:
     from vq_jax.prior import Prior
     from vq_jax.tokenizer import Tokenizer
+    from vq_jax.train import RunResult
 
 # The machine refuses to write, whatever the command was doing.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -50,6 +51,14 @@ class TrainArguments(Generic[Config]):
     config: Annotated[Config, tyro.conf.arg(name="")]
     workdir: Dir = None
     """Run directory, local or gs://; runs/PRESET when absent."""
+    distributed: bool = False
+    """One of several processes that train together: TPU pods and SLURM say themselves who is there."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, for --distributed elsewhere."""
+    num_processes: int | None = None
+    """How many processes there are, for --distributed elsewhere."""
+    process_id: int | None = None
+    """Which of them this is, from 0, for --distributed elsewhere."""
 
 
 def train(arguments: list[str]) -> int:
@@ -73,6 +82,7 @@ def train(arguments: list[str]) -> int:
         )
     except ValueError as error:  # tyro words those of the parts of the configuration, not of the whole
         raise UserError(str(error)) from error
+    speaks = _join(chosen)
     from vq_jax.train import NonFiniteError
     from vq_jax.train import train as train_run
 
@@ -88,6 +98,12 @@ def train(arguments: list[str]) -> int:
             "the same command goes on from there"
         )
         return 128 + result.signal
+    if speaks:
+        _print_figures(result)
+    return 0
+
+
+def _print_figures(result: "RunResult") -> None:
     if "test/psnr" in result.figures:
         lpips = result.figures.get("test/lpips")
         print(
@@ -98,7 +114,23 @@ def train(arguments: list[str]) -> int:
     if "validation/bits_per_code" in result.figures:
         print(f"Held-out codes: {result.figures['validation/bits_per_code']:.3f} bits a code")
     print(f"Report: {result.workdir / 'report.md'}")
-    return 0
+
+
+def _join(chosen: TrainArguments[Any]) -> bool:
+    """Joins the other processes of the run, where there are any; whether this one is to speak for all."""
+    given = (chosen.coordinator, chosen.num_processes, chosen.process_id)
+    if not chosen.distributed:
+        if given != (None, None, None):
+            raise UserError(
+                "--coordinator, --num-processes and --process-id are for --distributed: give it too"
+            )
+        return True
+    from vq_jax.train import distributed
+
+    distributed.start(*given)
+    if not distributed.is_main():
+        logging.getLogger("vq_jax").setLevel(logging.WARNING)
+    return distributed.is_main()
 
 
 def _split_preset(arguments: list[str]) -> tuple[str, list[str]]:

@@ -275,10 +275,11 @@ class Prior:
     def _sampler(self) -> Any:
         if not isinstance(self.model, NoiseGenerator):
             return sample_prior
+        place = jax.tree.leaves(self.variables)[0].sharding
         return functools.partial(
             sample_noise,
             tokenizer_model=self.tokenizer.model,
-            tokenizer_variables=self.tokenizer.variables,
+            tokenizer_variables=jax.device_put(self.tokenizer.variables, place),
         )
 
     def _options(self, given: dict[str, Any]) -> dict[str, Any]:

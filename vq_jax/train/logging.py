@@ -94,3 +94,22 @@ class Progress:
         """Leaves the terminal as it was."""
         if self._bar is not None:
             self._bar.close()
+
+
+class Silent:
+    """In the place of `MetricsLog` and `Progress` on processes that leave writing to another."""
+
+    def write(self, step: int, figures: dict[str, float | str]) -> None:
+        """Nothing."""
+
+    def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Nothing."""
+
+    def advance(self) -> None:
+        """Nothing."""
+
+    def show(self, step: int, figures: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -14,9 +14,9 @@ from etils import epath
 
 from vq_jax.errors import UserError
 from vq_jax.prior_config import RunConfig
-from vq_jax.train import report, rundir
+from vq_jax.train import distributed, report, rundir
 from vq_jax.train.checkpoint import Checkpointer
-from vq_jax.train.logging import MetricsLog, Progress
+from vq_jax.train.logging import MetricsLog, Progress, Silent
 from vq_jax.train.optimizers import make_schedule
 from vq_jax.train.signals import StopRequest
 from vq_jax.train.tasks import Task, open_task
@@ -65,13 +65,14 @@ def train(config: RunConfig, workdir: epath.PathLike) -> RunResult:
       NonFiniteError: a metric became infinite or not a number.
     """
     workdir = epath.Path(workdir)
-    task = open_task(config, workdir)
+    task = distributed.together(lambda: open_task(config, workdir))
+    distributed.check_same(config, task.data)
     make_schedule(config.optimizer, config.training.steps)
-    rundir.claim(workdir, config)
+    distributed.together(lambda: rundir.claim(workdir, config) if distributed.is_main() else None)
     _log.info("%s: %d steps, in %s", config.name, config.training.steps, workdir)
     task.prepare(workdir)
     with (
-        StopRequest() as stop,
+        distributed.stop_request() as stop,
         Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints) as saved,
     ):
         return _Run(task, workdir, saved).go(stop)
@@ -90,7 +91,7 @@ class _Run:
     def _restore_or_init(self) -> tuple[Any, int]:
         restored = self.checkpointer.restore_latest(self.task.abstract_state())
         if restored is None:
-            rundir.cut_metrics(self.workdir, 0)
+            self._cut_metrics(0)
             return self.task.init_state(), 0
         if restored.meta["data"] != self.task.data:
             raise UserError(
@@ -98,9 +99,13 @@ class _Run:
                 f"{self.workdir} began with: give it the same ones, or another --workdir"
             )
         self.broken = restored.meta["broken"]
-        rundir.cut_metrics(self.workdir, restored.step)
+        self._cut_metrics(restored.step)
         _log.info("Going on from the checkpoint of step %d.", restored.step)
         return restored.state, restored.step
+
+    def _cut_metrics(self, step: int) -> None:
+        if distributed.is_main():
+            rundir.cut_metrics(self.workdir, step)
 
     def go(self, stop: StopRequest) -> RunResult:
         """Takes all steps that are left, or as many as come before a signal."""
@@ -113,11 +118,11 @@ class _Run:
         pending: list[tuple[int, Metrics]] = []  # fetched now and then, never step by step
         clock = _Clock(config.data.batch_size, self.step)
         with (
-            contextlib.closing(Progress(self.step, steps, config.data.batch_size)) as progress,
-            contextlib.closing(MetricsLog(self.workdir, self.step)) as log,
+            contextlib.closing(self._open_progress()) as progress,
+            contextlib.closing(self._open_log()) as log,
             self.task.batches(self.step) as batches,
         ):
-            while self.step < steps and stop.signal is None:
+            while self.step < steps and not stop.reached(self.step):
                 with clock.waiting():
                     batch = next(batches)
                 self.broken += int(np.sum(batch.pop("broken", 0)))
@@ -139,7 +144,15 @@ class _Run:
         figures = self._finish() if stop.signal is None else self._last_figures()
         return RunResult(self.workdir, self.step, stop.signal, figures)
 
-    def _record(self, row: dict[str, Any], log: MetricsLog) -> None:
+    def _open_progress(self) -> Progress | Silent:
+        if not distributed.is_main():
+            return Silent()
+        return Progress(self.step, self.config.training.steps, self.config.data.batch_size)
+
+    def _open_log(self) -> MetricsLog | Silent:
+        return MetricsLog(self.workdir, self.step) if distributed.is_main() else Silent()
+
+    def _record(self, row: dict[str, Any], log: MetricsLog | Silent) -> None:
         """Evaluates, logs, draws and saves, as the step asks for."""
         row["learning_rate"] = float(self.schedule(self.step - 1))
         row["data/broken_pictures"] = self.broken
@@ -151,7 +164,8 @@ class _Run:
         log.write(self.step, row)
         if self._due("image_every"):
             grid = self.task.draw(self.state, self.step)
-            report.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
+            if distributed.is_main():
+                report.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
             log.write_picture(self.step, self.task.pictures, grid)
         if save:
             self._save(row["validation/loss"])

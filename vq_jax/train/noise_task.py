@@ -1,15 +1,12 @@
 """What a run of a noise generator trains: the generator and its discriminator, over a tokenizer's codes."""
 
-import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.errors import UserError
-from vq_jax.generate import sample_noise
-from vq_jax.nn import Condition, NoiseGenerator
+from vq_jax.nn import NoiseGenerator
 from vq_jax.prior_config import NoiseConfig
 from vq_jax.tokenizer import Tokenizer
 from vq_jax.train import sharding
@@ -56,9 +53,7 @@ class NoiseTask(PriorTask):
     config: NoiseConfig
 
     def _make_networks(self) -> None:
-        config, loaded = self.config, self.tokenizer
-        variables = jax.device_put(loaded.variables, sharding.replicated(self.mesh))  # beside the generator's
-        self.tokenizer = tokenizer = Tokenizer(loaded.model, variables, loaded.config, loaded.step)
+        config, tokenizer = self.config, self.tokenizer
         model = build_noise(config, self.record, tokenizer)
         self.model = model
         shape = (self.record.image_size, self.record.image_size, tokenizer.channels)
@@ -74,12 +69,6 @@ class NoiseTask(PriorTask):
             losses=config.losses,
             ema_decay=config.training.ema_decay,
             **networks,
-        )
-        self._codes = functools.partial(
-            sample_noise,
-            model,
-            tokenizer_model=tokenizer.model,
-            tokenizer_variables=tokenizer.variables,
         )
 
     def _init(self, rng: Array) -> TrainState:
@@ -98,12 +87,12 @@ class NoiseTask(PriorTask):
         """
         drawn, held_out = [], []
         conditional = self.record.num_classes is not None
-        variables = {"params": self._eval_params(state)}
+        prior = self._prior(state, step)
         for number, batch in enumerate(self._held_out):
-            valid, rng = batch["valid"], jax.random.fold_in(jax.random.key(0), number)
-            condition = Condition(jnp.asarray(batch["label"]) if conditional else None)
-            drawn.append(np.asarray(self._codes(variables, rng, condition, num=len(valid)))[valid])
-            held_out.append(batch["codes"][valid])
+            labels = batch["label"] if conditional else None
+            codes = prior.sample_codes(len(batch["valid"]), labels=labels, seed=number)
+            drawn.append(codes[batch["valid"]])
+            held_out.append(batch["codes"][batch["valid"]])
         shares = [_shares(np.concatenate(codes), self.record.codebook_size) for codes in (drawn, held_out)]
         distance = float(0.5 * np.abs(shares[0] - shares[1]).sum(axis=-1).mean())
         used = float((shares[0].sum(axis=0) > 0).sum())

@@ -82,8 +82,7 @@ class PriorTask:
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
         self.data_name = f"the codes of {self._pictures.source}"
         self._make_networks()
-        whole = sharding.replicated(self.mesh)
-        self.rng = jax.device_put(jax.random.key(training.seed), whole)
+        self.rng = sharding.make_key(training.seed, self.mesh)
         self._encode = _encoder(self.tokenizer, self.mesh)
         self._held_out = list(
             test_batches(
@@ -106,7 +105,11 @@ class PriorTask:
             ema_decay=training.ema_decay,
             accumulate=training.accumulate,
         )
-        self._evaluate = jax.jit(functools.partial(prior_evaluation, prior_model=self.model))
+        # Every process reads the results: each device has all of them.
+        self._evaluate = jax.jit(
+            functools.partial(prior_evaluation, prior_model=self.model),
+            out_shardings=sharding.replicated(self.mesh),
+        )
 
     def _init(self, rng: Array) -> Any:
         return prior_state(rng, self.config, self.model)
@@ -115,17 +118,27 @@ class PriorTask:
         params: Params = state.eval_params
         return params
 
+    def _shown_params(self, state: Any) -> Params:
+        """The parameters to draw with; of several processes, each draws for itself."""
+        params = sharding.gather(self._eval_params(state), self.mesh)
+        if jax.process_count() > 1:
+            params = jax.tree.map(lambda leaf: jnp.asarray(jax.device_get(leaf)), params)
+        return params
+
     def prepare(self, workdir: epath.Path) -> None:
         """Notes the tokenizer, makes or opens the cache, and encodes the held-out pictures."""
-        self.record.write(workdir)
+        if jax.process_index() == 0:
+            self.record.write(workdir)
+        # Of several processes, each encodes for itself.
+        encode = self._encode if jax.process_count() == 1 else self.tokenizer.encode
         for batch in self._held_out:
             if "codes" not in batch:
-                batch["codes"] = np.asarray(self._encode(batch.pop("image")))
+                batch["codes"] = np.asarray(encode(batch.pop("image")))
         if self._directory is not None:
             self._cache = open_cache(
                 self._directory,
                 self.source,
-                self._encode if jax.process_count() == 1 else self.tokenizer.encode,
+                encode,
                 tokenizer=self.record.fingerprint,
                 codebook_size=self.record.codebook_size,
                 batch_size=self._pictures.batch_size,
@@ -170,12 +183,13 @@ class PriorTask:
         """Means over the held-out pictures, the same masks each time."""
         sums: dict[str, float] = {}
         count = 0
+        params = sharding.gather(self._eval_params(state), self.mesh)
         for number, batch in enumerate(self._held_out):
             conditional = self.record.num_classes is not None
-            condition = Condition(jnp.asarray(batch["label"]) if conditional else None)
-            arrays = (batch["codes"], condition, batch["valid"])
-            rng = jax.random.fold_in(jax.random.key(0), number)
-            metrics = jax.device_get(self._evaluate(self._eval_params(state), *arrays, rng))
+            arrays: Any = (batch["codes"], batch["label"] if conditional else None, batch["valid"])
+            codes, labels, valid = sharding.put_whole(arrays, self.mesh)
+            rng = jax.random.fold_in(sharding.make_key(0, self.mesh), number)
+            metrics = jax.device_get(self._evaluate(params, codes, Condition(labels), valid, rng))
             sums = {name: sums.get(name, 0.0) + float(value) for name, value in metrics.items()}
             count += int(batch["valid"].sum())
         figures = {name: value / count for name, value in sums.items()}
@@ -206,15 +220,13 @@ class PriorTask:
         shown = min(classes, _SHOWN_CLASSES)
         return [row * classes // shown for row in range(shown)]
 
+    def _prior(self, state: Any, step: int) -> Prior:
+        variables = {"params": self._shown_params(state)}
+        size = self._pictures.image_size
+        return Prior(self.model, variables, self.tokenizer, self.config, step, size)
+
     def _samples(self, state: Any, step: int) -> np.ndarray:
-        prior = Prior(
-            self.model,
-            {"params": self._eval_params(state)},
-            self.tokenizer,
-            self.config,
-            step,
-            self._pictures.image_size,
-        )
+        prior = self._prior(state, step)
         classes, columns = self._shown_classes, self._columns
         labels = np.repeat(classes, columns) if classes else None
         num = len(classes) * columns if classes else columns * columns
@@ -254,7 +266,7 @@ def _cache_directory(config: PriorConfig, workdir: epath.Path) -> Path | None:
 def _encoder(tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Any:
     """Pictures uint8 [B, H, W, C] of one process to codes of all, over the mesh."""
     whole, parts = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    variables: Params = jax.device_put(tokenizer.variables, whole)
+    variables: Params = sharding.put_whole(tokenizer.variables, mesh)
     encode = jax.jit(
         lambda variables, images: tokenizer.model.apply(
             variables, ops.normalize_pictures(images), method="encode"

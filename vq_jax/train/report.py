@@ -12,6 +12,7 @@ from vq_jax.config import ExperimentConfig
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
 from vq_jax.prior_config import RunConfig
+from vq_jax.train.distributed import is_main
 from vq_jax.train.rundir import IMAGES, REPORT, read_metrics
 
 if TYPE_CHECKING:
@@ -104,8 +105,10 @@ def write_report(
       counts: how often the test set used each code; may be empty.
 
     Returns:
-      Means over the pictures, see `picture_figures`.
+      Means over the pictures, see `picture_figures`; nothing on all processes but the first, which writes.
     """
+    if not is_main():
+        return {}
     rows = read_metrics(workdir)
     figures, words = picture_figures(pictures, reconstructions)
     write_png(workdir / IMAGES / "final.png", comparison_grid(pictures, reconstructions))
@@ -145,6 +148,8 @@ def write_prior_report(
     Returns:
       No figures.
     """
+    if not is_main():
+        return {}
     rows = read_metrics(workdir)
     write_png(workdir / IMAGES / "final.png", samples)
     lines = [

@@ -133,6 +133,26 @@ def put_rows(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Array]:
     }
 
 
+def put_whole(tree: Tree, mesh: Mesh) -> Tree:
+    """Puts arrays that every process has alike, such as fixed weights, whole on every device."""
+
+    def put(leaf: Any) -> Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, replicated(mesh), lambda index: host[index])
+
+    return jax.tree.map(put, tree)
+
+
+def make_key(seed: int, mesh: Mesh) -> Key[Array, ""]:
+    """A run's key, on every device."""
+    return jax.jit(lambda: jax.random.key(seed), out_shardings=replicated(mesh))()
+
+
+def place(state: State, mesh: Mesh) -> State:
+    """Brings the arrays of a state to where `state_sharding` has them; every process calls it."""
+    return jax.jit(lambda state: state, out_shardings=state_sharding(state, mesh))(state)
+
+
 def init_state_sharded(
     rng: Key[Array, ""], image_shape: tuple[int, ...], mesh: Mesh, **networks: Any
 ) -> TrainState:

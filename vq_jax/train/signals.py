@@ -5,7 +5,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
@@ -15,11 +15,12 @@ class StopRequest:
     """
 
     signal: int | None = None
+    _signals = _SIGNALS
 
     def __enter__(self) -> "StopRequest":
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in self._signals:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -31,6 +32,10 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def reached(self, step: int) -> bool:
+        """Whether to stop before the update after `step` others."""
+        return self.signal is not None
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

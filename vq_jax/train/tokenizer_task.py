@@ -69,8 +69,8 @@ class TokenizerTask:
         self.perceptual = None
         if config.losses.perceptual_weight > 0:
             weights = nn.load_lpips(config.losses.perceptual, config.losses.perceptual_file)
-            self.perceptual = jax.device_put(weights, sharding.replicated(self.mesh))
-        self.rng = jax.device_put(jax.random.key(training.seed), sharding.replicated(self.mesh))
+            self.perceptual = sharding.put_whole(weights, self.mesh)
+        self.rng = sharding.make_key(training.seed, self.mesh)
         self.validation = Validation(test_source, config, self.model, self.mesh)
         self._steps: dict[Any, Any] = {}
 
@@ -164,8 +164,7 @@ class TokenizerTask:
         new = dataclasses.replace(generator, codebook={**generator.codebook, "quantizer": codebook})
         if params:
             new = dataclasses.replace(new, params={**new.params, "quantizer": params})
-        new = jax.device_put(new, sharding.state_sharding(new, self.mesh))
-        return dataclasses.replace(state, generator=new)
+        return dataclasses.replace(state, generator=sharding.place(new, self.mesh))
 
     def _step_function(self, phase: Phase, step: int) -> Any:
         losses = self.config.losses.at(step)

@@ -1,0 +1,125 @@
+"""A small VQ-GAN trained by one process or by several, which the tests of that share.
+
+As a program it is `vq-jax` whose training steps take SLOW seconds longer, an environment variable.
+"""
+
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+STEPS = 12
+FIELDS = (
+    *("--model.channels", "8"),
+    *("--model.residual-channels", "4"),
+    *("--model.num-res-blocks", "1"),
+    *("--model.codebook-size", "16"),
+    *("--model.code-dim", "4"),
+    *("--discriminator.channels", "4"),
+    *("--discriminator.num-layers", "1"),
+    *("--losses.adversarial-start", "0"),
+    *("--losses.adversarial-ramp", "0"),
+    *("--data.test-limit", "16"),
+    *("--batch-size", "8"),
+    *("--training.log-every", "1"),
+    *("--training.eval-every", "5"),
+    *("--training.image-every", "5"),
+    *("--training.save-every", "4"),
+    *("--optimizer.schedule", "constant"),
+)
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start(workdir, *more, processes=2, devices=4, slow=0.0):
+    """Starts the run as so many processes, with so many devices together; a Popen each.
+
+    Args:
+      workdir: run directory.
+      more: further arguments; one that is a function is called with the process's number.
+      processes: 1 starts a plain run.
+      devices: of all processes together.
+      slow: seconds that are added to a step.
+    """
+    port = free_port()
+    environment = {
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": str(devices // processes),
+        "JAX_PLATFORMS": "cpu",
+        "SLOW": str(slow),
+    }
+    started = []
+    for number in range(processes):
+        own = [argument(number) if callable(argument) else argument for argument in more]
+        command = [sys.executable, __file__, "train", "vqgan-fashion", *FIELDS, "--workdir", str(workdir)]
+        if processes > 1:
+            command += ["--distributed", "--coordinator", f"127.0.0.1:{port}"]
+            command += ["--num-processes", str(processes), "--process-id", str(number)]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command += map(str, own)
+        started.append(subprocess.Popen(command, env=environment, text=True, **streams))
+    return started
+
+
+def finish(processes, timeout=300):
+    """Waits for all; (status, stdout, stderr) each. What outlives the timeout is killed."""
+    ends = []
+    try:
+        for process in processes:
+            out, err = process.communicate(timeout=timeout)
+            ends.append((process.returncode, out, err))
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+    return ends
+
+
+def rows(workdir):
+    """Rows of metrics.jsonl without the timings."""
+    path = Path(workdir) / "metrics.jsonl"
+    lines = (
+        [line for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
+    )
+    return [
+        {name: value for name, value in json.loads(line).items() if not name.startswith("time/")}
+        for line in lines
+    ]
+
+
+@functools.cache
+def pair_run(base):
+    """Directory and ends of a run of two processes that nothing interrupted."""
+    workdir = base / "pair"
+    ends = finish(start(workdir, "--steps", STEPS))
+    assert [status for status, *_ in ends] == [0, 0], ends
+    return workdir, ends
+
+
+def main():
+    """Runs `vq-jax` with slower steps."""
+    from vq_jax import cli
+    from vq_jax.train import sharding
+
+    original, seconds = sharding.put_batch, float(os.environ["SLOW"])
+
+    def put_batch(batch, mesh):
+        time.sleep(seconds)
+        return original(batch, mesh)
+
+    sharding.put_batch = put_batch
+    sys.exit(cli.main())
+
+
+if __name__ == "__main__":
+    main()

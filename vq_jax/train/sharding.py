@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -28,13 +28,18 @@ State = TypeVar("State")
 Tree = TypeVar("Tree")
 
 
-def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, described: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh with axes data and fsdp; -1 takes the devices that are left.
+
+    Args:
+      data: devices along the data axis.
+      fsdp: devices along the fsdp axis.
+      described: the devices, of a slice that need not be there (`vq_jax.plan`); all there are when absent.
 
     Raises:
       UserError: the axes do not multiply to the number of devices.
     """
-    devices = jax.device_count()
+    devices = jax.device_count() if described is None else len(described)
     sizes = [data, fsdp]
     if sizes.count(-1) == 2:
         raise UserError("only one of training.mesh_data and training.mesh_fsdp may be -1")
@@ -46,7 +51,7 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
             "are; set one of training.mesh_data and training.mesh_fsdp to -1"
         )
     # Auto: explicit axes, the default, ask for an output sharding at every gather.
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 2)
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 2, devices=described)
 
 
 def compute_dtype(name: str) -> Any:

@@ -26,6 +26,7 @@ from vq_jax.cli_files import (
     write,
 )
 from vq_jax.cli_generate import inpaint, sample
+from vq_jax.cli_plan import plan
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.memory import keep_freed_memory
 from vq_jax.presets import DEFAULT_PRESET, load_experiment, presets
@@ -280,7 +281,7 @@ def prepare(
 
 _COMMANDS: dict[str, Callable[..., int]] = {
     command.__name__: command
-    for command in (train, reconstruct, encode, decode, sample, inpaint, inspect, prepare)
+    for command in (train, reconstruct, encode, decode, sample, inpaint, inspect, prepare, plan)
 }
 
 

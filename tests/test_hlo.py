@@ -149,32 +149,47 @@ ENTRY %main (p: pred[], x: f32[4,4]) -> f32[4,4] {
     assert program.flops == 2 * 4**3 and program.hbm_bytes == 3 * 64 and program.collectives == ()
 
 
+def pairs(given, made, taps, stride, pad, spread, spread_taps):
+    """Output and tap, one by one."""
+    places = {place * spread for place in range(given)}
+    return sum(
+        output * stride + tap * spread_taps - pad in places for output in range(made) for tap in range(taps)
+    )
+
+
 @pytest.mark.parametrize(
-    "window, flops",
+    "window, numbers",
     [
-        ("size=3x3 pad=1_1x1_1", 2 * (8 * 8 * 16) * 9 * 4),
-        # the gradient of a stride of two: three quarters of the inputs are zeros between
-        ("size=4x4 pad=2_2x2_2 lhs_dilate=2x2", 2 * (8 * 8 * 16) * 4 * 4),
+        ("size=3x3 pad=1_1x1_1", (8, 8, 3, 1, 1, 1, 1)),
+        # the gradient of a stride of two: inputs with zeros between
+        ("size=4x4 pad=2_2x2_2 lhs_dilate=2x2", (8, 16, 4, 1, 2, 2, 1)),
+        ("size=3x3 stride=2x2 pad=0_1x0_1", (8, 4, 3, 2, 0, 1, 1)),
+        ("size=3x3 pad=2_2x2_2 rhs_dilate=2x2", (8, 8, 3, 1, 2, 1, 2)),
+        # products over a batch of eight, each output with one tap of its own, as the compiler writes them
+        ("size=8x8 stride=7x7 lhs_dilate=8x8", (8, 8, 8, 7, 0, 8, 1)),
+        ("size=8x8 pad=7_7x7_7 rhs_reversal=1x1", (1, 8, 8, 1, 7, 1, 1)),
     ],
 )
-def test_convolutions(window, flops):
+def test_a_convolution_counts_what_meets_an_input(window, numbers):
+    given, made, taps = numbers[:3]
+    attributes = f"window={{{window}}}, dim_labels=b01f_01io->b01f"
     text = f"""HloModule jit_step
 
-%fused (a: bf16[1,8,8,4], b: bf16[3,3,4,16]) -> bf16[1,8,8,16] {{
-  %a = bf16[1,8,8,4]{{3,2,1,0}} parameter(0)
-  %b = bf16[3,3,4,16]{{3,2,1,0}} parameter(1)
-  ROOT %c = bf16[1,8,8,16]{{3,2,1,0}} convolution(%a, %b), window={{{window}}}, dim_labels=b01f_01io->b01f
+%fused (a: bf16[2,{given},{given},4], b: bf16[{taps},{taps},4,16]) -> bf16[2,{made},{made},16] {{
+  %a = bf16[2,{given},{given},4]{{3,2,1,0}} parameter(0)
+  %b = bf16[{taps},{taps},4,16]{{3,2,1,0}} parameter(1)
+  ROOT %c = bf16[2,{made},{made},16]{{3,2,1,0}} convolution(%a, %b), {attributes}
 }}
 
-ENTRY %main (x: bf16[1,8,8,4], k: bf16[3,3,4,16]) -> bf16[1,8,8,16] {{
-  %x = bf16[1,8,8,4]{{3,2,1,0}} parameter(0)
-  %k = bf16[3,3,4,16]{{3,2,1,0}} parameter(1)
-  ROOT %y = bf16[1,8,8,16]{{3,2,1,0}} fusion(%x, %k), kind=kOutput, calls=%fused
+ENTRY %main (x: bf16[2,{given},{given},4], k: bf16[{taps},{taps},4,16]) -> bf16[2,{made},{made},16] {{
+  %x = bf16[2,{given},{given},4]{{3,2,1,0}} parameter(0)
+  %k = bf16[{taps},{taps},4,16]{{3,2,1,0}} parameter(1)
+  ROOT %y = bf16[2,{made},{made},16]{{3,2,1,0}} fusion(%x, %k), kind=kOutput, calls=%fused
 }}
 """
     program = read_program(text)
-    assert program.flops == flops
-    assert program.hbm_bytes == 2 * (8 * 8 * 4 + 9 * 4 * 16 + 8 * 8 * 16)
+    assert program.flops == 2 * 2 * 4 * 16 * pairs(*numbers) ** 2 > 0
+    assert program.hbm_bytes == 2 * (2 * given**2 * 4 + taps**2 * 4 * 16 + 2 * made**2 * 16)
 
 
 def test_a_buffer_in_tiles_takes_whole_ones():

@@ -120,8 +120,8 @@ def test_a_plan_tells_memory_time_and_speed(tokenizer_plan):
     assert plan["seconds"] == max(times.values()) == times[plan["bound"]] > 0
     assert plan["pictures_per_second"] == pytest.approx(2 / plan["seconds"])
     assert 0 < plan["utilisation"] <= 1
-    # A program without loops: the compiler's own count has zeros of the padding left out.
-    assert plan["program"]["flops"] == pytest.approx(plan["xla"]["flops"], rel=0.3)
+    # A program without loops, whose every multiplication the compiler counts: also those beside products.
+    assert 0.8 * plan["xla"]["flops"] < plan["program"]["flops"] < plan["xla"]["flops"]
     assert "small on v5e:4x4: 16 chips, batch 2 a chip, 32 in all" in output
     assert "all-reduce among 16" in output and "pictures/s a chip, bound by" in output
 

@@ -6,6 +6,7 @@ its rounds, and only HBM counts. A conditional counts with its dearest branch. I
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -128,7 +129,7 @@ class Program:
 
     Attributes:
       flops: of matrix products and convolutions, recomputed ones included; two for a multiplication and
-        its addition.
+        its addition, none where it meets padding.
       hbm_bytes: read and written, in whole tiles.
       collectives: by kind and number of chips.
       loops_of_unknown_length: loops whose rounds the text does not tell, counted as one.
@@ -424,19 +425,45 @@ def _flops(computation: Computation, instruction: Instruction) -> float:
         match = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
         axes = [int(axis) for axis in match[1].split(",") if axis] if match else []
         return 2.0 * made * math.prod(left[axis] for axis in axes)
-    labels = re.search(r"dim_labels=\w+_(\w+)->", instruction.rest)
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.rest)
     if labels is None:
         raise ValueError(f"cannot read the convolution {instruction.name}: {instruction.rest[:200]}")
-    inputs = right[labels[1].index("i")]
-    return 2.0 * made * inputs * _window(instruction.rest)
-
-
-def _window(rest: str) -> float:
-    """Taps of a convolution's window, zeros between dilated inputs left out."""
-    window = re.search(r"window=\{([^}]*)\}", rest)
+    window = re.search(r"window=\{([^}]*)\}", instruction.rest)
     fields = dict(field.split("=") for field in window[1].split()) if window else {}
 
-    def product(name: str) -> int:
-        return math.prod(map(int, fields[name].split("x"))) if name in fields else 1
+    def along(name: str, axis: int, default: str) -> str:
+        return fields[name].split("x")[axis] if name in fields else default
 
-    return product("size") / product("lhs_dilate")
+    spatial, products = 1, 1
+    for axis in range(sum(label.isdigit() for label in labels[1])):
+        size = instruction.result[0].dims[labels[3].index(str(axis))]
+        spatial *= size
+        products *= _pairs(
+            left[labels[1].index(str(axis))],
+            size,
+            int(along("size", axis, "1")),
+            int(along("stride", axis, "1")),
+            int(along("pad", axis, "0_0").split("_")[0]),
+            int(along("lhs_dilate", axis, "1")),
+            int(along("rhs_dilate", axis, "1")),
+        )
+    return 2.0 * made / spatial * right[labels[2].index("i")] * products
+
+
+@functools.cache
+def _pairs(given: int, made: int, taps: int, stride: int, pad: int, spread: int, spread_taps: int) -> int:
+    """Pairs of an output and a tap along an axis that meet an input, not padding or a zero in between.
+
+    The compiler writes a product over a batch as a convolution most of whose taps meet padding.
+    """
+    count = 0
+    for tap in range(taps):
+        # Outputs o whose place o * stride + first is a multiple of spread, from 0 to (given - 1) * spread.
+        first = tap * spread_taps - pad
+        low = max(0, -(first // stride)) if first < 0 else 0
+        high = min(made - 1, ((given - 1) * spread - first) // stride)
+        if spread == 1:
+            count += max(0, high - low + 1)
+        else:
+            count += sum((output * stride + first) % spread == 0 for output in range(low, high + 1))
+    return count

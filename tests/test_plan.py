@@ -163,7 +163,7 @@ def fake_plan(batch, largest):
         remat=False,
         fits=batch <= largest,
         hbm=2.0**34,
-        memory={},
+        memory={"temporaries": 14 * 2.0**30},
         program=Program(197e12, 1.0, (Collective("all-reduce", 16, 1.0, 8.0),), 0),
         compute_seconds=1.0,
     )
@@ -342,3 +342,23 @@ def test_make_plan_asks_for_libtpu(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
     with pytest.raises(UserError, match="libtpu"):
         make_plan(load_experiment("vqvae-cifar10"), SLICE, per_device_batch=1)
+
+
+def test_the_table_and_the_plot_of_plans(tmp_path):
+    spec = importlib.util.spec_from_file_location(
+        "plan_table", ROOT / "experiments" / "benchmarks" / "plan_table.py"
+    )
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    fitting = json.loads(json.dumps(fake_plan(8, 8).as_json()))
+    too_large = dataclasses.replace(fake_plan(64, 8), program=None, memory={"needed": 20.5 * 2**30})
+    text = tables.table([fitting, too_large.as_json()])
+    assert "| small | v5e:4x4 | 8 | yes, 14.0 of 16 | 197.00 | 0.0 | 0 (1 all-reduce) | 1000.0 |" in text
+    assert "| small | v5e:4x4 | 64 | no, 20.5 of 16 | - |" in text
+    # On 256 chips the links of every chip are four, on 16 those of a corner are two.
+    few, many = (tables.collective_seconds(fitting, parse_slice(name)) for name in ("v5e:4x4", "v5e:16x16"))
+    assert few == pytest.approx(2 * 15 / 16 * 8 / 100e9) and many == pytest.approx(2 * 255 / 256 * 8 / 200e9)
+    tables.plot([fitting], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit, match="no plans"):
+        tables.read_plans(tmp_path)

@@ -287,7 +287,7 @@ def _tokenizer_step(config: ExperimentConfig, mesh: Any) -> Any:
     images = jax.ShapeDtypeStruct((config.data.batch_size, *shape), jnp.uint8)
     perceptual = lpips_shapes(losses.perceptual) if losses.perceptual_weight > 0 else None
     return step.lower(  # type: ignore[attr-defined]
-        _placed(state, whole),
+        sharding.with_sharding(state, mesh),
         _placed({"image": images}, sharding.batch_sharding(mesh)),
         _key(mesh),
         _placed(perceptual, whole),
@@ -330,7 +330,7 @@ def _prior_step(config: PriorConfig, mesh: Any, tokenizer: str | None, classes: 
     if num_classes is not None:
         batch["label"] = jax.ShapeDtypeStruct((size,), jnp.int32)
     return step.lower(  # type: ignore[attr-defined]
-        _placed(state, sharding.replicated(mesh)),
+        sharding.with_sharding(state, mesh),
         _placed(batch, sharding.batch_sharding(mesh)),
         _key(mesh),
     )

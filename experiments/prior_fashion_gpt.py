@@ -20,7 +20,7 @@ config = PriorConfig(
         name="adamw", learning_rate=2e-3, b2=0.98, weight_decay=0.03, schedule="cosine", warmup_steps=50
     ),
     training=TrainingConfig(
-        steps=700, ema_decay=0.99, log_every=25, eval_every=100, image_every=350, save_every=350
+        steps=930, ema_decay=0.99, log_every=25, eval_every=155, image_every=465, save_every=465
     ),
     sampling=SamplingConfig(guidance=1.5),
 )

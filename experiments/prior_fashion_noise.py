@@ -26,6 +26,6 @@ config = NoiseConfig(
         optimizer=OptimizerConfig(learning_rate=4e-4, b1=0.5, b2=0.99),
     ),
     training=TrainingConfig(
-        steps=3000, ema_decay=0.999, log_every=50, eval_every=500, image_every=500, save_every=1000
+        steps=1700, ema_decay=0.995, log_every=50, eval_every=425, image_every=850, save_every=850
     ),
 )

@@ -17,7 +17,7 @@ config = PriorConfig(
     data=PriorDataConfig(batch_size=64, flip=False),  # shoes all point one way
     optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup_steps=50, clip_norm=1.0),
     training=TrainingConfig(
-        steps=1000, ema_decay=0.99, log_every=25, eval_every=250, image_every=500, save_every=500
+        steps=1190, ema_decay=0.99, log_every=25, eval_every=170, image_every=595, save_every=595
     ),
     sampling=SamplingConfig(guidance=1.5),
 )

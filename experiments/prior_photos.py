@@ -1,6 +1,6 @@
 """Masked prior over the codes of vqgan-photos: new crops of 64 px, holes filled.
 
-There are two dozen photographs only: it knows textures and edges, not things.
+There are ten photographs only: it knows textures and edges, not things.
 
 Command:   vq-jax train prior-photos
            after vq-jax train vqgan-photos; --tokenizer RUN for a tokenizer in another place
@@ -22,7 +22,7 @@ config = PriorConfig(
         name="adamw", learning_rate=1e-3, b2=0.98, weight_decay=0.03, schedule="cosine", warmup_steps=50
     ),
     training=TrainingConfig(
-        steps=500, ema_decay=0.99, log_every=25, eval_every=125, image_every=250, save_every=250
+        steps=800, ema_decay=0.99, log_every=25, eval_every=100, image_every=400, save_every=400
     ),
     sampling=SamplingConfig(temperature=0.9, noise=4.0),
 )

@@ -10,7 +10,7 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.nn.priors.layers import init_kernel
-from vq_jax.types import Array, Float, Int
+from vq_jax.types import Array, Float, Int, Metrics
 
 
 @struct.dataclass
@@ -114,6 +114,15 @@ class LabelledPrior:
         if shape[1:] != expected:
             wanted = ", ".join(map(str, expected))
             raise ValueError(f"{type(self).__name__} expected codes of shape [B, {wanted}], got {shape}")
+
+
+def next_code_loss(
+    logits: Float[Array, "B *s K"], codes: Int[Array, "B *s"], label_smoothing: float
+) -> tuple[Float[Array, ""], Metrics]:
+    """Mean cross-entropy in nats of codes predicted one after the other, and metrics without smoothing."""
+    loss = ops.code_cross_entropy(logits, codes, label_smoothing=label_smoothing)
+    plain = ops.code_cross_entropy(logits, codes)
+    return loss, {"cross_entropy": plain, "accuracy": ops.code_accuracy(logits, codes)}
 
 
 class TransformerPrior(LabelledPrior, nn.Module):

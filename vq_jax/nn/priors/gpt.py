@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import struct
 
 from vq_jax import ops
-from vq_jax.nn.priors.base import Condition, TransformerPrior
+from vq_jax.nn.priors.base import Condition, TransformerPrior, next_code_loss
 from vq_jax.nn.priors.layers import Layers, RMSNorm, init_kernel, mlp_width
 from vq_jax.types import Array, Float, Int, Metrics
 
@@ -119,10 +119,7 @@ class GPT(TransformerPrior):
     ) -> tuple[Float[Array, ""], Metrics]:
         """Mean cross-entropy of the codes in nats, with label smoothing in training, and metrics."""
         logits = self(codes, condition, train=train)
-        smoothing = self.label_smoothing if train else 0.0
-        loss = ops.code_cross_entropy(logits, codes, label_smoothing=smoothing)
-        plain = ops.code_cross_entropy(logits, codes)
-        return loss, {"cross_entropy": plain, "accuracy": ops.code_accuracy(logits, codes)}
+        return next_code_loss(logits, codes, self.label_smoothing if train else 0.0)
 
     def step(
         self,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax import ops
-from vq_jax.nn.priors.base import Condition, LabelledPrior
+from vq_jax.nn.priors.base import Condition, LabelledPrior, next_code_loss
 from vq_jax.nn.priors.layers import init_kernel
 from vq_jax.types import Array, Float, Int, Metrics
 
@@ -177,7 +177,4 @@ class PixelCNN(LabelledPrior, nn.Module):
     ) -> tuple[Float[Array, ""], Metrics]:
         """Mean cross-entropy of the codes in nats, with label smoothing in training, and metrics."""
         logits = self(codes, condition, train=train)
-        smoothing = self.label_smoothing if train else 0.0
-        loss = ops.code_cross_entropy(logits, codes, label_smoothing=smoothing)
-        plain = ops.code_cross_entropy(logits, codes)
-        return loss, {"cross_entropy": plain, "accuracy": ops.code_accuracy(logits, codes)}
+        return next_code_loss(logits, codes, self.label_smoothing if train else 0.0)

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-STEPS = 12
+STEPS = 16
 FIELDS = (
     *("--model.channels", "8"),
     *("--model.residual-channels", "4"),
@@ -70,7 +70,7 @@ def start(workdir, *more, processes=2, devices=4, slow=0.0):
     return started
 
 
-def finish(processes, timeout=300):
+def finish(processes, timeout=600):
     """Waits for all; (status, stdout, stderr) each. What outlives the timeout is killed."""
     ends = []
     try:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 from cli_runs import call, train_arguments
-from pair_runs import finish, free_port, pair_run, rows, start
+from pair_runs import STEPS, finish, free_port, pair_run, rows, start
 
 from vq_jax.errors import UserError
 from vq_jax.train import distributed
@@ -36,28 +36,26 @@ def test_two_processes_of_two_devices_equal_one_of_four(pair, tmp_path):
 
 def test_one_process_writes_and_speaks(pair):
     workdir, ((_, first_out, first_err), (_, second_out, second_err)) = pair
-    assert [row["step"] for row in rows(workdir)] == list(range(1, 13))
+    assert [row["step"] for row in rows(workdir)] == list(range(1, STEPS + 1))
     assert len(list(workdir.glob("events.out.tfevents*"))) == 1
     assert {path.name for path in (workdir / "images").iterdir()} >= {
         "5.png",
         "10.png",
-        "12.png",
+        "15.png",
         "final.png",
     }
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir())
-    assert "12 steps, in" in first_err and "Report:" in first_out
+    assert f"{STEPS} steps, in" in first_err and "Report:" in first_out
     assert "vq-jax" not in second_err and "Report:" not in second_out
 
 
 def test_processes_of_different_configurations_are_told_before_they_train(tmp_path):
-    began = time.monotonic()
     seeds = (lambda number: "--seed", lambda number: 3 + number)
-    ends = finish(start(tmp_path / "run", "--steps", 5, *seeds), timeout=120)
+    ends = finish(start(tmp_path / "run", "--steps", 5, *seeds))
     for status, _, err in ends:
         assert status == 2, err
         assert "training.seed: 3 in process 0, 4 in process 1" in err and "Traceback" not in err
     assert not (tmp_path / "run").exists()
-    assert time.monotonic() - began < 110
 
 
 def test_a_mistake_on_one_process_ends_both_with_it(tmp_path):
@@ -65,7 +63,7 @@ def test_a_mistake_on_one_process_ends_both_with_it(tmp_path):
         lambda number: "--data",
         lambda number: f"arrays:{tmp_path / 'absent.npz'}" if number else "fashion",
     )
-    ends = finish(start(tmp_path / "run", "--steps", 5, *source), timeout=120)
+    ends = finish(start(tmp_path / "run", "--steps", 5, *source))
     assert [status for status, *_ in ends] == [2, 2], ends
     assert all("absent.npz" in err for _, _, err in ends)
     assert "process 1:" in ends[0][2] and not (tmp_path / "run").exists()
@@ -79,7 +77,7 @@ def test_an_unreachable_coordinator_is_told_within_the_timeout():
 
 
 def test_without_a_cluster_the_coordinator_is_asked_for(tmp_path):
-    ((status, _, err),) = finish(start(tmp_path / "run", "--distributed", processes=1), timeout=120)
+    ((status, _, err),) = finish(start(tmp_path / "run", "--distributed", processes=1))
     assert status == 2 and "give --coordinator HOST:PORT, --num-processes N and --process-id I" in err
 
 

@@ -28,7 +28,7 @@ def arrays(workdir):
     return restored.step, {name: np.asarray(leaf) for name, leaf in leaf_names(restored.state).items()}
 
 
-def start_until(workdir, step, limit=180):
+def start_until(workdir, step, limit=600):
     """Starts the slow run and returns its processes once the row of a step is there."""
     processes = start(workdir, "--steps", STEPS, slow=SLOW)
     end = time.monotonic() + limit
@@ -49,10 +49,10 @@ def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_sam
     # SIGTERM to the one that is not the coordinator: both save the same step.
     processes = start_until(workdir, 2)
     processes[1].send_signal(signal.SIGTERM)
-    ends = finish(processes, timeout=120)
+    ends = finish(processes)
     assert [status for status, *_ in ends] == [143, 143], ends
-    (stopped,) = [step for step in saved(workdir) if step not in (4, 8, 12)] or [saved(workdir)[-1]]
-    assert stopped == saved(workdir)[-1] == rows(workdir)[-1]["step"] < STEPS
+    stopped = saved(workdir)[-1]
+    assert stopped == rows(workdir)[-1]["step"] < STEPS
     assert f"stopped at step {stopped} by SIGTERM and saved" in ends[0][2]
 
     # SIGKILL to either: the other ends too, with an error, and goes on from the newest whole checkpoint.

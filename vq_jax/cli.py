@@ -60,6 +60,8 @@ class TrainArguments(Generic[Config]):
     """How many processes there are, for --distributed elsewhere."""
     process_id: int | None = None
     """Which of them this is, from 0, for --distributed elsewhere."""
+    profile: str | None = None
+    """START:STOP, steps to write a trace of into the run directory, for XProf."""
 
 
 def train(arguments: list[str]) -> int:
@@ -86,10 +88,12 @@ def train(arguments: list[str]) -> int:
     speaks = _join(chosen)
     from vq_jax.train import NonFiniteError
     from vq_jax.train import train as train_run
+    from vq_jax.train.telemetry import parse_profile
 
+    profile = None if chosen.profile is None else parse_profile(chosen.profile)
     workdir = chosen.workdir or f"runs/{chosen.config.name}"
     try:
-        result = train_run(chosen.config, workdir)
+        result = train_run(chosen.config, workdir, profile=profile)
     except NonFiniteError as error:
         print(f"vq-jax: {error}", file=sys.stderr)
         return 1

@@ -296,6 +296,9 @@ class TrainingConfig:
     """Steps from one checkpoint to the next; each is evaluated too."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, beside the best by validation loss."""
+    watchdog_minutes: float = 0.0
+    """A step, with its evaluation and saving, that takes longer ends the run with all stacks printed and
+    status 124; 0: none does. Compilation counts as the first step's."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -313,6 +316,10 @@ class TrainingConfig:
         _require(
             0.0 <= self.ema_decay < 1.0,
             f"training.ema_decay must lie in [0, 1), got {self.ema_decay}",
+        )
+        _require(
+            self.watchdog_minutes >= 0.0,
+            f"training.watchdog_minutes must not be negative, got {self.watchdog_minutes}",
         )
         for name in ("mesh_data", "mesh_fsdp"):
             value = getattr(self, name)

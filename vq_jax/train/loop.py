@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,6 +18,8 @@ from vq_jax.train.logging import MetricsLog, Progress, Silent
 from vq_jax.train.optimizers import make_schedule
 from vq_jax.train.signals import StopRequest
 from vq_jax.train.tasks import Task, open_task
+from vq_jax.train.telemetry import FLOPS, Clock, Trace
+from vq_jax.train.watchdog import Watchdog
 from vq_jax.types import Metrics
 
 _INTERVALS = ("log_every", "eval_every", "image_every", "save_every")
@@ -52,12 +52,13 @@ class RunResult:
     figures: dict[str, float]
 
 
-def train(config: RunConfig, workdir: epath.PathLike) -> RunResult:
+def train(config: RunConfig, workdir: epath.PathLike, *, profile: tuple[int, int] | None = None) -> RunResult:
     """Trains a tokenizer or a prior, or goes on with the run that is in `workdir`.
 
     Args:
       config: the run.
       workdir: run directory, local or gs://; made if it is not there.
+      profile: first and last of the steps that a trace is written of, into the run directory.
 
     Raises:
       UserError: the data, the directory or the configuration cannot be used; nothing was written
@@ -75,7 +76,7 @@ def train(config: RunConfig, workdir: epath.PathLike) -> RunResult:
         distributed.stop_request() as stop,
         Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints) as saved,
     ):
-        return _Run(task, workdir, saved).go(stop)
+        return _Run(task, workdir, saved).go(stop, profile)
 
 
 class _Run:
@@ -107,7 +108,7 @@ class _Run:
         if distributed.is_main():
             rundir.cut_metrics(self.workdir, step)
 
-    def go(self, stop: StopRequest) -> RunResult:
+    def go(self, stop: StopRequest, profile: tuple[int, int] | None) -> RunResult:
         """Takes all steps that are left, or as many as come before a signal."""
         config, steps = self.config, self.config.training.steps
         if self.step >= steps:
@@ -116,13 +117,17 @@ class _Run:
             figures = self._last_figures() if whole else self._finish()
             return RunResult(self.workdir, self.step, None, figures)
         pending: list[tuple[int, Metrics]] = []  # fetched now and then, never step by step
-        clock = _Clock(config.data.batch_size, self.step)
+        clock = Clock(config.data.batch_size, self.step)
         with (
             contextlib.closing(self._open_progress()) as progress,
             contextlib.closing(self._open_log()) as log,
             self.task.batches(self.step) as batches,
+            Trace(self.workdir / rundir.PROFILE, profile) as trace,
+            Watchdog(config.training.watchdog_minutes) as watchdog,
         ):
             while self.step < steps and not stop.reached(self.step):
+                watchdog.step(self.step)
+                trace.before(self.step + 1)
                 with clock.waiting():
                     batch = next(batches)
                 self.broken += int(np.sum(batch.pop("broken", 0)))
@@ -130,10 +135,11 @@ class _Run:
                 self.step += 1
                 pending.append((self.step, metrics))
                 progress.advance()
+                trace.after(self.step, self.state)
                 if any(map(self._due, _INTERVALS)):
-                    row = {**self.task.words(self.step), **_fetch(pending)}
+                    row: dict[str, Any] = {**self.task.words(self.step), **_fetch(pending)}
                     pending.clear()
-                    row |= clock.lap(self.step)
+                    row |= clock.lap(self.step, row.pop(FLOPS, None))
                     self._record(row, log)
                     progress.show(self.step, row)
                     clock.start(self.step)
@@ -187,34 +193,6 @@ class _Run:
         for row in rundir.read_metrics(self.workdir):
             figures |= row
         return figures
-
-
-class _Clock:
-    """Times stretches of steps, and the share of them spent waiting for data."""
-
-    def __init__(self, batch_size: int, step: int) -> None:
-        self._batch_size = batch_size
-        self.start(step)
-
-    def start(self, step: int) -> None:
-        """Begins a stretch after `step`."""
-        self._step, self._began, self._waited = step, time.monotonic(), 0.0
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting."""
-        began = time.monotonic()
-        yield
-        self._waited += time.monotonic() - began
-
-    def lap(self, step: int) -> dict[str, float]:
-        """Figures of the stretch that ends with `step`."""
-        seconds, steps = time.monotonic() - self._began, step - self._step
-        return {
-            "time/step_seconds": seconds / steps,
-            "time/images_per_second": self._batch_size * steps / seconds,
-            "time/data_wait": self._waited / seconds,
-        }
 
 
 def _fetch(pending: list[tuple[int, Metrics]]) -> dict[str, float]:

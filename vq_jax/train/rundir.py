@@ -15,6 +15,7 @@ METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 IMAGES = "images"
 REPORT = "report.md"
+PROFILE = "profile"
 
 # Everything else makes another run.
 _MAY_DIFFER = {
@@ -33,6 +34,7 @@ _MAY_DIFFER = {
     "training.mesh_fsdp",
     "training.save_every",
     "training.steps",
+    "training.watchdog_minutes",
 }
 _log = logging.getLogger("vq_jax")
 

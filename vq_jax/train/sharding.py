@@ -19,6 +19,7 @@ from vq_jax.train.noise import noise_step
 from vq_jax.train.priors import PriorState, prior_step
 from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.steps import discriminator_step, generator_step
+from vq_jax.train.telemetry import count_flops
 from vq_jax.types import Array, Key, Metrics, Params
 
 AXES = ("data", "fsdp")
@@ -183,7 +184,7 @@ def jit_update(mesh: Mesh, update: Callable[..., tuple[State, Metrics]], *others
       others: shardings of the other inputs.
 
     Returns:
-      The jitted function; its metrics are on every device.
+      The jitted function; its metrics are on every device, and tell its operations, see `count_flops`.
     """
     whole = replicated(mesh)
     if mesh.shape["fsdp"] == 1:
@@ -194,7 +195,9 @@ def jit_update(mesh: Mesh, update: Callable[..., tuple[State, Metrics]], *others
         state, metrics = update(_place(state, mesh), *inputs)
         return _place(state, mesh), metrics
 
-    return jax.jit(step, in_shardings=(None, *others), out_shardings=(None, whole), donate_argnums=0)
+    return count_flops(
+        jax.jit(step, in_shardings=(None, *others), out_shardings=(None, whole), donate_argnums=0)
+    )
 
 
 def _place(state: State, mesh: Mesh) -> State:

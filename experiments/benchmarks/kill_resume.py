@@ -5,7 +5,10 @@ killed (SIGKILL) at a random moment of its life and started again, over and over
 its end, its last checkpoint and its metrics are compared with the quiet run's, to the bit, and the next
 one begins. After every kill the newest checkpoint must restore.
 
-Run:   python experiments/benchmarks/kill_resume.py --kills 20 --output results.json
+With --processes 2 the run is one of two processes over four CPU devices; each kill takes one of them, drawn
+at random, and the other must end by itself within a minute.
+
+Run:   python experiments/benchmarks/kill_resume.py --kills 20 [--processes 2] --output results.json
 """
 
 import argparse
@@ -13,6 +16,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,7 +38,12 @@ FIELDS = (
 )
 
 
-def start(workdir: Path, cache: Path) -> subprocess.Popen[bytes]:
+LONGEST_SURVIVAL = 60.0  # seconds
+
+Run = list["subprocess.Popen[bytes]"]
+
+
+def start(workdir: Path, cache: Path, processes: int) -> Run:
     """Starts the run, or what is left of it."""
     command = [sys.executable, "-m", "vq_jax.cli", "train", "vqvae-photos", "--workdir", str(workdir)]
     environment = {
@@ -42,9 +51,46 @@ def start(workdir: Path, cache: Path) -> subprocess.Popen[bytes]:
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    return subprocess.Popen(
-        [*command, *FIELDS.split()], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    others: list[list[str]] = [[]]
+    if processes > 1:
+        environment |= {"JAX_NUM_CPU_DEVICES": str(4 // processes), "JAX_PLATFORMS": "cpu"}
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        shared = ["--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", str(processes)]
+        others = [[*shared, "--process-id", str(number)] for number in range(processes)]
+    return [
+        subprocess.Popen(
+            [*command, *FIELDS.split(), *own],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=(workdir.parent / f"{workdir.name}-{number}.log").open("wb"),
+        )
+        for number, own in enumerate(others)
+    ]
+
+
+def wait(run: Run, seconds: float | None = None) -> bool:
+    """Waits for all processes to end; False where one is still there after so many seconds."""
+    end = None if seconds is None else time.monotonic() + seconds
+    for process in run:
+        try:
+            process.wait(None if end is None else max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return False
+    return True
+
+
+def kill_one(run: Run, victim: int) -> float | None:
+    """Kills a process; seconds that the others lived on, None where one had to be killed too."""
+    run[victim].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    if wait(run, LONGEST_SURVIVAL):
+        return time.monotonic() - began
+    for process in run:
+        process.kill()
+    wait(run)
+    return None
 
 
 def newest(workdir: Path) -> tuple[int, list[np.ndarray]] | None:
@@ -73,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, choices=(1, 2))
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -81,10 +128,10 @@ def main() -> None:
         began = time.monotonic()
         for quiet in (root / "warm-up", root / "quiet"):  # the first fills the compilation cache
             began = time.monotonic()
-            process = start(quiet, root / "cache")
-            _, errors = process.communicate()
-            if process.returncode:
-                sys.exit(errors.decode())
+            run = start(quiet, root / "cache", arguments.processes)
+            wait(run)
+            if any(process.returncode for process in run):
+                sys.exit("".join(path.read_text() for path in root.glob("*.log")))
         life = time.monotonic() - began
         expected, expected_rows = newest(root / "quiet"), rows(root / "quiet")
         assert expected is not None and expected[0] == STEPS
@@ -94,29 +141,42 @@ def main() -> None:
         workdir = root / "run-0"
         before = 0
         while len(kills) < arguments.kills:
-            process = start(workdir, root / "cache")
-            moment = rng.uniform(0.0, life)
-            try:
-                process.communicate(timeout=moment)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
+            run = start(workdir, root / "cache", arguments.processes)
+            moment, victim = rng.uniform(0.0, life), rng.randrange(arguments.processes)
+            if not wait(run, moment):
+                survived = kill_one(run, victim)
+                same &= survived is not None
                 found = newest(workdir)
                 step = found[0] if found else 0
-                kills.append({"seconds": round(moment, 2), "newest_whole_checkpoint": step})
-                print(f"kill {len(kills)}: after {moment:.1f} s, newest whole checkpoint {step}", flush=True)
+                kills.append(
+                    {
+                        "seconds": round(moment, 2),
+                        "process": victim,
+                        "others_ended_after": None if survived is None else round(survived, 2),
+                        "newest_whole_checkpoint": step,
+                    }
+                )
+                print(
+                    f"kill {len(kills)}: process {victim} after {moment:.1f} s, newest whole checkpoint {step}",
+                    flush=True,
+                )
                 same &= step >= before  # nothing saved is ever lost
                 before = step
                 continue
-            runs, same = runs + 1, same and process.returncode == 0
+            runs, same = runs + 1, same and not any(process.returncode for process in run)
             same &= _equal(newest(workdir), expected) and rows(workdir) == expected_rows
             print(f"run {runs} reached its end; the same to the bit so far: {same}", flush=True)
             workdir, before = root / f"run-{runs}", 0
-        process = start(workdir, root / "cache")
-        process.communicate()
+        wait(start(workdir, root / "cache", arguments.processes))
         runs += 1
         same &= _equal(newest(workdir), expected) and rows(workdir) == expected_rows
-    summary = {"kills": kills, "runs_finished": runs, "identical": same, "jax": jax.__version__}
+    summary = {
+        "processes": arguments.processes,
+        "kills": kills,
+        "runs_finished": runs,
+        "identical": same,
+        "jax": jax.__version__,
+    }
     print(f"{len(kills)} kills over {runs} runs; all ended the same to the bit: {same}")
     if arguments.output:
         arguments.output.write_text(json.dumps(summary, indent=2) + "\n")

@@ -157,7 +157,7 @@ def main() -> None:
                     }
                 )
                 print(
-                    f"kill {len(kills)}: process {victim} after {moment:.1f} s, newest whole checkpoint {step}",
+                    f"kill {len(kills)}: process {victim} after {moment:.1f} s, newest checkpoint {step}",
                     flush=True,
                 )
                 same &= step >= before  # nothing saved is ever lost

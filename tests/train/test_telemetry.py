@@ -14,7 +14,7 @@ from etils import epath
 from runs import small_config
 
 from vq_jax.errors import UserError
-from vq_jax.train import telemetry, tokenizer_task, train, watchdog
+from vq_jax.train import sharding, telemetry, tokenizer_task, train, watchdog
 from vq_jax.train.rundir import read_metrics
 
 
@@ -87,6 +87,16 @@ def test_use_of_a_chip_is_counted_operations_over_time_and_peak(monkeypatch):
     figures = clock.lap(4, 5e8)
     assert figures["time/model_flops_utilisation"] == pytest.approx(4 * 5e8 / 2.0 / 1e9)
     assert figures["time/images_per_second"] == 16.0
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_the_steps_of_runs_are_counted(fsdp, monkeypatch):
+    monkeypatch.setattr(telemetry, "peak_flops", lambda kind: 1e9)
+    mesh = sharding.make_mesh(-1, fsdp)
+    whole = sharding.replicated(mesh)
+    step = sharding.jit_update(mesh, lambda state: (state @ state, {"loss": jnp.zeros(())}))
+    _, metrics = step(jax.device_put(jnp.ones((64, 64)), whole))
+    assert metrics[telemetry.FLOPS] == pytest.approx(2 * 64**3, rel=0.1)
 
 
 def test_memory_is_that_of_the_fullest_device_in_gib(monkeypatch):

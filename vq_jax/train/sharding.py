@@ -187,17 +187,18 @@ def jit_update(mesh: Mesh, update: Callable[..., tuple[State, Metrics]], *others
       The jitted function; its metrics are on every device, and tell its operations, see `count_flops`.
     """
     whole = replicated(mesh)
+    shardings: dict[str, Any]
     if mesh.shape["fsdp"] == 1:
-        return jax.jit(update, in_shardings=(whole, *others), out_shardings=(whole, whole), donate_argnums=0)
+        shardings = {"in_shardings": (whole, *others), "out_shardings": (whole, whole)}
+        return count_flops(jax.jit(update, donate_argnums=0, **shardings))
 
     def step(state: State, *inputs: Any) -> tuple[State, Metrics]:
         # Which array lives where depends on its shape, known here: the arguments' own shardings count.
         state, metrics = update(_place(state, mesh), *inputs)
         return _place(state, mesh), metrics
 
-    return count_flops(
-        jax.jit(step, in_shardings=(None, *others), out_shardings=(None, whole), donate_argnums=0)
-    )
+    shardings = {"in_shardings": (None, *others), "out_shardings": (None, whole)}
+    return count_flops(jax.jit(step, donate_argnums=0, **shardings))
 
 
 def _place(state: State, mesh: Mesh) -> State:
@@ -341,10 +342,9 @@ def jit_noise_step(
     def step(
         state: TrainState, batch: dict[str, Array], rng: Key[Array, ""], frozen: Params
     ) -> tuple[TrainState, Metrics]:
-        networks = {"generator": state.generator, "discriminator": state.discriminator}
-        networks = {name: gather_inside(network, mesh) for name, network in networks.items()}
+        gathered = TrainState(gather_inside(state.generator, mesh), gather_inside(state.discriminator, mesh))
         return noise_step(
-            TrainState(**networks),
+            gathered,
             batch["codes"],
             Condition(labels=batch.get("label")),
             jax.random.fold_in(rng, state.generator.step),

@@ -19,6 +19,7 @@ from vq_jax.errors import UserError
 from vq_jax.hlo import Collective, Program
 from vq_jax.plan import Plan, largest_batch, make_plan
 from vq_jax.presets import load_experiment
+from vq_jax.train.sharding import make_mesh
 from vq_jax.train.state import init_state
 from vq_jax.train.tokenizer_task import build_model, image_shape, networks
 
@@ -55,14 +56,14 @@ config = dataclasses.replace(
 """
 
 
-def call(*arguments):
-    """Runs the program in another process, whose libtpu and environment stay there."""
+def plan_in(folder, *arguments):
+    """Runs `vq-jax plan` in another process, whose libtpu and environment stay there."""
     # Paths too: libtpu may lie beside the environment rather than in it.
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TPU_", "JAX_"))}
     return subprocess.run(
-        [sys.executable, "-m", "vq_jax.cli", *map(str, arguments)],
-        env={**environment, "PYTHONPATH": path, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        [sys.executable, "-m", "vq_jax.cli", "plan", *map(str, arguments)],
+        env={**environment, "PYTHONPATH": path, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")},
         capture_output=True,
         text=True,
         timeout=600,
@@ -80,8 +81,9 @@ def experiments(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer_plan(experiments):
     target = experiments / "small.json"
-    done = call("plan", experiments / "small.py", "--topology", "v5e:4x4", "--json", target)
+    done = plan_in(experiments, experiments / "small.py", "--topology", "v5e:4x4", "--json", target)
     assert done.returncode == 0, done.stderr
+    assert not (experiments / "cache").exists()  # programs for chips that are not there do not read back
     (plan,) = json.loads(target.read_text())
     return plan, done.stdout
 
@@ -129,8 +131,9 @@ def test_a_plan_tells_memory_time_and_speed(tokenizer_plan):
 @compiles
 def test_a_prior_is_planned_from_its_tokenizers_preset_and_layers_all_count(experiments):
     target = experiments / "prior.json"
-    done = call(
-        *("plan", experiments / "small_prior.py", "--tokenizer", experiments / "small.py", "--remat"),
+    done = plan_in(
+        experiments,
+        *(experiments / "small_prior.py", "--tokenizer", experiments / "small.py", "--remat"),
         *("--topology", "v5e:2x2", "v4:2x2x1", "--per-device-batch", 4, "--json", target),
     )
     assert done.returncode == 0, done.stderr
@@ -330,12 +333,14 @@ def test_the_classes_of_a_prior():
 
 def test_only_what_is_not_set_is_set(monkeypatch):
     monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "mine")
-    for name in ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
+    names = ("TPU_SKIP_MDS_QUERY", "TPU_WORKER_HOSTNAMES", "ALLOW_MULTIPLE_LIBTPU_LOAD")
+    for name in (*names, "JAX_PLATFORMS", "JAX_ENABLE_COMPILATION_CACHE"):
         monkeypatch.setenv(name, "0")
         monkeypatch.delenv(name)
     planning.prepare_environment(SLICE)
     assert os.environ["TPU_ACCELERATOR_TYPE"] == "mine"
     assert os.environ["TPU_SKIP_MDS_QUERY"] == "1"
+    assert os.environ["JAX_ENABLE_COMPILATION_CACHE"] == "false"
 
 
 def test_make_plan_asks_for_libtpu(monkeypatch):
@@ -362,3 +367,10 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit, match="no plans"):
         tables.read_plans(tmp_path)
+
+
+def test_a_mesh_of_described_devices_is_theirs_alone():
+    mesh = make_mesh(-1, 2, described=jax.devices()[:2])
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 2} and mesh.size == 2 < jax.device_count()
+    with pytest.raises(UserError, match="data = 3 and fsdp = 1 does not make up the 2 devices"):
+        make_mesh(3, 1, described=jax.devices()[:2])

@@ -96,6 +96,7 @@ def prepare_environment(topology: Slice) -> None:
     """Sets what libtpu asks for where there is no TPU, unless it is set; call it before jax is imported."""
     for name, value in {
         "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # programs for chips that are not there do not read back
         "TPU_SKIP_MDS_QUERY": "1",  # no metadata server to ask
         "TPU_ACCELERATOR_TYPE": topology.accelerator_type,
         "TPU_WORKER_HOSTNAMES": "localhost",

@@ -5,8 +5,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 # Runs compile the same steps again and again, in subprocesses too: shared for this session only.
-_CACHE = tempfile.TemporaryDirectory(prefix="vq_jax-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has that of the process which started it
+    _CACHE = tempfile.TemporaryDirectory(prefix="vq_jax-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

@@ -52,7 +52,8 @@ def test_relative_links_and_pictures_exist():
 
 
 @pytest.mark.parametrize(
-    "command", ['pip install -e ".[lpips]" && vq-jax train', 'pip install -e ".[test]" && pytest']
+    "command",
+    ['pip install -e ".[lpips]" && vq-jax train', 'pip install -e ".[test]" && pytest -n 2 --dist loadfile'],
 )
 def test_shell_command(command):
     lines = [line for match in FENCE.finditer(TEXT) if match[1] == "bash" for line in match[2].splitlines()]

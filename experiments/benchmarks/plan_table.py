@@ -129,7 +129,7 @@ def plot(plans: list[dict[str, Any]], target: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="chips of v5e", ylabel="milliseconds a step, at least")
     axes.set_xticks(chips, [f"{count}\n{shape}" for count, shape in zip(chips, SCALING, strict=True)])
     axes.minorticks_off()
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", fontsize=8, ncols=2)
     axes.grid(alpha=0.3)
     figure.savefig(target, dpi=120)
 

@@ -5,7 +5,8 @@ Command:   vq-jax train prior-fashion
            vq-jax sample runs/prior-fashion --num 80 -o samples.png
 Hardware:  2 CPU cores
 Run time:  about 4 minutes
-Expected:  F-FID 2.90 and the class asked for in 94 % of samples (experiments/benchmarks/fashion_generation.py)
+Expected:  F-FID 2.90 and the class asked for in 94 % of samples
+           (experiments/benchmarks/fashion_generation.py)
 """
 
 from vq_jax.config import OptimizerConfig, TrainingConfig

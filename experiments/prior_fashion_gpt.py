@@ -5,7 +5,8 @@ Command:   vq-jax train prior-fashion-gpt
            vq-jax sample runs/prior-fashion-gpt --num 80 -o samples.png
 Hardware:  2 CPU cores
 Run time:  about 4 minutes
-Expected:  F-FID 1.84 and the class asked for in 88 % of samples (experiments/benchmarks/fashion_generation.py)
+Expected:  F-FID 1.84 and the class asked for in 88 % of samples
+           (experiments/benchmarks/fashion_generation.py)
 """
 
 from vq_jax.config import OptimizerConfig, TrainingConfig

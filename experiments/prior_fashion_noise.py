@@ -5,7 +5,8 @@ Command:   vq-jax train prior-fashion-noise
            vq-jax sample runs/prior-fashion-noise --num 80 -o samples.png
 Hardware:  2 CPU cores
 Run time:  about 4.5 minutes
-Expected:  F-FID 6.48 and the class asked for in 76 % of samples (experiments/benchmarks/fashion_generation.py)
+Expected:  F-FID 6.48 and the class asked for in 76 % of samples
+           (experiments/benchmarks/fashion_generation.py)
 """
 
 from vq_jax.config import DiscriminatorConfig, Losses, OptimizerConfig, TrainingConfig

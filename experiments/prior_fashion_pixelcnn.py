@@ -5,7 +5,8 @@ Command:   vq-jax train prior-fashion-pixelcnn
            vq-jax sample runs/prior-fashion-pixelcnn --num 80 -o samples.png
 Hardware:  2 CPU cores
 Run time:  about 4.5 minutes
-Expected:  F-FID 1.93 and the class asked for in 89 % of samples (experiments/benchmarks/fashion_generation.py)
+Expected:  F-FID 1.93 and the class asked for in 89 % of samples
+           (experiments/benchmarks/fashion_generation.py)
 """
 
 from vq_jax.config import OptimizerConfig, TrainingConfig

@@ -29,10 +29,11 @@ def arrays(workdir):
 
 
 def start_until(workdir, step, limit=600):
-    """Starts the slow run and returns its processes once the row of a step is there."""
+    """Starts the slow run and returns its processes once they have written the row of a step."""
+    before = rows(workdir)  # of processes that were killed: cut down to the checkpoint that is gone on from
     processes = start(workdir, "--steps", STEPS, slow=SLOW)
     end = time.monotonic() + limit
-    while not any(row["step"] >= step for row in rows(workdir)):
+    while (now := rows(workdir)) == before or not any(row["step"] >= step for row in now):
         if time.monotonic() > end or any(process.poll() is not None for process in processes):
             for process in processes:
                 process.kill()

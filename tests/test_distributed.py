@@ -86,7 +86,7 @@ def test_without_a_cluster_the_coordinator_is_asked_for(tmp_path):
     [
         (
             ("--distributed", "--coordinator", "localhost:1234"),
-            "--num-processes and --process-id is not given",
+            "without --num-processes and --process-id the processes",
         ),
         (("--coordinator", "localhost:1234"), "are for --distributed: give it too"),
         (

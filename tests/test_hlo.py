@@ -2,7 +2,8 @@
 
 import pytest
 
-from vq_jax.hlo import COLLECTIVES, Buffer, read_program
+from vq_jax.hlo import COLLECTIVES, read_program
+from vq_jax.hlo_text import Buffer
 
 # A loop of five rounds, each with a product and an all-reduce; collectives outside, begun and waited for.
 PROGRAM = """HloModule jit_step, is_scheduled=true, num_partitions=8

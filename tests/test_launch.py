@@ -28,8 +28,9 @@ CREATE = (
 DELETE = "gcloud compute tpus queued-resources delete photos --zone=us-west4-a --force --quiet"
 INSTALL = [
     LIST,
-    f"git -C {ROOT} archive --format=tar.gz --prefix=vq-jax/ --output=/tmp/vq-jax.tar.gz HEAD",
-    "gcloud compute tpus tpu-vm scp /tmp/vq-jax.tar.gz photos:vq-jax.tar.gz --zone=us-west4-a --worker=all",
+    f"git -C {ROOT} archive --format=tar.gz --prefix=vq-jax/ --output={ROOT}/vq-jax.tar.gz HEAD",
+    f"gcloud compute tpus tpu-vm scp {ROOT}/vq-jax.tar.gz photos:vq-jax.tar.gz --zone=us-west4-a "
+    "--worker=all",
     "gcloud compute tpus tpu-vm ssh photos --zone=us-west4-a --worker=all --batch-size=all "
     "'--command=set -e; command -v ~/.local/bin/uv || curl -LsSf https://astral.sh/uv/install.sh | sh; "
     "test -d ~/venv || ~/.local/bin/uv venv --python 3.12 ~/venv; "

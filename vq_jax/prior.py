@@ -135,15 +135,13 @@ class Prior:
         if batch_size < 1:
             raise UserError(f"expected batch_size of at least 1, got {batch_size}")
         batch = min(total, batch_size)
-        drawn = []
+        drawn, sampler = [], self._sampler
         with tqdm(total=total, unit="picture", disable=not (progress and sys.stderr.isatty())) as bar:
             for number, first in enumerate(range(0, total, batch)):
                 count = min(batch, total - first)
                 some = None if every is None else np.resize(every[first : first + count], batch)
                 rng = jax.random.fold_in(jax.random.key(seed), number)
-                codes = self._call(
-                    self._sampler, rng, _condition(some), num=batch, sharding=sharding, **chosen
-                )
+                codes = self._call(sampler, rng, _condition(some), num=batch, sharding=sharding, **chosen)
                 drawn.append(np.asarray(codes)[:count])
                 bar.update(count)
         return np.concatenate(drawn)

@@ -88,7 +88,7 @@ remove_slice() {
 
 # The runtime's own Python is too old, hence uv's.
 install() {
-  local archived=/tmp/$archive
+  local archived=$root/$archive
   wait_until_active
   step git -C "$root" archive --format=tar.gz --prefix=vq-jax/ "--output=$archived" HEAD
   step gcloud compute tpus tpu-vm scp "$archived" "$name:$archive" "${place[@]}" --worker=all

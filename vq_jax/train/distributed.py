@@ -53,8 +53,8 @@ def start(
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise UserError(
-            f"expected --coordinator, --num-processes and --process-id together; {' and '.join(missing)} "
-            "is not given"
+            f"expected --coordinator, --num-processes and --process-id together, without "
+            f"{' and '.join(missing)} the processes cannot find each other"
         )
     if coordinator is not None and num_processes is not None and process_id is not None:
         host, _, port = coordinator.rpartition(":")

@@ -10,7 +10,8 @@ from flax import linen
 from vq_jax import ops
 from vq_jax.config import Losses
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
-from vq_jax.train.state import GeneratorState, TrainState, init_discriminator
+from vq_jax.train.optimizers import apply_gradients
+from vq_jax.train.state import GeneratorState, TrainState, init_discriminator, new_generator
 from vq_jax.train.steps import FAKE, discriminator_step, judge_pictures
 from vq_jax.types import Array, Float, Int, Key, Metrics, Params
 
@@ -38,15 +39,7 @@ def init_noise(
     """
     labels = None if model.num_classes is None else jnp.zeros((1,), jnp.int32)
     variables: Any = model.init(rng, jnp.zeros((1, model.noise_dim)), Condition(labels))
-    params = variables["params"]
-    generator = GeneratorState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        codebook={},
-        opt_state=optimizer.init(params),
-        # A copy: the step donates both, and one buffer cannot be given away twice.
-        ema_params=jax.tree.map(jnp.copy, params) if ema else None,
-    )
+    generator = new_generator(variables, optimizer, ema=ema)
     discriminator = init_discriminator(
         jax.random.fold_in(rng, 1), image_shape, model=discriminator_model, optimizer=discriminator_optimizer
     )
@@ -97,10 +90,18 @@ def noise_step(
     """
     generator, discriminator = state.generator, state.discriminator
     assert discriminator is not None  # see init_noise
-    frozen = jax.lax.stop_gradient(tokenizer_variables)
+
+    def make(params: Params) -> tuple[Float[Array, "B *S C"], Array, Metrics]:
+        noise = jax.random.normal(jax.random.fold_in(rng, 0), (codes.shape[0], model.noise_dim))
+        latents: Any = model.apply({"params": params}, noise, condition, train=True)
+        quantized: Any = tokenizer_model.apply(tokenizer_variables, latents, method="quantize")
+        pictures: Any = tokenizer_model.apply(
+            tokenizer_variables, quantized.quantized, method="decode_latents"
+        )
+        return pictures, quantized.loss, quantized.metrics
 
     def loss_of(params: Params) -> tuple[Array, tuple[Array, Metrics]]:
-        pictures, quantizer_loss, metrics = _make(params)
+        pictures, quantizer_loss, metrics = make(params)
         logits, _ = judge_pictures(
             discriminator_model,
             losses,
@@ -116,26 +117,16 @@ def noise_step(
         metrics = {"loss": loss, "adversarial_loss": adversarial, "quantizer_loss": quantizer_loss, **metrics}
         return loss, (pictures, metrics)
 
-    def _make(params: Params) -> tuple[Float[Array, "B *S C"], Array, Metrics]:
-        noise = jax.random.normal(jax.random.fold_in(rng, 0), (codes.shape[0], model.noise_dim))
-        latents: Any = model.apply({"params": params}, noise, condition, train=True)
-        quantized: Any = tokenizer_model.apply(frozen, latents, method="quantize")
-        pictures: Any = tokenizer_model.apply(frozen, quantized.quantized, method="decode_latents")
-        return pictures, quantized.loss, quantized.metrics
-
     gradients = jax.value_and_grad(loss_of, has_aux=True)
     (_, (pictures, metrics)), grads = gradients(generator.params)
-    # Optax mixes int32 counts with floats, which a caller's strict promotion would refuse.
-    with jax.numpy_dtype_promotion("standard"):
-        deltas, opt_state = optimizer.update(grads, generator.opt_state, generator.params)
-    params = optax.apply_updates(generator.params, deltas)
+    params, opt_state = apply_gradients(optimizer, grads, generator.params, generator.opt_state)
     ema_params = generator.ema_params
     if ema_params is not None:
         ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
     metrics["grad_norm"] = optax.tree.norm(grads)
     metrics["param_norm"] = optax.tree.norm(params)
     made = GeneratorState(generator.step + jnp.ones((), jnp.int32), params, {}, opt_state, ema_params)
-    real: Any = tokenizer_model.apply(frozen, codes, method="decode")
+    real: Any = tokenizer_model.apply(tokenizer_variables, codes, method="decode")
     batch = {"image": real} | ({} if condition.labels is None else {"label": condition.labels})
     judge, judged = discriminator_step(
         discriminator,

@@ -60,6 +60,17 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
 
 
+def apply_gradients(
+    optimizer: optax.GradientTransformation, grads: Params, params: Params, opt_state: optax.OptState
+) -> tuple[Params, optax.OptState]:
+    """One update of an Optax chain: the new parameters and the chain's new state."""
+    # Optax mixes int32 counts with floats, which a caller's strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        deltas, opt_state = optimizer.update(grads, opt_state, params)
+    updated: Params = optax.apply_updates(params, deltas)
+    return updated, opt_state
+
+
 def keep_frozen(
     optimizer: optax.GradientTransformation,
     trainable: tuple[str, ...],

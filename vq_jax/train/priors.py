@@ -9,6 +9,7 @@ import optax
 from flax import linen, struct
 
 from vq_jax.nn import Condition
+from vq_jax.train.optimizers import apply_gradients
 from vq_jax.train.steps import split_batch
 from vq_jax.types import Array, Bool, Int, Key, Metrics, Params
 
@@ -102,10 +103,7 @@ def prior_step(
         grads = jax.tree.map(lambda grad: grad / accumulate, total)
         metrics = jax.tree.map(jnp.mean, metrics)
 
-    # Optax mixes int32 counts with floats, which a caller's strict promotion would refuse.
-    with jax.numpy_dtype_promotion("standard"):
-        deltas, opt_state = optimizer.update(grads, prior.opt_state, prior.params)
-    params = optax.apply_updates(prior.params, deltas)
+    params, opt_state = apply_gradients(optimizer, grads, prior.params, prior.opt_state)
     ema_params = prior.ema_params
     if ema_params is not None:
         ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)

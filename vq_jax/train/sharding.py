@@ -49,7 +49,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, described: Sequence[jax.Device] | N
     if sizes[0] * sizes[1] != devices:
         raise UserError(
             f"a mesh of data = {data} and fsdp = {fsdp} does not make up the {devices} devices there "
-            "are; set one of training.mesh_data and training.mesh_fsdp to -1"
+            f"are; make training.mesh_data times training.mesh_fsdp {devices}, or one of them a divisor of "
+            f"{devices} and the other -1"
         )
     # Auto: explicit axes, the default, ask for an output sharding at every gather.
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 2, devices=described)

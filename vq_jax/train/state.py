@@ -1,5 +1,6 @@
 """What a training run carries from step to step."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -65,6 +66,13 @@ def init_generator(
       ema: keep a running average of the parameters.
     """
     variables: Any = model.init(rng, jnp.zeros((1, *image_shape), jnp.float32))
+    return new_generator(variables, optimizer, ema=ema)
+
+
+def new_generator(
+    variables: Mapping[str, Any], optimizer: optax.GradientTransformation, *, ema: bool = False
+) -> GeneratorState:
+    """Makes the state before the first step from a model's variables, see `init_generator`."""
     params = variables["params"]
     return GeneratorState(
         step=jnp.zeros((), jnp.int32),

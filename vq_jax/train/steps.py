@@ -18,7 +18,7 @@ from flax import linen
 from vq_jax import nn, ops
 from vq_jax.config import Losses, PhaseKind
 from vq_jax.nn import VQModel, VQOutput
-from vq_jax.train.optimizers import apply_revival, keep_frozen
+from vq_jax.train.optimizers import apply_gradients, apply_revival, keep_frozen
 from vq_jax.train.state import DiscriminatorState, GeneratorState
 from vq_jax.types import Array, Float, Int, Key, Metrics, Params
 
@@ -167,10 +167,7 @@ def generator_step(
             )
             metrics, revival = metrics | quantized.metrics, quantized.revival
 
-    # Optax mixes int32 counts with floats, which a caller's strict promotion would refuse.
-    with jax.numpy_dtype_promotion("standard"):
-        deltas, opt_state = optimizer.update(grads, generator.opt_state, generator.params)
-    params = optax.apply_updates(generator.params, deltas)
+    params, opt_state = apply_gradients(optimizer, grads, generator.params, generator.opt_state)
     if phase != "joint":
         params, opt_state = keep_frozen(
             optimizer, trainable, (generator.params, generator.opt_state), (params, opt_state)
@@ -325,9 +322,7 @@ def discriminator_step(
     lecam = ops.update_lecam(
         discriminator.lecam, metrics["logits_real"], metrics["logits_fake"], losses.lecam_decay
     )
-    with jax.numpy_dtype_promotion("standard"):
-        deltas, opt_state = optimizer.update(grads, discriminator.opt_state, discriminator.params)
-    params = optax.apply_updates(discriminator.params, deltas)
+    params, opt_state = apply_gradients(optimizer, grads, discriminator.params, discriminator.opt_state)
     metrics["discriminator_grad_norm"] = optax.tree.norm(grads)
     metrics["discriminator_param_norm"] = optax.tree.norm(params)
     learnt = dataclasses.replace(

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +17,7 @@ from runs import STEPS, rows_of, small_config, state_of
 
 from vq_jax import nn
 from vq_jax.config import Phase
+from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
 from vq_jax.train import NonFiniteError, sharding, tokenizer_task, train
 from vq_jax.train.rundir import read_metrics
@@ -59,6 +62,35 @@ def test_rows_have_training_validation_and_timing_figures(finished):
         assert all(name in row for row in rows)
     assert [row["step"] for row in rows if "validation/psnr" in row] == [4, 8, 12]
     assert all(0.0 <= row["time/data_wait"] <= 1.0 for row in rows)
+
+
+def test_the_host_waits_for_the_step_before_the_last(tmp_path, monkeypatch):
+    waited = []
+    original = jax.block_until_ready
+
+    def wait(tree):
+        if isinstance(tree, list):
+            waited.append([step for step, _ in tree])
+        return original(tree)
+
+    monkeypatch.setattr(jax, "block_until_ready", wait)
+    train(small_config(steps=4, log_every=4), tmp_path)
+    assert waited == [[], [1], [2], [3]]
+
+
+def test_an_error_of_the_data_ends_the_run_at_the_step_that_needs_them(tmp_path, monkeypatch):
+    class Ending(BatchIterator):
+        def __next__(self):
+            if self.position == 5:
+                raise UserError("no more pictures")
+            return super().__next__()
+
+    monkeypatch.setattr("vq_jax.data.pipeline.BatchIterator", Ending)
+    with pytest.raises(UserError, match="no more pictures"):
+        train(small_config(), tmp_path)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
+    monkeypatch.undo()
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 def test_checkpoints_kept_are_the_newest_two_and_the_best(finished):

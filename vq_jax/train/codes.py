@@ -6,7 +6,6 @@ no such file is no cache.
 """
 
 import concurrent.futures
-import contextlib
 import hashlib
 import json
 import logging
@@ -14,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -208,7 +206,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class CodeBatches(contextlib.AbstractContextManager["CodeBatches"]):
+class CodeBatches:
     """Batches of cached codes without end, in the order in which `train_batches` would give the pictures.
 
     Args:
@@ -247,10 +245,5 @@ class CodeBatches(contextlib.AbstractContextManager["CodeBatches"]):
             batch["label"] = self._cache.labels[numbers]
         return batch
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Nothing is open."""

@@ -34,6 +34,9 @@ _DISCRIMINATORS = (
     "logits_real",
     "r1_penalty",
 )
+# Steps given to the devices and not done: one that runs, one that follows it at once. With more, the host
+# would wait for data that the devices do not need yet, and the time would count as lost.
+_IN_FLIGHT = 2
 _AFTERMATH = ("grad_norm", "param_norm")  # of the generator: not finite where either side is not
 _log = logging.getLogger("vq_jax")
 
@@ -134,6 +137,7 @@ class _Run:
                 self.state, metrics = self.task.take_step(self.state, batch, self.step)
                 self.step += 1
                 pending.append((self.step, metrics))
+                jax.block_until_ready(pending[-_IN_FLIGHT:-1])
                 progress.advance()
                 trace.after(self.step, self.state)
                 if any(map(self._due, _INTERVALS)):

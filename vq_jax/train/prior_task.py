@@ -2,7 +2,6 @@
 
 import functools
 import math
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from etils import epath
 from flax import linen
 
 from vq_jax import ops
-from vq_jax.data import Batch, Variants, open_source, test_batches, train_batches
+from vq_jax.data import Variants, open_source, test_batches, train_batches
 from vq_jax.errors import UserError
 from vq_jax.nn import Condition
 from vq_jax.prior import Prior
@@ -22,6 +21,7 @@ from vq_jax.tokenizer import Tokenizer
 from vq_jax.train import report, sharding
 from vq_jax.train.codes import CodeBatches, CodeCache, open_cache
 from vq_jax.train.optimizers import make_optimizer
+from vq_jax.train.prefetch import Batches, DeviceBatches
 from vq_jax.train.priors import PriorState, init_prior, prior_evaluation
 from vq_jax.train.restore import (
     TokenizerRecord,
@@ -130,7 +130,7 @@ class PriorTask:
         if jax.process_index() == 0:
             self.record.write(workdir)
         # Of several processes, each encodes for itself.
-        encode = self._encode if jax.process_count() == 1 else self.tokenizer.encode
+        encode = self._encode_here if jax.process_count() == 1 else self.tokenizer.encode
         for batch in self._held_out:
             if "codes" not in batch:
                 batch["codes"] = np.asarray(encode(batch.pop("image")))
@@ -144,6 +144,9 @@ class PriorTask:
                 batch_size=self._pictures.batch_size,
             )
 
+    def _encode_here(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(self._encode(sharding.put_batch({"image": images}, self.mesh)["image"]))
+
     def abstract_state(self) -> Any:
         """Shapes and shardings of the state."""
         state = jax.eval_shape(lambda: self._init(jax.random.key(0)))
@@ -154,24 +157,23 @@ class PriorTask:
         rng = jax.random.key(self.config.training.seed)
         return sharding.init_on_mesh(self._init, rng, self.mesh)
 
-    def batches(self, position: int) -> AbstractContextManager[Any]:
+    def batches(self, position: int) -> DeviceBatches:
         """Batches of codes, or of the pictures that they are to be made of, from a position on."""
         plain = self._pictures.plain()
         seed = self.config.training.seed
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        batches: Batches
         if self._cache is not None:
-            return CodeBatches(self._cache, plain, seed=seed, position=position, **share)
-        return train_batches(self.source, plain, seed=seed, start_batch=position, **share)
-
-    def take_step(self, state: Any, batch: Batch, step: int) -> tuple[Any, Metrics]:
-        """One update."""
-        inputs: dict[str, Array] = {}
-        if "image" in batch:
-            inputs["codes"] = self._encode(batch["image"])
+            batches = CodeBatches(self._cache, plain, seed=seed, position=position, **share)
         else:
-            inputs |= sharding.put_batch({"codes": batch["codes"]}, self.mesh)
+            batches = train_batches(self.source, plain, seed=seed, start_batch=position, **share)
+        return DeviceBatches(batches, self.mesh)
+
+    def take_step(self, state: Any, batch: dict[str, Array], step: int) -> tuple[Any, Metrics]:
+        """One update."""
+        inputs = {"codes": batch["codes"] if "codes" in batch else self._encode(batch["image"])}
         if self.record.num_classes is not None:
-            inputs |= sharding.put_batch({"label": batch["label"]}, self.mesh)
+            inputs["label"] = batch["label"]
         new: tuple[Any, Metrics] = self._step(state, inputs, self.rng)
         return new
 
@@ -264,7 +266,7 @@ def _cache_directory(config: PriorConfig, workdir: epath.Path) -> Path | None:
 
 
 def _encoder(tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Any:
-    """Pictures uint8 [B, H, W, C] of one process to codes of all, over the mesh."""
+    """Pictures uint8 [B, H, W, C] to codes, both over the mesh."""
     whole, parts = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     variables: Params = sharding.put_whole(tokenizer.variables, mesh)
     encode = jax.jit(
@@ -274,4 +276,4 @@ def _encoder(tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Any:
         in_shardings=(whole, parts),
         out_shardings=parts,
     )
-    return lambda images: encode(variables, sharding.put_batch({"image": images}, mesh)["image"])
+    return functools.partial(encode, variables)

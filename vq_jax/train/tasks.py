@@ -1,6 +1,5 @@
 """What the loop asks of what it trains."""
 
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,9 +7,9 @@ from etils import epath
 from jax.sharding import Mesh
 
 from vq_jax.config import ExperimentConfig
-from vq_jax.data import Batch
 from vq_jax.prior_config import NoiseConfig, RunConfig
-from vq_jax.types import Metrics
+from vq_jax.train.prefetch import DeviceBatches
+from vq_jax.types import Array, Metrics
 
 
 class Task(Protocol):
@@ -41,10 +40,10 @@ class Task(Protocol):
     def init_state(self) -> Any:
         """The state before the first step."""
 
-    def batches(self, position: int) -> AbstractContextManager[Any]:
-        """An iterator of training batches from a position on: the position is all that a run remembers."""
+    def batches(self, position: int) -> DeviceBatches:
+        """Training batches from a position on: the position is all that a run remembers."""
 
-    def take_step(self, state: Any, batch: Batch, step: int) -> tuple[Any, Metrics]:
+    def take_step(self, state: Any, batch: dict[str, Array], step: int) -> tuple[Any, Metrics]:
         """The update after `step` others; the state given to it is donated."""
 
     def words(self, step: int) -> dict[str, str]:

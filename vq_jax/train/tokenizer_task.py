@@ -10,13 +10,14 @@ from etils import epath
 
 from vq_jax import nn, ops
 from vq_jax.config import ExperimentConfig, Phase
-from vq_jax.data import Batch, BatchIterator, open_source, train_batches
+from vq_jax.data import open_source, train_batches
 from vq_jax.nn import VQModel
 from vq_jax.train import report, sharding
 from vq_jax.train.optimizers import make_optimizer
+from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.validation import Validation
-from vq_jax.types import Metrics
+from vq_jax.types import Array, Metrics
 
 
 def build_model(config: ExperimentConfig) -> VQModel:
@@ -91,9 +92,9 @@ class TokenizerTask:
             **self.networks,
         )
 
-    def batches(self, position: int) -> BatchIterator:
+    def batches(self, position: int) -> DeviceBatches:
         """Training batches from a position on."""
-        return train_batches(
+        batches = train_batches(
             self.source,
             self.config.data,
             seed=self.config.training.seed,
@@ -101,15 +102,14 @@ class TokenizerTask:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        return DeviceBatches(batches, self.mesh)
 
-    def take_step(self, state: TrainState, batch: Batch, step: int) -> tuple[TrainState, Metrics]:
+    def take_step(self, state: TrainState, batch: dict[str, Array], step: int) -> tuple[TrainState, Metrics]:
         """One update; fits the codebook before it where a phase that asks for it begins."""
         phase = self._phase(step)
         if step in self.config.phase_starts() and phase.kmeans_batches:
             state = self._fit_codebook(state, step, phase.kmeans_batches)
-        return self._step_function(phase, step)(
-            state, sharding.put_batch(batch, self.mesh), self.rng, self.perceptual
-        )
+        return self._step_function(phase, step)(state, batch, self.rng, self.perceptual)
 
     def words(self, step: int) -> dict[str, str]:
         """The phase of the step just taken."""
@@ -152,8 +152,7 @@ class TokenizerTask:
         latents, generator = [], state.generator
         with self.batches(step) as batches:
             for _ in range(num_batches):
-                image = sharding.put_batch({"image": next(batches)["image"]}, self.mesh)["image"]
-                z = encode(generator.params, generator.codebook, image)
+                z = encode(generator.params, generator.codebook, next(batches)["image"])
                 latents.append(z.reshape(-1, z.shape[-1]))
         params, codebook = self.model.quantizer.fit(
             jax.random.fold_in(self.rng, step),

@@ -40,6 +40,9 @@ class DataConfig:
     """Share of the pictures held out, for sources that come without a test set (folder, arrays)."""
     test_limit: int = 1024
     """Test pictures (or crops of them) that an evaluation takes at most."""
+    scaled_decoding: bool = True
+    """Decode a JPEG file at a half, a quarter or an eighth of its size where a training picture takes 3, 6 or
+    12 times image_size of it; for a folder:PATH too large to stay in memory."""
     num_workers: int = 0
     """Processes that read pictures; 0 reads in threads. It never changes the order of the pictures."""
 

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vq_jax.data.pictures import decode_check, picture_extensions, read_picture
+from vq_jax.config import DataConfig
+from vq_jax.data import open_source, pictures
+from vq_jax.data.crops import Window, cut
+from vq_jax.data.pictures import decode_check, picture_extensions, read_picture, read_square
 
 COLOUR = (200, 100, 40)
 GREY = 124  # 0.299 * 200 + 0.587 * 100 + 0.114 * 40
@@ -130,3 +133,99 @@ def test_a_truncated_picture_does_not_pass_the_check(tmp_path, name):
 def test_the_extensions_are_those_of_pictures():
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".gif"} <= picture_extensions()
     assert not {".pdf", ".mpg", ".h5", ".eps", ".txt"} & picture_extensions()
+
+
+def window(top, left, side):
+    return lambda height, width: Window(top, left, side)
+
+
+def ramps(width=203, height=149):
+    """A picture that tells where each of its pixels was: red grows to the right, green downwards."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns + 20, rows + 20, np.full_like(rows, 128)], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("a.png", "RGB"), ("a.png", "P"), ("a.png", "RGBA"), ("a.png", "I;16"), ("a.jpg", "RGB"), ("a.jpg", "L"),
+     ("a.jpg", "CMYK"), ("a.tif", "RGB")],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_square_is_cut_out_of_what_reading_the_whole_picture_gives(tmp_path, name, mode, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    if mode == "I;16":
+        image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    elif mode == "RGBA":
+        image.putalpha(Image.fromarray(pixels[..., 1]))
+    else:
+        image = image.quantize(16) if mode == "P" else image.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path, image, name, exif=exif)
+    whole = read_picture(path, channels)
+    assert whole.shape[:2] == (50, 40)
+    for place in (Window(7, 3, 30), Window(20, 0, 30), Window(5, 6, 16), Window(5, 6, 9), Window(0, 0, 40)):
+        square = read_square(path, channels, window(*place), 16, scaled=False)
+        assert np.array_equal(square, cut(whole, place, 16)), place
+
+
+def test_the_square_is_chosen_from_the_upright_size(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    path = saved(tmp_path, Image.new("RGB", (64, 48)), "a.jpg", exif=exif)
+    sizes = []
+    for scaled in (True, False):
+        read_square(path, 3, lambda *size: sizes.append(size) or Window(0, 0, 48), 8, scaled)
+    assert sizes == [(64, 48)] * 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_square_of_a_jpeg_decoded_smaller_is_in_the_same_place(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, Image.fromarray(ramps()), "a.jpg", exif=exif, quality=98, subsampling=0)
+    height, width, _ = read_picture(path, 3).shape
+    for place in (Window(height - 140, width - 140, 140), Window(0, 0, 140), Window(3, 5, 137)):
+        for size in (8, 16, 32):  # an eighth, a quarter, a half
+            whole, scaled = (read_square(path, 3, window(*place), size, scaled=s) for s in (False, True))
+            assert not np.array_equal(whole, scaled)
+            # A shift by one pixel of the file is a step of one.
+            inside = (scaled.astype(int) - whole)[1:-1, 1:-1]
+            assert np.abs(inside.mean((0, 1))).max() < 0.5 and np.abs(inside).max() <= 2, (place, size)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "decoded"),
+    [("a.jpg", 47, 47), ("a.jpg", 48, 24), ("a.jpg", 96, 24), ("a.jpg", 192, 24), ("a.jpg", 384, 48),
+     ("a.png", 384, 384)],
+)  # fmt: skip
+def test_a_jpeg_is_decoded_smaller_by_as_much_as_leaves_it_the_margin(
+    tmp_path, monkeypatch, name, side, decoded
+):
+    sides = []
+    original = pictures.shrink
+    monkeypatch.setattr(pictures, "shrink", lambda *a: sides.append(a[0].size) or original(*a))
+    path = saved(tmp_path, Image.new("RGB", (400, 400), COLOUR), name)
+    square = read_square(path, 3, window(8, 8, side), 16, scaled=True)
+    assert sides == [(decoded, decoded)] and square.shape == (16, 16, 3)
+    assert np.abs(square.astype(int) - COLOUR).max() <= 3
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_square_of_a_truncated_picture_is_not_made_up(tmp_path, name, scaled):
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    path = saved(tmp_path, Image.fromarray(noise), name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises((OSError, ValueError, SyntaxError)):
+        read_square(path, 3, window(0, 0, 128), 16, scaled)
+
+
+@pytest.mark.parametrize(("size", "lowest"), [(64, 38.0), (128, 38.0)])
+def test_photographs_decoded_smaller_are_close_to_those_decoded_whole(tmp_path, size, lowest):
+    coffee = open_source("photos", "test", DataConfig(), 3)[1]["image"]
+    path = saved(tmp_path, Image.fromarray(coffee), "a.jpg", quality=90)
+    whole, scaled = (read_square(path, 3, window(0, 100, 400), size, scaled=s) for s in (False, True))
+    error = np.mean((scaled.astype(float) - whole) ** 2)
+    assert error > 0 and 10 * np.log10(255**2 / error) > lowest

@@ -7,9 +7,11 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vq_jax import data
 from vq_jax.config import DataConfig
+from vq_jax.data import folder
 from vq_jax.data.memory import MemorySource
 from vq_jax.errors import UserError
 
@@ -148,6 +150,64 @@ def test_workers_change_nothing_and_leave_nothing_behind():
     assert not {name for name in left if name.startswith("psm_")}
 
 
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A folder of ten JPEG files in ten subfolders, so large that nothing of it stays in memory."""
+    monkeypatch.setattr(folder, "_CACHE_BYTES", 0)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 10), ("test", 1)):
+        for number in range(count):
+            (tmp_path / split / f"{number}").mkdir(parents=True)
+            small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+            small.resize((160, 120), Image.Resampling.BICUBIC).save(tmp_path / split / f"{number}" / "a.jpg")
+    return f"folder:{tmp_path}"
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_stream_restored_in_the_middle_of_an_epoch_gives_its_remaining_records(photographs, workers):
+    def config(workers):
+        return DataConfig(photographs, batch_size=4, image_size=16, resize="random", num_workers=workers)
+
+    source = data.open_source(photographs, "train", config(0), 3)
+    uninterrupted = take(source, config(0), 5)  # two epochs of ten pictures
+    with data.train_batches(source, config(workers), seed=0) as batches:
+        first = [next(batches)]
+        position = batches.position
+    rest = take(source, config(workers), 4, start_batch=position)
+    assert_same(first + rest, uninterrupted)
+    labels = np.concatenate([batch["label"] for batch in first + rest])
+    assert sorted(labels[:10]) == sorted(labels[10:]) == list(range(10))
+
+
+def test_scaled_decoding_changes_a_little_and_only_where_pictures_are_shrunk(photographs):
+    def batches(**options):
+        config = DataConfig(photographs, batch_size=5, image_size=16, **options)
+        return take(data.open_source(photographs, "train", config, 3), config, 2)
+
+    for resize in ("random", "short-side"):
+        scaled, whole = (batches(resize=resize, scaled_decoding=scaled) for scaled in (True, False))
+        for one, other in zip(scaled, whole, strict=True):
+            difference = np.abs(one["image"].astype(int) - other["image"])
+            assert 0 < difference.mean() < 3 and np.array_equal(one["label"], other["label"])
+    assert_same(batches(scaled_decoding=True), batches(scaled_decoding=False))
+
+
+def test_fixed_crops_of_a_folder_know_how_they_were_decoded(photographs):
+    def variants(source, **options):
+        config = DataConfig(photographs, image_size=16, resize="random", **options)
+        return data.Variants(source, config, 1)
+
+    source = data.open_source(photographs, "train", DataConfig(), 3)
+    scaled, whole = (variants(source, scaled_decoding=scaled) for scaled in (True, False))
+    assert scaled.fingerprint != whole.fingerprint
+    assert not np.array_equal(scaled[3]["image"], whole[3]["image"])
+    in_memory = gradients(2)
+    assert (
+        variants(in_memory, scaled_decoding=True).fingerprint
+        == variants(in_memory, scaled_decoding=False).fingerprint
+    )
+
+
 def test_closing_twice_is_harmless_and_a_closed_stream_gives_no_more():
     batches = data.train_batches(numbered(5), WHOLE, seed=0)
     next(batches)
@@ -209,8 +269,6 @@ def test_stand_ins_for_broken_pictures_are_counted_in_the_batch():
 
 
 def test_an_error_of_the_source_reaches_the_caller_with_and_without_workers(tmp_path):
-    from PIL import Image
-
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "a.png")

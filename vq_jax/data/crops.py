@@ -4,12 +4,16 @@ Every policy comes down to a square of whole pixels, cut out and, unless it has 
 already, resized: a picture is never resized as a whole to keep a small part of it.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from vq_jax.data.splits import evenly_spaced
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Resize = Literal["none", "short-side", "random"]
 
@@ -20,6 +24,10 @@ class Window(NamedTuple):
     top: int
     left: int
     side: int
+
+
+Choose = Callable[[int, int], Window]
+"""Chooses a square of a picture from its height and width."""
 
 
 def training_window(
@@ -92,12 +100,15 @@ def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: int) -> UInt8
 
     channels = patch.shape[-1]
     planes = [patch] if channels == 3 else [patch[..., channel] for channel in range(channels)]
+    whole = (0.0, 0.0, float(side), float(side))
     resized = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(plane)).resize(
-                (size, size), Image.Resampling.BICUBIC, reducing_gap=3.0
-            )
-        )
-        for plane in planes
+        np.asarray(shrink(Image.fromarray(np.ascontiguousarray(plane)), size, whole)) for plane in planes
     ]
     return resized[0] if channels == 3 else np.stack(resized, axis=-1)
+
+
+def shrink(image: "Image.Image", size: int, box: tuple[float, float, float, float]) -> "Image.Image":
+    """Resizes a box (left, top, right, bottom) of a picture to a square, bicubic and antialiased."""
+    from PIL import Image
+
+    return image.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)

@@ -7,13 +7,14 @@ picture that can be read: one bad file never ends a run and never shifts the ord
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from vq_jax.data.crops import Choose, cut
 from vq_jax.data.folder_index import PictureFile, find_broken, list_pictures, reason_of, tell_broken
-from vq_jax.data.pictures import read_picture
+from vq_jax.data.pictures import read_picture, read_square
 from vq_jax.data.sources import Record, Split
 from vq_jax.data.splits import held_out
 from vq_jax.errors import UserError
@@ -60,12 +61,23 @@ class FolderSource:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Record:
+        return self._record(index, lambda path: read_picture(path, self.channels))
+
+    def square(self, index: int, choose: Choose, size: int, scaled: bool) -> Record:
+        """A record with a square of its picture, see `sources.take_square`."""
+        if self._cache is not None:
+            record = self[index]
+            height, width, _ = record["image"].shape
+            return {**record, "image": cut(record["image"], choose(height, width), size)}
+        return self._record(index, lambda path: read_square(path, self.channels, choose, size, scaled))
+
+    def _record(self, index: int, read: Callable[[Path], np.ndarray]) -> Record:
         count = len(self._names)
         if not -count <= index < count:
             raise IndexError(f"expected an index below {count}, got {index}")
         for skipped in range(count):
             place = (index + skipped) % count
-            picture = self._read(place)
+            picture = self._read(place, read)
             if picture is not None:
                 record: Record = {"image": picture, "broken": np.int32(skipped)}
                 if self._labels is not None:
@@ -73,14 +85,14 @@ class FolderSource:
                 return record
         raise UserError(f"expected pictures in {self._root}, none of {count} can be read any more")
 
-    def _read(self, index: int) -> np.ndarray | None:
+    def _read(self, index: int, read: Callable[[Path], np.ndarray]) -> np.ndarray | None:
         if index in self._broken:
             return None
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         name = self._names[index]
         try:
-            picture = read_picture(self._root / name, self.channels)
+            picture = read(self._root / name)
         except Exception as error:  # Pillow's decoders raise nearly every kind
             with _LOCK:
                 known = index in self._broken

@@ -1,13 +1,22 @@
 """One picture file to one uint8 array, whatever its format, mode and orientation."""
 
+import math
 import os
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
+
+from vq_jax.data.crops import Choose, shrink
 
 # Pillow knows these by their first bytes only; reading them needs a program or plug-in of its own.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+_SCALED = {"JPEG", "MPO"}
+_MARGIN = 1.5
+"""A JPEG is decoded to at least so many times the wanted size. Crops of photographs then differ from those of
+whole decoding by 46 dB of PSNR in the mean and 39 dB at least; with 1.0 by 41 and 30 dB."""
+# Orientations in EXIF by which the upright picture's left or top edge is the file's right or lower one.
+_FROM_RIGHT, _FROM_BOTTOM, _ON_ITS_SIDE = {2, 3, 6, 7}, {3, 4, 7, 8}, {5, 6, 7, 8}
 
 
 def picture_extensions() -> frozenset[str]:
@@ -46,6 +55,60 @@ def read_picture(path: str | os.PathLike[str], channels: int) -> UInt8[np.ndarra
         converted = _convert(image, "L" if channels == 1 else "RGB")
     pixels = np.array(converted)
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def read_square(
+    path: str | os.PathLike[str], channels: int, choose: Choose, size: int, scaled: bool
+) -> UInt8[np.ndarray, "S S C"]:
+    """Reads a square of a picture file, upright, in the wanted channels and size.
+
+    Without `scaled` it is `crops.cut` of `read_picture`, to the bit, with less work.
+
+    Args:
+      path: see `read_picture`.
+      channels: see `read_picture`.
+      choose: chooses the square, from the height and width of the upright picture.
+      size: side of the result.
+      scaled: decode a JPEG at the least of 1/1, 1/2, 1/4 and 1/8 of its size that leaves the square 1.5 times
+        as large as the result.
+
+    Returns:
+      The square, uint8 [size, size, channels].
+
+    Raises:
+      OSError, ValueError and others of Pillow's: see `read_picture`.
+    """
+    with Image.open(path) as image:
+        width, height = image.size
+        turn, window, factor = 1, None, 1.0
+        if scaled and image.format in _SCALED:  # others know their upright size once they are decoded
+            turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if turn in _ON_ITS_SIDE:
+                width, height = height, width
+            window = choose(height, width)
+            factor = _decode_smaller(image, window.side / (_MARGIN * size))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if window is None:
+            window = choose(image.height, image.width)
+        # The last pixel of a smaller picture may reach beyond the edge of the whole one.
+        left = window.left / factor + (image.width - width / factor if turn in _FROM_RIGHT else 0.0)
+        top = window.top / factor + (image.height - height / factor if turn in _FROM_BOTTOM else 0.0)
+        side = window.side / factor
+        first = (math.floor(left), math.floor(top))
+        square = image.crop((*first, math.ceil(left + side), math.ceil(top + side)))
+        square = _convert(square, "L" if channels == 1 else "RGB")
+    left, top = left - first[0], top - first[1]
+    pixels = np.asarray(shrink(square, size, (left, top, left + side, top + side)))
+    return pixels.reshape(size, size, channels)
+
+
+def _decode_smaller(image: Image.Image, factor: float) -> float:
+    """Sets a JPEG to be decoded smaller, by at most a factor; returns by which one it will be."""
+    width, height = image.size
+    scale = next((scale for scale in (8, 4, 2) if scale <= factor), 1)
+    drafted = image.draft(None, (width // scale, height // scale)) if scale > 1 else None
+    return width / drafted[1][2] if drafted is not None else 1.0
 
 
 def decode_check(path: str | os.PathLike[str]) -> None:

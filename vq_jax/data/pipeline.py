@@ -18,11 +18,11 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from vq_jax.config import DataConfig
-from vq_jax.data.crops import cut, training_window
-from vq_jax.data.sources import Batch, Source
+from vq_jax.data.crops import Window, training_window
+from vq_jax.data.sources import Batch, Source, take_square
 from vq_jax.errors import UserError
 
 _LOG = logging.getLogger("vq_jax")
@@ -182,13 +182,9 @@ class _Assembler:
         labels = np.zeros(len(numbers), np.int32)
         has_labels = self._source.num_classes is not None
         for row, number in enumerate(numbers.tolist()):
-            record = self._source[number]
-            picture = record["image"]
-            height, width, _ = picture.shape
-            if min(height, width) < size and config.resize == "none":
-                self._tell_enlarged(height, width)
-            window = training_window(height, width, size, config.resize, config.crop, draws[row, :3])
-            crop = cut(picture, window, size)
+            choose = functools.partial(self._choose, draws[row, :3])
+            record = take_square(self._source, number, choose, size, config.scaled_decoding)
+            crop = record["image"]
             image[row] = crop[:, ::-1] if config.flip and draws[row, 3] < 0.5 else crop
             broken[row] = record.get("broken", 0)
             if has_labels:
@@ -197,6 +193,12 @@ class _Assembler:
         if has_labels:
             batch["label"] = labels
         return batch
+
+    def _choose(self, draws: Float[np.ndarray, "3"], height: int, width: int) -> Window:
+        config = self._config
+        if min(height, width) < config.image_size and config.resize == "none":
+            self._tell_enlarged(height, width)
+        return training_window(height, width, config.image_size, config.resize, config.crop, draws)
 
     def _tell_enlarged(self, height: int, width: int) -> None:
         with _LOCK:

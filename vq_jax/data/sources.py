@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from vq_jax.config import DataConfig
+from vq_jax.data.crops import Choose, cut
 from vq_jax.errors import UserError, nearest_names
 
 Record = dict[str, Any]
@@ -89,6 +90,28 @@ def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> S
     from vq_jax.data.tfds import open_tfds
 
     return open_tfds(argument, split, config, channels)
+
+
+def take_square(source: Source, index: int, choose: Choose, size: int, scaled: bool) -> Record:
+    """Reads a record and cuts its picture down to a square; a source with a method `square` does both.
+
+    Args:
+      source: the pictures.
+      index: of the record.
+      choose: chooses the square of the picture that is read.
+      size: side of the result.
+      scaled: let a source decode at a part of the size what is to be made much smaller.
+
+    Returns:
+      The record, its `image` uint8 [size, size, C].
+    """
+    square = getattr(source, "square", None)
+    if square is not None:
+        record: Record = square(index, choose, size, scaled)
+        return record
+    record = source[index]
+    height, width, _ = record["image"].shape
+    return {**record, "image": cut(record["image"], choose(height, width), size)}
 
 
 def check_channels(found: int, channels: int, name: str) -> None:

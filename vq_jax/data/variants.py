@@ -1,12 +1,14 @@
 """A source of fixed crops: a set number of each picture, so that what is made of them can be kept."""
 
+import functools
 import hashlib
 
 import numpy as np
+from jaxtyping import Float
 
 from vq_jax.config import DataConfig
-from vq_jax.data.crops import cut, training_window
-from vq_jax.data.sources import Record, Source
+from vq_jax.data.crops import Window, training_window
+from vq_jax.data.sources import Record, Source, take_square
 
 _SEED = 0  # not the run's: runs of several seeds share what was made of the crops
 
@@ -29,7 +31,9 @@ class Variants:
         self._count = variants * config.crops_per_picture
         self.channels = source.channels
         self.num_classes = source.num_classes
-        parts = (source.fingerprint, config.image_size, config.resize, config.crop, config.flip, self._count)
+        scaled = ("scaled",) if config.scaled_decoding and hasattr(source, "square") else ()
+        sizes = (config.image_size, config.resize, config.crop, config.flip, self._count)
+        parts = (source.fingerprint, *sizes, *scaled)
         self.fingerprint = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     def __len__(self) -> int:
@@ -38,11 +42,14 @@ class Variants:
     def __getitem__(self, index: int) -> Record:
         variant, number = divmod(index, len(self._source))
         config = self._config
-        record = self._source[number]
-        height, width, _ = record["image"].shape
         mirrored = config.flip and variant % 2 == 1
         draw = variant // 2 if config.flip else variant
         draws = np.random.default_rng((_SEED, draw, number)).random(3)
-        window = training_window(height, width, config.image_size, config.resize, config.crop, draws)
-        crop = cut(record["image"], window, config.image_size)
+        choose = functools.partial(self._choose, draws)
+        record = take_square(self._source, number, choose, config.image_size, config.scaled_decoding)
+        crop = record["image"]
         return {**record, "image": crop[:, ::-1] if mirrored else crop}
+
+    def _choose(self, draws: Float[np.ndarray, "3"], height: int, width: int) -> Window:
+        config = self._config
+        return training_window(height, width, config.image_size, config.resize, config.crop, draws)

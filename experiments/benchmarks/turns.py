@@ -4,6 +4,7 @@ A process of its own leaves each side its usual memory and threads; turns share 
 does meanwhile between both.
 """
 
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -16,18 +17,22 @@ from typing import Any
 Make = Callable[..., Callable[[], None]]
 
 
-def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...]) -> None:
+def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...], settle: int) -> None:
     take = make(*arguments)
     for _ in range(2):  # compilation, and memory that is got once
         take()
     pipe.send(None)
     while pipe.recv():
+        for _ in range(settle):
+            take()
         began = time.perf_counter()
         take()
         pipe.send(time.perf_counter() - began)
 
 
-def compare(ours: Make, other: Make, arguments: tuple[Any, ...], rounds: int) -> dict[str, Any]:
+def compare(
+    ours: Make, other: Make, arguments: tuple[Any, ...], rounds: int, settle: int = 0
+) -> dict[str, Any]:
     """Times two sides in turn.
 
     Args:
@@ -36,29 +41,34 @@ def compare(ours: Make, other: Make, arguments: tuple[Any, ...], rounds: int) ->
       other: alike.
       arguments: for both.
       rounds: turns of each side.
+      settle: calls before the timed one of each turn, where a side works ahead between its turns.
 
     Returns:
       Medians in seconds of both, and the median and the range of the pairs' ratios: above 1, ours is faster.
     """
     context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for make in (ours, other):
-        here, there = context.Pipe()
-        processes.append(context.Process(target=_serve, args=(there, make, arguments), daemon=True))
-        processes[-1].start()
-        there.close()
-        here.recv()
-        pipes.append(here)
-    pairs = []
-    for _ in range(rounds):
-        pair = []
-        for pipe in pipes:
-            pipe.send(True)
-            pair.append(pipe.recv())
-        pairs.append(pair)
-    for pipe, process in zip(pipes, processes, strict=True):
-        pipe.send(False)
-        process.join()
+    pipes, processes, pairs = [], [], []
+    try:
+        for make in (ours, other):
+            here, there = context.Pipe()
+            pipes.append(here)
+            # No daemon: it may have processes of its own.
+            processes.append(context.Process(target=_serve, args=(there, make, arguments, settle)))
+            processes[-1].start()
+            there.close()
+            here.recv()
+        for _ in range(rounds):
+            pair = []
+            for pipe in pipes:
+                pipe.send(True)
+                pair.append(pipe.recv())
+            pairs.append(pair)
+    finally:
+        for pipe, process in zip(pipes, processes, strict=False):
+            with contextlib.suppress(OSError):
+                pipe.send(False)
+            pipe.close()
+            process.join()
     ratios = [b / a for a, b in pairs]
     return {
         "ours_seconds": statistics.median(pair[0] for pair in pairs),

@@ -1,0 +1,33 @@
+"""The soak: the bounds that it judges by, and how it measures memory."""
+
+import numpy as np
+import pytest
+import soak
+
+RUN = {"growth": 0.049, "programs_of_the_step": 1, "compilations_after": 0}
+SLEEP = {"data_wait": 0.049}
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({}, None),
+        ({"growth": -0.2}, None),
+        ({"growth": 0.051}, "resident memory"),
+        ({"programs_of_the_step": 2}, "one program"),
+        ({"compilations_after": 1}, "no compilation"),
+        ({"data_wait": 0.05}, "data wait"),
+    ],
+)
+def test_each_bound_of_the_soak_can_be_missed(change, missed):
+    run = RUN | {name: value for name, value in change.items() if name in RUN}
+    held = soak.bounds(run, SLEEP | {name: value for name, value in change.items() if name in SLEEP})
+    assert [name for name, true in held.items() if not true] == [
+        name for name in held if missed is not None and name.startswith(missed)
+    ]
+
+
+def test_memory_is_what_the_process_takes():
+    before = soak.resident_mib()
+    held = np.ones(2**25)
+    assert 250 < soak.resident_mib() - before < 262 and held.nbytes == 2**28

@@ -125,7 +125,7 @@ def no_hidden_transfers(task: type[TokenizerTask]) -> Iterator[None]:
         for place, name in (
             (task, "take_step"),
             (prefetch.DeviceBatches, "__next__"),
-            (prefetch, "put_batch"),  # in its thread
+            (sharding, "put_batch"),  # in its thread
             (loop, "_fetch"),
         ):
             stack.enter_context(mock.patch.object(place, name, guarded(getattr(place, name))))

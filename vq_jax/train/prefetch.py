@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from jax.sharding import Mesh
 
-from vq_jax.train.sharding import put_batch
+from vq_jax.train import sharding
 
 AHEAD = 2
 """Batches on the devices beside the one that a step works on."""
@@ -93,6 +93,6 @@ class DeviceBatches:
                     return
                 batch = dict(next(self._batches))
                 kept = {name: batch.pop(name) for name in _ON_HOST if name in batch}
-                self._ready.put({**put_batch(batch, self._mesh), **kept})
+                self._ready.put({**sharding.put_batch(batch, self._mesh), **kept})
         except BaseException as error:  # whatever it is, it belongs to the step that needs this batch
             self._ready.put(error)

@@ -1,6 +1,7 @@
 """A long run of a small VQ-GAN, watched: memory, compilations, hidden transfers, waiting for data.
 
-First a run as `vq-jax train` makes it, with evaluations, pictures and saves, for some minutes. In its steps
+First a run as `vq-jax train` makes it, with evaluations, pictures and saves, for some minutes from its first
+save on, of which the first, or a quarter where there are few, is its warm-up. In its steps
 every implicit transfer between host and device is an error (jax.transfer_guard). At its end the process must
 be as large as after its warm-up, within 5 %; the training step must have been compiled once, and after the
 warm-up nothing at all. Then a run on a folder of JPEG files, made into pictures of 256 px by worker
@@ -72,17 +73,20 @@ def resident_mib() -> float:
 
 
 class Watch:
-    """Samples of memory and of the number of compilations, one a second, while it is open.
+    """Samples of memory and of the number of compilations, one a second, from `begin` on.
+
+    Args:
+      seconds: after so many the run is asked to end, as by SIGTERM.
 
     Attributes:
-      samples: seconds, MiB and compilations so far.
+      samples: seconds since the beginning, MiB, and compilations so far.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._compiled = 0
         self.samples: list[tuple[float, float, int]] = []
-        self._done = threading.Event()
+        self._begun, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Watch":
@@ -92,13 +96,18 @@ class Watch:
 
     def __exit__(self, *error: object) -> None:
         self._done.set()
+        self._begun.set()
         self._thread.join()
+
+    def begin(self) -> None:
+        """Starts the clock; harmless when repeated."""
+        self._begun.set()
 
     def _count(self, event: str, duration: float, **_: Any) -> None:
         self._compiled += event == _COMPILED
 
     def _run(self) -> None:
-        """Ends the run as Ctrl-C does when its time is over."""
+        self._begun.wait()
         began, asked = time.monotonic(), False
         while not self._done.wait(1.0):
             seconds = time.monotonic() - began
@@ -140,14 +149,22 @@ def soak(minutes: float, workdir: Path) -> dict[str, Any]:
         steps.append(jit_train_step(*arguments, **options))
         return steps[-1]
 
-    jit_train_step = sharding.jit_train_step
+    def save(*arguments: Any) -> None:
+        checkpoint(*arguments)
+        watch.begin()  # all that a run compiles is compiled
+
+    jit_train_step, checkpoint = sharding.jit_train_step, loop.Checkpointer.save
     config = configuration(
         DataConfig(source="photos", image_size=32, batch_size=16, crops_per_picture=1000, test_limit=64),
         TrainingConfig(steps=10**8, log_every=10, eval_every=100, image_every=200, save_every=200),
     )
-    with mock.patch.object(sharding, "jit_train_step", keep), Watch(60 * minutes) as watch:
-        with no_hidden_transfers(TokenizerTask):
-            result = loop.train(config, workdir)
+    with (
+        mock.patch.object(sharding, "jit_train_step", keep),
+        mock.patch.object(loop.Checkpointer, "save", save),
+        no_hidden_transfers(TokenizerTask),
+        Watch(60 * minutes) as watch,
+    ):
+        result = loop.train(config, workdir)
     warm = [sample for sample in watch.samples if sample[0] >= min(60.0, 15.0 * minutes)]
     (step,) = steps
     after, end = (statistics.median(size for _, size, _ in part) for part in (warm[:10], warm[-10:]))
@@ -158,7 +175,7 @@ def soak(minutes: float, workdir: Path) -> dict[str, Any]:
         "resident_mib_at_the_end": end,
         "growth": end / after - 1.0,
         "programs_of_the_step": step._cache_size(),
-        "compilations_until_warm": warm[0][2],
+        "compilations_before": warm[0][2],
         "compilations_after": warm[-1][2] - warm[0][2],
     }
 

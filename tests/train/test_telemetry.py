@@ -132,7 +132,7 @@ def test_a_step_that_hangs_ends_the_run_with_its_stacks_and_a_status_of_its_own(
     words = ended.stderr.decode()
     assert ended.returncode == watchdog.STATUS == 124, words
     assert "step 1 took longer than training.watchdog_minutes = 0.02" in words
-    assert "in put_batch" in words and "in take_step" in words
+    assert "in put_batch" in words and "in __next__" in words
 
 
 def test_the_watchdog_leaves_a_run_alone_that_goes_on(tmp_path):

@@ -143,17 +143,14 @@ def test_a_run_killed_at_a_save_resumes_to_the_same_bits(point, finished, tmp_pa
 def test_a_run_stopped_by_a_signal_saves_and_goes_on_to_the_same_bits(
     stop_at, finished, tmp_path, monkeypatch
 ):
-    taken = []
-    original = sharding.put_batch
+    original = tokenizer_task.TokenizerTask.take_step
 
-    def put_batch(batch, mesh):
-        if "valid" not in batch:
-            taken.append(1)
-            if len(taken) == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-        return original(batch, mesh)
+    def take_step(task, state, batch, step):
+        if step + 1 == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(task, state, batch, step)
 
-    monkeypatch.setattr(sharding, "put_batch", put_batch)
+    monkeypatch.setattr(tokenizer_task.TokenizerTask, "take_step", take_step)
     result = train(small_config(), tmp_path)
     assert result.signal == signal.SIGTERM and result.step == stop_at
     assert state_of(tmp_path, small_config())[0] == stop_at

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def fake_plan(batch, largest):
 
 @pytest.mark.parametrize("largest", [1, 5, 8, 9, 31, 32, 100])
 @pytest.mark.parametrize("start", [1, 8, 32])
-def test_the_search_finds_the_largest_batch(largest, start):
+def test_the_search_finds_the_largest_batch_where_memory_tells_nothing(largest, start):
     tried = []
 
     def make(batch):
@@ -182,8 +183,30 @@ def test_the_search_finds_the_largest_batch(largest, start):
         return fake_plan(batch, largest)
 
     found = largest_batch(make, start)
-    assert found.per_device_batch == largest
-    assert len(set(tried)) == len(tried) <= 14
+    assert found.per_device_batch == largest and found.largest
+    assert len(set(tried)) == len(tried) <= 16
+
+
+@pytest.mark.parametrize("start", [4, 32])
+@pytest.mark.parametrize(("picture", "ripple"), [(0.4, 0.0), (0.4, 0.3), (0.01, 0.0), (2.0, 1.0)])
+def test_the_search_follows_the_line_of_memory(start, picture, ripple):
+    tried = []
+
+    def make(batch):
+        tried.append(batch)
+        memory = {
+            "arguments": 1.0 * 2**30,
+            "temporaries": (picture * batch + 0.3 + ripple * math.sin(batch)) * 2**30,
+        }
+        fits = sum(memory.values()) <= 15.75 * 2**30  # the compiler keeps some for itself
+        plan = dataclasses.replace(fake_plan(batch, 0), fits=fits, memory=memory)
+        if fits:
+            return plan
+        return dataclasses.replace(plan, memory={"needed": sum(memory.values())}, hbm=15.75 * 2**30)
+
+    found = largest_batch(make, start)
+    assert make(found.per_device_batch).fits and not make(found.per_device_batch + 1).fits
+    assert len(tried) - 2 <= 6  # halving alone takes 8 to 15
 
 
 def test_the_search_ends_where_nothing_fits():
@@ -230,7 +253,10 @@ def test_a_compilation_that_needs_too_much_memory_is_a_plan_that_does_not_fit():
     exhausted = (
         "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded"
     )
-    assert planning._compile(Lowered(exhausted)) == {"needed": 20.5 * 2**30}
+    assert planning._compile(Lowered(exhausted)) == {
+        "memory": {"needed": 20.5 * 2**30},
+        "hbm": 15.75 * 2**30,
+    }
     assert planning._compile(Lowered("RESOURCE_EXHAUSTED: no more is known")) == {}
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         planning._compile(Lowered("INTERNAL: a fault of the compiler"))
@@ -358,8 +384,9 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     fitting = json.loads(json.dumps(fake_plan(8, 8).as_json()))
     too_large = dataclasses.replace(fake_plan(64, 8), program=None, memory={"needed": 20.5 * 2**30})
     text = tables.table([fitting, too_large.as_json()])
-    assert "| small | v5e:4x4 | 8 | yes, 14.0 of 16 | 197.00 | 0.0 | 0 (1 all-reduce) | 1000.0 |" in text
-    assert "| small | v5e:4x4 | 64 | no, 20.5 of 16 | - |" in text
+    assert "| small | v5e:4x4 | 8 | about 9 | yes, 14.0 of 16 | 197.00 | 0.0 | 0 (1 all-reduce) | 1000.0 |" in text
+    assert "| small | v5e:4x4 | 64 | less | no, 20.5 of 16 | - |" in text
+    assert tables.largest({**fitting, "largest": True}) == "8"
     # On 256 chips the links of every chip are four, on 16 those of a corner are two.
     few, many = (tables.collective_seconds(fitting, parse_slice(name)) for name in ("v5e:4x4", "v5e:16x16"))
     assert few == pytest.approx(2 * 15 / 16 * 8 / 100e9) and many == pytest.approx(2 * 255 / 256 * 8 / 200e9)

@@ -6,6 +6,7 @@ is read from the compiled program (`vq_jax.hlo`), what the chips can do from `vq
 
 import dataclasses
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ class Plan:
       fsdp: chips along the mesh's fsdp axis.
       remat: whether blocks are recomputed in the backward pass.
       fits: whether the compiler found room for it.
-      hbm: of the chip.
+      hbm: of the chip; where it does not fit, what the compiler has of it, if it says so.
       memory: by kind, in HBM: arguments, outputs that are not arguments' buffers, temporaries, program;
         where it does not fit, what the compiler says it needs, as needed, if it says so.
       program: multiplications, traffic and collectives; None where it does not fit.
@@ -44,6 +45,7 @@ class Plan:
       compute_seconds: at the chip's peak in bfloat16.
       hbm_seconds: at its memory's bandwidth.
       collective_seconds: at the bandwidth of its links.
+      largest: whether a search found that one more picture does not fit.
     """
 
     preset: str
@@ -60,6 +62,7 @@ class Plan:
     compute_seconds: float = 0.0
     hbm_seconds: float = 0.0
     collective_seconds: float = 0.0
+    largest: bool = False
 
     @property
     def seconds(self) -> float:
@@ -157,10 +160,10 @@ def make_plan(
         remat=bool(getattr(_network(config), "remat", False)),
         fits=not isinstance(fitting, dict),
         hbm=topology.chip.hbm,
-        memory=fitting if isinstance(fitting, dict) else _memory(fitting),
+        memory={} if isinstance(fitting, dict) else _memory(fitting),
     )
     if isinstance(fitting, dict):
-        return plan
+        return dataclasses.replace(plan, **fitting)
     program = read_program(fitting.as_text())
     chip = topology.chip
     return dataclasses.replace(
@@ -174,25 +177,52 @@ def make_plan(
 
 
 def largest_batch(plan: Callable[[int], Plan], start: int = 8) -> Plan | None:
-    """Finds the largest batch of a chip that fits: doubled until one does not, then halved in between.
+    """Finds the largest batch of a chip that fits, in few compilations: memory grows nearly as a line.
+
+    The next batch to be tried is where the line through the two plans nearest to the chip's memory meets it;
+    the search is over when a batch fits and the next one does not.
 
     Args:
       plan: makes the plan of a batch.
       start: the first to be tried.
 
     Returns:
-      The plan of the largest; None where not even one picture fits.
+      The plan of the largest, marked so; None where not even one picture fits.
     """
-    best, batch, above = None, start, None
-    while above is None or (best.per_device_batch if best else 0) + 1 < above:
-        tried = plan(batch)
-        if tried.fits:
-            best = tried
+    tried: dict[int, Plan] = {}
+    low, high, batch, narrow = 0, None, start, 0
+    while high is None or low + 1 < high:
+        width = math.inf if high is None else high - low
+        tried[batch] = plan(batch)
+        if tried[batch].fits:
+            low = batch
         else:
-            above = batch
-        low = best.per_device_batch if best else 0
-        batch = 2 * batch if above is None else (low + above) // 2
-    return best
+            high = batch
+        guess = _batch_by_line(list(tried.values()))
+        if high is None:
+            batch = 2 * low if guess is None else min(max(guess, low + 1), 16 * low)
+            continue
+        narrow = 0 if high - low <= width / 2 else narrow + 1
+        if guess is None or narrow > 2:  # no line, or one that leads nowhere
+            batch, narrow = (low + high) // 2, 0
+        else:
+            batch = min(max(guess, low + 1), high - 1)
+    return dataclasses.replace(tried[low], largest=True) if low else None
+
+
+def _batch_by_line(plans: list[Plan]) -> int | None:
+    """The largest batch by the line of memory over batches, None where there is none."""
+    points = [(plan.per_device_batch, sum(plan.memory.values()), plan) for plan in plans if plan.memory]
+    if not points:
+        return None
+    room = min(plan.hbm for plan in plans)
+    points.sort(key=lambda point: abs(point[1] - room))
+    batch, used, plan = points[0]
+    # With one plan, the line begins at what does not depend on the batch.
+    fixed = plan.memory.get("arguments", 0.0) + plan.memory.get("program", 0.0)
+    other, other_used = points[1][:2] if len(points) > 1 else (0, fixed)
+    slope = (used - other_used) / (batch - other)
+    return math.floor(batch + (room - used) / slope) if slope > 0 else None
 
 
 def _override(
@@ -359,7 +389,7 @@ def _num_classes(config: PriorConfig, source: str, classes: int | None) -> int |
 
 
 def _compile(lowered: Any) -> Any:
-    """The compiled step; where it does not fit, what is known of its memory."""
+    """The compiled step; where it does not fit, what its plan tells of memory."""
     import jax
 
     try:
@@ -367,8 +397,11 @@ def _compile(lowered: Any) -> Any:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        needed = re.search(r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm", str(error))
-        return {"needed": float(needed[1]) * _UNITS[needed[2]]} if needed else {}
+        found = re.search(r"Used ([\d.]+)([KMG]?) of ([\d.]+)([KMG]?) hbm", str(error))
+        if found is None:
+            return {}
+        needed, room = (float(found[i]) * _UNITS[found[i + 1]] for i in (1, 3))
+        return {"memory": {"needed": needed}, "hbm": room}
 
 
 def _memory(compiled: Any) -> dict[str, float]:

@@ -39,6 +39,17 @@ def collective_seconds(plan: dict[str, Any], target: Slice) -> float:
     return sum(collective.sent for collective in among) / target.egress
 
 
+def largest(plan: dict[str, Any]) -> str:
+    """The largest batch of a chip: searched for, or derived, with temporaries that grow with the batch."""
+    if plan.get("largest"):
+        return str(plan["per_device_batch"])
+    if not plan["fits"]:
+        return "less"
+    memory = plan["memory"]
+    room = plan["hbm"] - sum(memory.values()) + memory["temporaries"]
+    return f"about {plan['per_device_batch'] * room / memory['temporaries']:.0f}"
+
+
 def row(plan: dict[str, Any]) -> list[str]:
     """Cells of a plan."""
     memory = sum(plan["memory"].values())
@@ -48,6 +59,7 @@ def row(plan: dict[str, Any]) -> list[str]:
         + (f", fsdp {plan['fsdp']}" * (plan["fsdp"] > 1)),
         plan["topology"],
         str(plan["per_device_batch"]),
+        largest(plan),
         f"{'yes' if plan['fits'] else 'no'}, {memory / 2**30:.1f} of {plan['hbm'] / 2**30:.0f}"
         if memory
         else "no",
@@ -76,6 +88,7 @@ def table(plans: list[dict[str, Any]]) -> str:
         "preset",
         "topology",
         "batch a chip",
+        "largest",
         "fits, GiB a chip",
         "TFLOP a chip",
         "HBM traffic, GB",
@@ -94,7 +107,9 @@ def table(plans: list[dict[str, Any]]) -> str:
         "(`vq_jax/chips.py`), not measurements. A picture is a grid of codes for a prior.",
         "",
         "Loops count by their rounds, a conditional with its dearest branch, HBM traffic in whole tiles; "
-        "blocks that are recomputed count as often as they are computed.",
+        "blocks that are recomputed count as often as they are computed. The largest batch was searched for "
+        "by `--max-batch` where it stands without a word: one more does not fit. Where it says about, it was "
+        "derived from the row's own memory, as if temporaries grew with the batch and all else stayed.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),

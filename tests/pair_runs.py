@@ -1,8 +1,11 @@
 """A small VQ-GAN trained by one process or by several, which the tests of that share.
 
-As a program it is `vq-jax` whose training steps take SLOW seconds longer, an environment variable.
+As a program it is `vq-jax` whose training steps take SLOW seconds longer, and whose disk is full at a point
+of its second save where FULL_DISK names it with the process's number, as in 1:before-save. Both are
+environment variables.
 """
 
+import errno
 import functools
 import json
 import os
@@ -40,7 +43,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(workdir, *more, processes=2, devices=4, slow=0.0):
+def start(workdir, *more, processes=2, devices=4, slow=0.0, full_disk=""):
     """Starts the run as so many processes, with so many devices together; a Popen each.
 
     Args:
@@ -49,6 +52,7 @@ def start(workdir, *more, processes=2, devices=4, slow=0.0):
       processes: 1 starts a plain run.
       devices: of all processes together.
       slow: seconds that are added to a step.
+      full_disk: process and point of a save, see above.
     """
     port = free_port()
     environment = {
@@ -56,6 +60,7 @@ def start(workdir, *more, processes=2, devices=4, slow=0.0):
         "JAX_NUM_CPU_DEVICES": str(devices // processes),
         "JAX_PLATFORMS": "cpu",
         "SLOW": str(slow),
+        "FULL_DISK": full_disk,
     }
     started = []
     for number in range(processes):
@@ -107,17 +112,26 @@ def pair_run(base):
 
 
 def main():
-    """Runs `vq-jax` with slower steps."""
+    """Runs `vq-jax` with slower steps and a full disk."""
     from vq_jax import cli
-    from vq_jax.train import sharding
+    from vq_jax.train import checkpoint, sharding
 
-    original, seconds = sharding.put_batch, float(os.environ["SLOW"])
+    put_batch, seconds = sharding.put_batch, float(os.environ["SLOW"])
+    process, _, full = os.environ["FULL_DISK"].partition(":")
+    saves = []
 
-    def put_batch(batch, mesh):
+    def put_slowly(batch, mesh):
         time.sleep(seconds)
-        return original(batch, mesh)
+        return put_batch(batch, mesh)
 
-    sharding.put_batch = put_batch
+    def fill_disk(point):
+        saves.extend([point] if point == full else [])
+        if len(saves) == 2 and point == full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    sharding.put_batch = put_slowly
+    if process and process == sys.argv[sys.argv.index("--process-id") + 1]:
+        checkpoint._at_point = fill_disk
     sys.exit(cli.main())
 
 

@@ -384,7 +384,7 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     fitting = json.loads(json.dumps(fake_plan(8, 8).as_json()))
     too_large = dataclasses.replace(fake_plan(64, 8), program=None, memory={"needed": 20.5 * 2**30})
     text = tables.table([fitting, too_large.as_json()])
-    assert "| small | v5e:4x4 | 8 | about 9 | yes, 14.0 of 16 | 197.00 | 0.0 | 0 (1 all-reduce) | 1000.0 |" in text
+    assert "| small | v5e:4x4 | 8 | about 9 | yes, 14.0 of 16 | 197.00 | 0.0 | 0 (1 all-reduce) |" in text
     assert "| small | v5e:4x4 | 64 | less | no, 20.5 of 16 | - |" in text
     assert tables.largest({**fitting, "largest": True}) == "8"
     # On 256 chips the links of every chip are four, on 16 those of a corner are two.

@@ -8,21 +8,23 @@ from typing import Any
 import jax
 from etils import epath
 
+from vq_jax.chips import CHIPS
 from vq_jax.errors import UserError
 
 FLOPS = "step_flops"
 """Among a step's metrics, where the chip's peak is known: operations of one device in one step."""
 
 # Dense bfloat16 operations a second of one jax device, by the start of its kind. TPU v2, v3 and 7x have
-# two devices a chip. cloud.google.com/tpu/docs/system-architecture-tpu-vm; nvidia.com data sheets.
+# two devices a chip. cloud.google.com/tpu/docs/system-architecture-tpu-vm, vq_jax.chips;
+# nvidia.com data sheets.
 _PEAKS = {
     "TPU v2": 22.5e12,
     "TPU v3": 61.5e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6": 918e12,
+    "TPU v4": CHIPS["v4"].flops,
+    "TPU v5 lite": CHIPS["v5e"].flops,
+    "TPU v5e": CHIPS["v5e"].flops,
+    "TPU v5": CHIPS["v5p"].flops,
+    "TPU v6": CHIPS["v6e"].flops,
     "TPU7x": 1153.5e12,
     "Tesla T4": 65e12,
     "Tesla V100": 125e12,

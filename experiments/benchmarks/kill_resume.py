@@ -6,7 +6,8 @@ its end, its last checkpoint and its metrics are compared with the quiet run's, 
 one begins. After every kill the newest checkpoint must restore.
 
 With --processes 2 the run is one of two processes over four CPU devices; each kill takes one of them, drawn
-at random, and the other must end by itself within a minute.
+at random, and the other must end by itself within a minute, or, where they had not come together yet, when
+it gives up waiting, after two.
 
 Run:   python experiments/benchmarks/kill_resume.py --kills 20 [--processes 2] --output results.json
 """
@@ -38,7 +39,8 @@ FIELDS = (
 )
 
 
-LONGEST_SURVIVAL = 60.0  # seconds
+LONGEST_SURVIVAL, LONGEST_WAIT = 60.0, 130.0  # seconds: once the processes have come together, and before
+TOGETHER = "steps, in "  # in the log of process 0 from then on
 
 Run = list["subprocess.Popen[bytes]"]
 
@@ -64,7 +66,7 @@ def start(workdir: Path, cache: Path, processes: int) -> Run:
             [*command, *FIELDS.split(), *own],
             env=environment,
             stdout=subprocess.DEVNULL,
-            stderr=(workdir.parent / f"{workdir.name}-{number}.log").open("wb"),
+            stderr=log_of(workdir, number).open("wb"),
         )
         for number, own in enumerate(others)
     ]
@@ -81,16 +83,22 @@ def wait(run: Run, seconds: float | None = None) -> bool:
     return True
 
 
-def kill_one(run: Run, victim: int) -> float | None:
+def log_of(workdir: Path, number: int) -> Path:
+    """Where a process's messages go."""
+    return workdir.parent / f"{workdir.name}-{number}.log"
+
+
+def kill_one(run: Run, victim: int, workdir: Path) -> dict[str, float | bool | None]:
     """Kills a process; seconds that the others lived on, None where one had to be killed too."""
     run[victim].send_signal(signal.SIGKILL)
     began = time.monotonic()
-    if wait(run, LONGEST_SURVIVAL):
-        return time.monotonic() - began
+    together = TOGETHER in log_of(workdir, 0).read_text()
+    ended = wait(run, LONGEST_SURVIVAL if together else LONGEST_WAIT)
+    seconds = time.monotonic() - began
     for process in run:
         process.kill()
     wait(run)
-    return None
+    return {"together": together, "others_ended_after": round(seconds, 2) if ended else None}
 
 
 def newest(workdir: Path) -> tuple[int, list[np.ndarray]] | None:
@@ -136,7 +144,7 @@ def main() -> None:
         expected, expected_rows = newest(root / "quiet"), rows(root / "quiet")
         assert expected is not None and expected[0] == STEPS
 
-        kills: list[dict[str, float | None]] = []
+        kills: list[dict[str, float | bool | None]] = []
         runs, same = 0, True
         workdir = root / "run-0"
         before = 0
@@ -144,20 +152,21 @@ def main() -> None:
             run = start(workdir, root / "cache", arguments.processes)
             moment, victim = rng.uniform(0.0, life), rng.randrange(arguments.processes)
             if not wait(run, moment):
-                survived = kill_one(run, victim)
-                same &= survived is not None
+                others = kill_one(run, victim, workdir)
+                same &= others["others_ended_after"] is not None
                 found = newest(workdir)
                 step = found[0] if found else 0
                 kills.append(
                     {
                         "seconds": round(moment, 2),
                         "process": victim,
-                        "others_ended_after": None if survived is None else round(survived, 2),
+                        **others,
                         "newest_whole_checkpoint": step,
                     }
                 )
                 print(
-                    f"kill {len(kills)}: process {victim} after {moment:.1f} s, newest checkpoint {step}",
+                    f"kill {len(kills)}: process {victim} after {moment:.1f} s, newest checkpoint {step}, "
+                    f"others ended after {others['others_ended_after']} s",
                     flush=True,
                 )
                 same &= step >= before  # nothing saved is ever lost

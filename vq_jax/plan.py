@@ -203,10 +203,10 @@ def largest_batch(plan: Callable[[int], Plan], start: int = 8) -> Plan | None:
             batch = 2 * low if guess is None else min(max(guess, low + 1), 16 * low)
             continue
         narrow = 0 if high - low <= width / 2 else narrow + 1
-        if guess is None or narrow > 2:  # no line, or one that leads nowhere
+        if guess is None or guess >= high or narrow > 2:  # no line, or one that leads nowhere
             batch, narrow = (low + high) // 2, 0
         else:
-            batch = min(max(guess, low + 1), high - 1)
+            batch = max(guess, low + 1)
     return dataclasses.replace(tried[low], largest=True) if low else None
 
 

@@ -109,7 +109,9 @@ def table(plans: list[dict[str, Any]]) -> str:
         "Loops count by their rounds, a conditional with its dearest branch, HBM traffic in whole tiles; "
         "blocks that are recomputed count as often as they are computed. The largest batch was searched for "
         "by `--max-batch` where it stands without a word: one more does not fit. Where it says about, it was "
-        "derived from the row's own memory, as if temporaries grew with the batch and all else stayed.",
+        "derived from the row's own memory, as if temporaries grew with the batch and all else stayed. GiB "
+        "are the compiler's own sum; near the limit it counts more than it places (a step of over 16 GiB "
+        "that fits), so whether it fits is what the compilation says.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
@@ -137,7 +139,8 @@ def plot(plans: list[dict[str, Any]], target: Path) -> None:
     for number, plan in enumerate(plan for plan in plans if plan["topology"] == "v5e:4x4" and plan["fits"]):
         colour = f"C{number}"
         alone = 1e3 * max(plan["compute_seconds"], plan["hbm_seconds"])
-        axes.plot(chips, [alone] * len(chips), color=colour, label=f"{plan['preset']}: {plan['bound']}")
+        name = f"{plan['preset']}, {plan['per_device_batch']} a chip: {plan['bound']}"
+        axes.plot(chips, [alone] * len(chips), color=colour, label=name)
         times = [1e3 * collective_seconds(plan, target) for target in slices]
         axes.plot(chips, times, "--o", color=colour, markersize=4)
     axes.plot([], [], "--o", color="grey", markersize=4, label="collectives, at the links' speed")

@@ -209,6 +209,18 @@ def test_the_search_follows_the_line_of_memory(start, picture, ripple):
     assert len(tried) - 2 <= 6  # halving alone takes 8 to 15
 
 
+def test_the_search_goes_on_where_more_fits_than_the_line_says():
+    tried = []
+
+    def make(batch):
+        tried.append(batch)
+        memory = {"arguments": 1.7 * 2**30, "temporaries": 0.31 * batch * 2**30}  # at 46: 16 GiB
+        return dataclasses.replace(fake_plan(batch, 58), memory=memory if batch <= 58 else {})
+
+    assert largest_batch(make, 16).per_device_batch == 58
+    assert len(tried) <= 8
+
+
 def test_the_search_ends_where_nothing_fits():
     assert largest_batch(lambda batch: fake_plan(batch, 0), 8) is None
 

@@ -200,7 +200,9 @@ def largest_batch(plan: Callable[[int], Plan], start: int = 8) -> Plan | None:
             high = batch
         guess = _batch_by_line(list(tried.values()))
         if high is None:
-            batch = 2 * low if guess is None else min(max(guess, low + 1), 16 * low)
+            # Near the limit the compiler makes room: more may fit than the line says.
+            further = low + max(1, low // 8)
+            batch = 2 * low if guess is None else min(guess if guess > low else further, 16 * low)
             continue
         narrow = 0 if high - low <= width / 2 else narrow + 1
         if guess is None or guess >= high or narrow > 2:  # no line, or one that leads nowhere

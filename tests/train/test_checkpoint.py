@@ -94,6 +94,17 @@ def test_a_state_comes_back_to_the_bit(tmp_path):
     assert jax.random.normal(restored.state["rng"]) == jax.random.normal(state["rng"])
 
 
+def test_a_state_is_saved_while_an_error_is_handled(tmp_path):
+    state = make_state()
+    with Checkpointer(tmp_path) as checkpointer:
+        try:
+            raise RuntimeError
+        except RuntimeError:
+            checkpointer.save(1, state, {}, None)
+            checkpointer.wait()
+        assert bits(checkpointer.restore(1, abstract(state)).state) == bits(state)
+
+
 def test_a_state_with_not_a_number_and_subnormals_comes_back_to_the_bit(tmp_path):
     words = np.array([0x7FC00001, 0xFFC12345, 0x00000001, 0x80000000, 0x7F800000], np.uint32)
     state = {"x": jax.lax.bitcast_convert_type(jnp.asarray(words), jnp.float32)}

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -375,13 +376,13 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
 
 
 def _wait_for_others(*, key: str, timeout_ms: int) -> None:
-    """Orbax's own barrier, except where it is met on the way out of a save that failed.
+    """Orbax's own barrier, except where its thread meets it on the way out of a save that failed.
 
     There orbax would wait for processes that wait for this one, 20 minutes. The error ends this process
     instead, and its end the others.
     """
     error = sys.exc_info()[1]
-    if error is not None:
+    if error is not None and threading.current_thread() is not threading.main_thread():
         raise error
     ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 

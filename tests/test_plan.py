@@ -118,7 +118,8 @@ def test_a_plan_tells_memory_time_and_speed(tokenizer_plan):
     )
     assert plan["fits"] and plan["program"]["loops_of_unknown_length"] == 0
     assert plan["memory"].keys() == {"arguments", "outputs", "temporaries", "program"}
-    assert 0 < sum(plan["memory"].values()) < plan["hbm"] == 16 * 2**30
+    assert plan["memory"]["arguments"] < plan["peak"] <= sum(plan["memory"].values())
+    assert plan["peak"] < plan["hbm"] == 16 * 2**30
     times = {kind: plan[f"{kind}_seconds"] for kind in ("compute", "hbm", "collective")}
     assert plan["seconds"] == max(times.values()) == times[plan["bound"]] > 0
     assert plan["pictures_per_second"] == pytest.approx(2 / plan["seconds"])
@@ -167,7 +168,8 @@ def fake_plan(batch, largest):
         remat=False,
         fits=batch <= largest,
         hbm=2.0**34,
-        memory={"temporaries": 14 * 2.0**30},
+        peak=14 * 2.0**30,
+        memory={"arguments": 2.0**29, "program": 2.0**29},
         program=Program(197e12, 1.0, (Collective("all-reduce", 16, 1.0, 8.0),), 0),
         compute_seconds=1.0,
     )
@@ -194,15 +196,10 @@ def test_the_search_follows_the_line_of_memory(start, picture, ripple):
 
     def make(batch):
         tried.append(batch)
-        memory = {
-            "arguments": 1.0 * 2**30,
-            "temporaries": (picture * batch + 0.3 + ripple * math.sin(batch)) * 2**30,
-        }
-        fits = sum(memory.values()) <= 15.75 * 2**30  # the compiler keeps some for itself
-        plan = dataclasses.replace(fake_plan(batch, 0), fits=fits, memory=memory)
-        if fits:
-            return plan
-        return dataclasses.replace(plan, memory={"needed": sum(memory.values())}, hbm=15.75 * 2**30)
+        peak = (picture * batch + 1.3 + ripple * math.sin(batch)) * 2**30
+        fits = peak <= 15.75 * 2**30  # the compiler keeps some for itself
+        plan = dataclasses.replace(fake_plan(batch, 0), fits=fits, peak=peak)
+        return plan if fits else dataclasses.replace(plan, memory={}, hbm=15.75 * 2**30)
 
     found = largest_batch(make, start)
     assert make(found.per_device_batch).fits and not make(found.per_device_batch + 1).fits
@@ -214,8 +211,8 @@ def test_the_search_goes_on_where_more_fits_than_the_line_says():
 
     def make(batch):
         tried.append(batch)
-        memory = {"arguments": 1.7 * 2**30, "temporaries": 0.31 * batch * 2**30}  # at 46: 16 GiB
-        return dataclasses.replace(fake_plan(batch, 58), memory=memory if batch <= 58 else {})
+        peak = min(1.0 + 0.33 * batch, 15.7) * 2**30 if batch <= 58 else 0.0  # at 45: 15.7 GiB
+        return dataclasses.replace(fake_plan(batch, 58), peak=peak)
 
     assert largest_batch(make, 16).per_device_batch == 58
     assert len(tried) <= 8
@@ -244,14 +241,35 @@ def test_max_batch_on_the_command_line(monkeypatch, capsys):
     assert "batch 11 a chip, 176 in all" in capsys.readouterr().out
 
 
+def test_a_search_that_is_stopped_leaves_what_it_has_tried(monkeypatch, tmp_path, caplog):
+    target = tmp_path / "plan.json"
+    kept = []
+
+    def make(config, topology, *, per_device_batch, **_):
+        if target.exists():
+            kept.append([plan["per_device_batch"] for plan in json.loads(target.read_text())])
+        return fake_plan(per_device_batch, 11)
+
+    monkeypatch.setattr(planning, "require_libtpu", lambda: None)
+    monkeypatch.setattr(planning, "prepare_environment", lambda topology: None)
+    monkeypatch.setattr(planning, "make_plan", make)
+    command = ["plan", "vqvae-cifar10", "--topology", "v5e:4x4", "--max-batch", "--json", str(target)]
+    with caplog.at_level("INFO", logger="vq_jax"):
+        assert main(command) == 0
+    assert kept[0] == [8] and all(len(tried) == count for count, tried in enumerate(kept, 1))
+    assert "8 pictures a chip: fits, 14.00 GiB of 16.00 GiB" in caplog.text
+    (found,) = json.loads(target.read_text())
+    assert found["per_device_batch"] == 11 and found["largest"]
+
+
 def test_a_plan_that_does_not_fit_says_what_it_needs(monkeypatch, capsys):
-    plan = dataclasses.replace(fake_plan(64, 8), program=None, memory={"needed": 20.5 * 2**30})
+    plan = dataclasses.replace(fake_plan(64, 8), program=None, memory={}, peak=20.5 * 2**30)
     monkeypatch.setattr(planning, "require_libtpu", lambda: None)
     monkeypatch.setattr(planning, "prepare_environment", lambda topology: None)
     monkeypatch.setattr(planning, "make_plan", lambda *_, **__: plan)
     assert main(["plan", "vqvae-cifar10", "--topology", "v5e:4x4", "v5e:4x4"]) == 0
     output = capsys.readouterr().out
-    assert "20.50 GiB of 16.00 GiB (needed 20.50 GiB)" in output and "does not fit" in output
+    assert "at most at once: 20.50 GiB of 16.00 GiB\n" in output and "does not fit" in output
 
 
 def test_a_compilation_that_needs_too_much_memory_is_a_plan_that_does_not_fit():
@@ -266,7 +284,7 @@ def test_a_compilation_that_needs_too_much_memory_is_a_plan_that_does_not_fit():
         "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded"
     )
     assert planning._compile(Lowered(exhausted)) == {
-        "memory": {"needed": 20.5 * 2**30},
+        "peak": 20.5 * 2**30,
         "hbm": 15.75 * 2**30,
     }
     assert planning._compile(Lowered("RESOURCE_EXHAUSTED: no more is known")) == {}
@@ -394,7 +412,7 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
     fitting = json.loads(json.dumps(fake_plan(8, 8).as_json()))
-    too_large = dataclasses.replace(fake_plan(64, 8), program=None, memory={"needed": 20.5 * 2**30})
+    too_large = dataclasses.replace(fake_plan(64, 8), program=None, memory={}, peak=20.5 * 2**30)
     text = tables.table([fitting, too_large.as_json()])
     assert "| small | v5e:4x4 | 8 | about 9 | yes, 14.0 of 16 | 197.00 | 0.0 | 0 (1 all-reduce) |" in text
     assert "| small | v5e:4x4 | 64 | less | no, 20.5 of 16 | - |" in text

@@ -41,7 +41,7 @@ def plan(
       max_batch: search for the largest batch a chip that fits, from --per-device-batch, or 8, on.
       tokenizer: of a prior, preset or file of the tokenizer; the one its run is named after when absent.
       classes: of a prior, labels of the pictures, 0 for none; those of a known set when absent.
-      json: file to write all figures to.
+      json: file to write all figures to; a search keeps there what it has tried until it is over.
     """
     slices = [parse_slice(name) for name in topology]
     if not slices:
@@ -53,10 +53,11 @@ def plan(
     planning.prepare_environment(slices[0])
     plans: list[Plan] = []
     for wanted in slices:
+        tried: list[Plan] = []
 
-        def make(batch: int | None, wanted: Slice = wanted) -> "Plan":
+        def make(batch: int | None, wanted: Slice = wanted, tried: list["Plan"] = tried) -> "Plan":
             _log(f"{wanted.name}: compiling" + (f" {batch} pictures a chip" if batch else ""))
-            return planning.make_plan(
+            made = planning.make_plan(
                 config,
                 wanted,
                 per_device_batch=batch,
@@ -65,6 +66,12 @@ def plan(
                 tokenizer=tokenizer,
                 classes=classes,
             )
+            if max_batch:
+                _log(f"{wanted.name}: {batch} pictures a chip: {_room(made)}")
+                tried.append(made)
+                if json is not None:
+                    _write(json, plans + tried)  # a compilation takes minutes: what it told is kept
+            return made
 
         if max_batch:
             start = 8 if per_device_batch is None else per_device_batch
@@ -90,8 +97,7 @@ def _described(plan: "Plan") -> str:
     batch = f"{plan.per_device_batch} a chip, {plan.per_device_batch * plan.chips} in all"
     lines = [f"{plan.preset} on {plan.topology}: {plan.chips} chips, batch {batch}"]
     memory = ", ".join(f"{kind} {_size(size)}" for kind, size in plan.memory.items())
-    total = f"{_size(sum(plan.memory.values()))} of {_size(plan.hbm)}" if memory else "more than there is"
-    lines.append(f"  HBM a chip: {total}" + (f" ({memory})" if memory else ""))
+    lines.append(f"  HBM a chip, at most at once: {_total(plan)}" + (f" ({memory} in all)" if memory else ""))
     if plan.program is None:
         return "\n".join([*lines, "  does not fit: a smaller --per-device-batch, --remat or --fsdp"])
     lines += [
@@ -116,6 +122,14 @@ def _described(plan: "Plan") -> str:
     return "\n".join(lines)
 
 
+def _total(plan: "Plan") -> str:
+    return f"{_size(plan.peak)} of {_size(plan.hbm)}" if plan.peak else "more than there is"
+
+
+def _room(plan: "Plan") -> str:
+    return f"{'fits' if plan.fits else 'does not fit'}, {_total(plan)}"
+
+
 def _table(plans: "list[Plan]") -> str:
     rows = [("topology", "batch/chip", "HBM/chip", "fits", "bound by", "pictures/s/chip", "utilisation")]
     for plan in plans:
@@ -124,7 +138,7 @@ def _table(plans: "list[Plan]") -> str:
             (
                 plan.topology,
                 str(plan.per_device_batch),
-                _size(sum(plan.memory.values())) if plan.memory else "-",
+                _size(plan.peak) if plan.peak else "-",
                 "yes" if fits else "no",
                 plan.bound if fits else "-",
                 f"{plan.pictures_per_second:.1f}" if fits else "-",

@@ -38,8 +38,9 @@ class Plan:
       remat: whether blocks are recomputed in the backward pass.
       fits: whether the compiler found room for it.
       hbm: of the chip; where it does not fit, what the compiler has of it, if it says so.
-      memory: by kind, in HBM: arguments, outputs that are not arguments' buffers, temporaries, program;
-        where it does not fit, what the compiler says it needs, as needed, if it says so.
+      peak: HBM in use at once; where it does not fit, what it would need, 0 if the compiler does not say.
+      memory: by kind, in HBM: arguments, outputs that are not arguments' buffers, temporaries, program.
+        They may add up to more than the peak: temporaries count what is given back within the step.
       program: multiplications, traffic and collectives; None where it does not fit.
       xla: the compiler's own count, `flops` and `bytes accessed`, with every loop taken as one round.
       compute_seconds: at the chip's peak in bfloat16.
@@ -56,7 +57,8 @@ class Plan:
     remat: bool
     fits: bool
     hbm: float
-    memory: Mapping[str, float]
+    peak: float = 0.0
+    memory: Mapping[str, float] = dataclasses.field(default_factory=dict)
     program: Program | None = None
     xla: Mapping[str, float] = dataclasses.field(default_factory=dict)
     compute_seconds: float = 0.0
@@ -160,14 +162,21 @@ def make_plan(
         remat=bool(getattr(_network(config), "remat", False)),
         fits=not isinstance(fitting, dict),
         hbm=topology.chip.hbm,
-        memory={} if isinstance(fitting, dict) else _memory(fitting),
     )
     if isinstance(fitting, dict):
         return dataclasses.replace(plan, **fitting)
     program = read_program(fitting.as_text())
     chip = topology.chip
+    sizes = fitting.memory_analysis()
     return dataclasses.replace(
         plan,
+        peak=sizes.peak_memory_in_bytes + sizes.generated_code_size_in_bytes,
+        memory={
+            "arguments": sizes.argument_size_in_bytes,
+            "outputs": sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
+            "temporaries": sizes.temp_size_in_bytes,
+            "program": sizes.generated_code_size_in_bytes,
+        },
         program=program,
         xla={name: fitting.cost_analysis()[name] for name in ("flops", "bytes accessed")},
         compute_seconds=program.flops / chip.flops,
@@ -179,8 +188,8 @@ def make_plan(
 def largest_batch(plan: Callable[[int], Plan], start: int = 8) -> Plan | None:
     """Finds the largest batch of a chip that fits, in few compilations: memory grows nearly as a line.
 
-    The next batch to be tried is where the line through the two plans nearest to the chip's memory meets it;
-    the search is over when a batch fits and the next one does not.
+    The next batch to be tried is where the line of memory meets the chip's, so long as that narrows the
+    search; else the middle. It is over when a batch fits and the next one does not.
 
     Args:
       plan: makes the plan of a batch.
@@ -189,41 +198,45 @@ def largest_batch(plan: Callable[[int], Plan], start: int = 8) -> Plan | None:
     Returns:
       The plan of the largest, marked so; None where not even one picture fits.
     """
-    tried: dict[int, Plan] = {}
-    low, high, batch, narrow = 0, None, start, 0
+    largest: Plan | None = None
+    smallest: Plan | None = None  # of those that do not fit
+    low, high, batch, step, slow = 0, None, start, 0, 0
     while high is None or low + 1 < high:
         width = math.inf if high is None else high - low
-        tried[batch] = plan(batch)
-        if tried[batch].fits:
-            low = batch
+        tried = plan(batch)
+        if tried.fits:
+            low, largest = batch, tried
         else:
-            high = batch
-        guess = _batch_by_line(list(tried.values()))
+            high, smallest = batch, tried
+        guess = _batch_by_line(largest, smallest)
         if high is None:
-            # Near the limit the compiler makes room: more may fit than the line says.
-            further = low + max(1, low // 8)
-            batch = 2 * low if guess is None else min(guess if guess > low else further, 16 * low)
-            continue
-        narrow = 0 if high - low <= width / 2 else narrow + 1
-        if guess is None or guess >= high or narrow > 2:  # no line, or one that leads nowhere
-            batch, narrow = (low + high) // 2, 0
+            # Near the limit the compiler makes room, so that more fits than the line says.
+            batch = 2 * low if guess is None else min(max(guess, low + max(step, 1)), 16 * low)
+            step = max(1, low // 8, 2 * step)
         else:
-            batch = max(guess, low + 1)
-    return dataclasses.replace(tried[low], largest=True) if low else None
+            slow = slow + 1 if high - low > width / 2 else 0
+            if guess is None or slow > 1:
+                batch, slow = (low + high) // 2, 0
+            else:
+                batch = min(max(guess, low + 1), high - 1)
+    return dataclasses.replace(largest, largest=True) if largest else None
 
 
-def _batch_by_line(plans: list[Plan]) -> int | None:
-    """The largest batch by the line of memory over batches, None where there is none."""
-    points = [(plan.per_device_batch, sum(plan.memory.values()), plan) for plan in plans if plan.memory]
-    if not points:
+def _batch_by_line(fits: Plan | None, exceeds: Plan | None) -> int | None:
+    """The largest batch by the line of memory through two plans, None where there is none.
+
+    Where there is one of them only, the line begins at what does not depend on the batch.
+    """
+    known = [plan for plan in (fits, exceeds) if plan is not None]
+    if not all(plan.peak for plan in known):
         return None
-    room = min(plan.hbm for plan in plans)
-    points.sort(key=lambda point: abs(point[1] - room))
-    batch, used, plan = points[0]
-    # With one plan, the line begins at what does not depend on the batch.
-    fixed = plan.memory.get("arguments", 0.0) + plan.memory.get("program", 0.0)
-    other, other_used = points[1][:2] if len(points) > 1 else (0, fixed)
+    points = [(plan.per_device_batch, plan.peak) for plan in known]
+    if len(known) == 1:
+        memory = known[0].memory
+        points.append((0, memory.get("arguments", 0.0) + memory.get("program", 0.0)))
+    (batch, used), (other, other_used) = points
     slope = (used - other_used) / (batch - other)
+    room = min(plan.hbm for plan in known)
     return math.floor(batch + (room - used) / slope) if slope > 0 else None
 
 
@@ -403,14 +416,4 @@ def _compile(lowered: Any) -> Any:
         if found is None:
             return {}
         needed, room = (float(found[i]) * _UNITS[found[i + 1]] for i in (1, 3))
-        return {"memory": {"needed": needed}, "hbm": room}
-
-
-def _memory(compiled: Any) -> dict[str, float]:
-    sizes = compiled.memory_analysis()
-    return {
-        "arguments": sizes.argument_size_in_bytes,
-        "outputs": sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
-        "temporaries": sizes.temp_size_in_bytes,
-        "program": sizes.generated_code_size_in_bytes,
-    }
+        return {"peak": needed, "hbm": room}

@@ -40,19 +40,17 @@ def collective_seconds(plan: dict[str, Any], target: Slice) -> float:
 
 
 def largest(plan: dict[str, Any]) -> str:
-    """The largest batch of a chip: searched for, or derived, with temporaries that grow with the batch."""
+    """The largest batch of a chip: searched for, or derived, as if all but arguments and program grew."""
     if plan.get("largest"):
         return str(plan["per_device_batch"])
     if not plan["fits"]:
         return "less"
-    memory = plan["memory"]
-    room = plan["hbm"] - sum(memory.values()) + memory["temporaries"]
-    return f"about {plan['per_device_batch'] * room / memory['temporaries']:.0f}"
+    fixed = plan["memory"]["arguments"] + plan["memory"]["program"]
+    return f"about {plan['per_device_batch'] * (plan['hbm'] - fixed) / (plan['peak'] - fixed):.0f}"
 
 
 def row(plan: dict[str, Any]) -> list[str]:
     """Cells of a plan."""
-    memory = sum(plan["memory"].values())
     cells = [
         plan["preset"]
         + (", remat" if plan["remat"] else "")
@@ -60,8 +58,8 @@ def row(plan: dict[str, Any]) -> list[str]:
         plan["topology"],
         str(plan["per_device_batch"]),
         largest(plan),
-        f"{'yes' if plan['fits'] else 'no'}, {memory / 2**30:.1f} of {plan['hbm'] / 2**30:.0f}"
-        if memory
+        f"{'yes' if plan['fits'] else 'no'}, {plan['peak'] / 2**30:.1f} of {plan['hbm'] / 2**30:.0f}"
+        if plan["peak"]
         else "no",
     ]
     if not plan["fits"]:
@@ -109,9 +107,8 @@ def table(plans: list[dict[str, Any]]) -> str:
         "Loops count by their rounds, a conditional with its dearest branch, HBM traffic in whole tiles; "
         "blocks that are recomputed count as often as they are computed. The largest batch was searched for "
         "by `--max-batch` where it stands without a word: one more does not fit. Where it says about, it was "
-        "derived from the row's own memory, as if temporaries grew with the batch and all else stayed. GiB "
-        "are the compiler's own sum; near the limit it counts more than it places (a step of over 16 GiB "
-        "that fits), so whether it fits is what the compilation says.",
+        "derived from the row's own memory, as if all but arguments and program grew with the batch. GiB are "
+        "what is in use at once, at most; the compiler keeps a quarter of a GiB of the chip's for itself.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),

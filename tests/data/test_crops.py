@@ -18,7 +18,7 @@ def test_a_window_lies_within_the_picture(resize, height, width):
     rng = np.random.default_rng(0)
     for draws in [*rng.random((200, 3)), np.zeros(3), np.full(3, np.nextafter(1, 0))]:
         for crop in ("random", "center"):
-            top, left, side = training_window(height, width, 32, resize, crop, draws)
+            top, left, side, _ = training_window(height, width, 32, resize, crop, draws)
             assert 0 <= top <= height - side and 0 <= left <= width - side and side >= 1
 
 
@@ -55,6 +55,14 @@ def test_another_window_is_resized_bicubic_and_antialiased(channels, side):
         plane = Image.fromarray(np.ascontiguousarray(picture[:side, 2 : 2 + side, channel]))
         expected = np.asarray(plane.resize((30, 30), Image.Resampling.BICUBIC))
         assert np.array_equal(got[..., channel], expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("side", [12, 30, 90])
+def test_a_mirrored_window_is_the_mirror_image_of_the_other(channels, side):
+    picture = np.random.default_rng(0).integers(0, 256, (90, 95, channels), dtype=np.uint8)
+    plain, mirrored = (cut(picture, Window(0, 2, side, flip), 30) for flip in (False, True))
+    assert np.array_equal(mirrored, plain[:, ::-1]) and not np.array_equal(mirrored, plain)
 
 
 def test_a_large_reduction_is_close_to_the_exact_one():

@@ -135,8 +135,8 @@ def test_the_extensions_are_those_of_pictures():
     assert not {".pdf", ".mpg", ".h5", ".eps", ".txt"} & picture_extensions()
 
 
-def window(top, left, side):
-    return lambda height, width: Window(top, left, side)
+def window(*place):
+    return lambda height, width: Window(*place)
 
 
 def ramps(width=203, height=149):
@@ -165,9 +165,9 @@ def test_a_square_is_cut_out_of_what_reading_the_whole_picture_gives(tmp_path, n
     path = saved(tmp_path, image, name, exif=exif)
     whole = read_picture(path, channels)
     assert whole.shape[:2] == (50, 40)
-    for place in (Window(7, 3, 30), Window(20, 0, 30), Window(5, 6, 16), Window(5, 6, 9), Window(0, 0, 40)):
+    for place in ((7, 3, 30), (20, 0, 30, True), (5, 6, 16), (5, 6, 16, True), (5, 6, 9), (0, 0, 40)):
         square = read_square(path, channels, window(*place), 16, scaled=False)
-        assert np.array_equal(square, cut(whole, place, 16)), place
+        assert np.array_equal(square, cut(whole, Window(*place), 16)), place
 
 
 def test_the_square_is_chosen_from_the_upright_size(tmp_path):

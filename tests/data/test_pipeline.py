@@ -140,8 +140,9 @@ def test_workers_change_nothing_and_leave_nothing_behind():
     for workers in (1, 2):
         config = DataConfig(batch_size=4, image_size=16, num_workers=workers)
         got = take(source, config, 7, start_batch=2)
-        assert_same(got, expected)
+        assert_same(got, expected)  # the stream is closed: what it gave stays as it was
         assert all(type(value) is np.ndarray for batch in got for value in batch.values())
+        del got
     assert not multiprocessing.active_children()
     deadline = time.monotonic() + 5
     while shared and set(os.listdir("/dev/shm")) - shared and time.monotonic() < deadline:

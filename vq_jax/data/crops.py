@@ -1,7 +1,7 @@
 """Which square of a picture is seen, and that square at the size of a training picture.
 
 Every policy comes down to a square of whole pixels, cut out and, unless it has the right size
-already, resized: a picture is never resized as a whole to keep a small part of it.
+already, resized, then mirrored or not: a picture is never resized as a whole to keep a small part of it.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,12 @@ Resize = Literal["none", "short-side", "random"]
 
 
 class Window(NamedTuple):
-    """A square of a picture, in pixels."""
+    """A square of a picture, in pixels, and whether its mirror image is seen, left for right."""
 
     top: int
     left: int
     side: int
+    mirrored: bool = False
 
 
 Choose = Callable[[int, int], Window]
@@ -90,25 +91,34 @@ def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: int) -> UInt8
     """Cuts a square out of a picture and brings it to `size`, bicubic and antialiased.
 
     Returns:
-      uint8 [size, size, C]; a view of the picture where nothing had to be resized.
+      uint8 [size, size, C]; a view of the picture where it is neither resized nor mirrored.
     """
-    top, left, side = window
+    top, left, side, mirrored = window
     patch = picture[top : top + side, left : left + side]
     if side == size:
-        return patch
+        return _mirror(patch) if mirrored else patch
     from PIL import Image
 
     channels = patch.shape[-1]
     planes = [patch] if channels == 3 else [patch[..., channel] for channel in range(channels)]
+    images = [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes]
     whole = (0.0, 0.0, float(side), float(side))
-    resized = [
-        np.asarray(shrink(Image.fromarray(np.ascontiguousarray(plane)), size, whole)) for plane in planes
-    ]
+    resized = [np.asarray(shrink(image, size, whole, mirrored)) for image in images]
     return resized[0] if channels == 3 else np.stack(resized, axis=-1)
 
 
-def shrink(image: "Image.Image", size: int, box: tuple[float, float, float, float]) -> "Image.Image":
+def shrink(
+    image: "Image.Image", size: int, box: tuple[float, float, float, float], mirrored: bool
+) -> "Image.Image":
     """Resizes a box (left, top, right, bottom) of a picture to a square, bicubic and antialiased."""
     from PIL import Image
 
-    return image.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    square = image.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else square
+
+
+def _mirror(patch: UInt8[np.ndarray, "S S C"]) -> UInt8[np.ndarray, "S S C"]:
+    mirrored = np.empty(patch.shape, np.uint8)
+    for channel in range(patch.shape[-1]):  # four times as fast as all at once
+        mirrored[..., channel] = patch[:, ::-1, channel]
+    return mirrored

@@ -99,7 +99,7 @@ def read_square(
         square = image.crop((*first, math.ceil(left + side), math.ceil(top + side)))
         square = _convert(square, "L" if channels == 1 else "RGB")
     left, top = left - first[0], top - first[1]
-    pixels = np.asarray(shrink(square, size, (left, top, left + side, top + side)))
+    pixels = np.asarray(shrink(square, size, (left, top, left + side, top + side), window.mirrored))
     return pixels.reshape(size, size, channels)
 
 
@@ -140,4 +140,4 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
         )
         converted = ImageCms.applyTransform(image, to_rgb)
         return converted.convert(mode) if converted is not None else image
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)  # which would copy it

@@ -98,7 +98,7 @@ def take_square(source: Source, index: int, choose: Choose, size: int, scaled: b
     Args:
       source: the pictures.
       index: of the record.
-      choose: chooses the square of the picture that is read.
+      choose: chooses the square of the picture that is read, and whether it is mirrored.
       size: side of the result.
       scaled: let a source decode at a part of the size what is to be made much smaller.
 

@@ -42,14 +42,12 @@ class Variants:
     def __getitem__(self, index: int) -> Record:
         variant, number = divmod(index, len(self._source))
         config = self._config
-        mirrored = config.flip and variant % 2 == 1
-        draw = variant // 2 if config.flip else variant
+        draw, mirrored = divmod(variant, 2) if config.flip else (variant, 0)
         draws = np.random.default_rng((_SEED, draw, number)).random(3)
-        choose = functools.partial(self._choose, draws)
-        record = take_square(self._source, number, choose, config.image_size, config.scaled_decoding)
-        crop = record["image"]
-        return {**record, "image": crop[:, ::-1] if mirrored else crop}
+        choose = functools.partial(self._choose, draws, bool(mirrored))
+        return take_square(self._source, number, choose, config.image_size, config.scaled_decoding)
 
-    def _choose(self, draws: Float[np.ndarray, "3"], height: int, width: int) -> Window:
+    def _choose(self, draws: Float[np.ndarray, "3"], mirrored: bool, height: int, width: int) -> Window:
         config = self._config
-        return training_window(height, width, config.image_size, config.resize, config.crop, draws)
+        window = training_window(height, width, config.image_size, config.resize, config.crop, draws)
+        return window._replace(mirrored=mirrored)

@@ -2,12 +2,13 @@
 
 import logging
 import multiprocessing
-import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from runs import shared_memory
 
 from vq_jax import data
 from vq_jax.config import DataConfig
@@ -133,22 +134,26 @@ def test_an_empty_source_is_an_error():
         next(data.test_batches(Empty(), WHOLE, batch_size=2))
 
 
-def test_workers_change_nothing_and_leave_nothing_behind():
-    source = gradients(7)
-    shared = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+def segments():
+    """Names of all memory that processes share on this machine."""
+    return {path.name for path in Path("/dev/shm").glob("psm_*")}
+
+
+@pytest.mark.parametrize("workers, copy", [(1, True), (2, True), (2, False)])
+def test_workers_change_nothing_and_leave_nothing_behind(workers, copy):
+    source, before = gradients(7), segments()
     expected = take(source, CROPS, 7, start_batch=2)
-    for workers in (1, 2):
-        config = DataConfig(batch_size=4, image_size=16, num_workers=workers)
-        got = take(source, config, 7, start_batch=2)
-        assert_same(got, expected)  # the stream is closed: what it gave stays as it was
-        assert all(type(value) is np.ndarray for batch in got for value in batch.values())
-        del got
-    assert not multiprocessing.active_children()
+    config = DataConfig(batch_size=4, image_size=16, num_workers=workers)
+    got = take(source, config, 7, start_batch=2, copy=copy)
+    assert_same(got, expected)  # the stream is closed: what it gave stays as it was
+    assert all(type(value) is np.ndarray for batch in got for value in batch.values())
+    assert len(shared_memory()) == (0 if copy else 7)
+    del got
+    assert not shared_memory() and not multiprocessing.active_children()
     deadline = time.monotonic() + 5
-    while shared and set(os.listdir("/dev/shm")) - shared and time.monotonic() < deadline:
+    while segments() - before and time.monotonic() < deadline:
         time.sleep(0.05)
-    left = set(os.listdir("/dev/shm")) - shared if shared else set()
-    assert not {name for name in left if name.startswith("psm_")}
+    assert not segments() - before
 
 
 @pytest.fixture

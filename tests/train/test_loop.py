@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from runs import STEPS, rows_of, small_config, state_of
+from runs import STEPS, rows_of, shared_memory, small_config, state_of
 
 from vq_jax import nn
 from vq_jax.config import Phase
@@ -91,6 +91,13 @@ def test_an_error_of_the_data_ends_the_run_at_the_step_that_needs_them(tmp_path,
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
     monkeypatch.undo()
     assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+def test_a_run_with_workers_is_the_same_and_holds_none_of_their_memory_at_its_end(finished, tmp_path):
+    config = small_config()
+    train(dataclasses.replace(config, data=dataclasses.replace(config.data, num_workers=1)), tmp_path)
+    assert not shared_memory()
+    assert rows_of(tmp_path) == rows_of(finished)
 
 
 def test_checkpoints_kept_are_the_newest_two_and_the_best(finished):

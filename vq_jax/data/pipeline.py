@@ -39,6 +39,7 @@ def train_batches(
     start_batch: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    copy: bool = True,
 ) -> "BatchIterator":
     """Streams training batches without end, shuffled anew each epoch.
 
@@ -53,6 +54,9 @@ def train_batches(
       start_batch: position to start from; batches before it are skipped at no cost.
       process_index: of this process.
       process_count: processes that share each batch.
+      copy: copy pictures that workers make out of the memory that is shared with them, /dev/shm on Linux.
+        Without, a batch's pictures stay there, with two files open, until their last reference goes, which
+        must be before the program ends; that is 3 % faster, for a loop that puts them on devices at once.
 
     Returns:
       An iterator of batches: `image` uint8 [B, S, S, C], `broken` int32 [B] and, where the source
@@ -94,30 +98,31 @@ def train_batches(
         stream = stream.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=config.num_workers, per_worker_buffer_size=2)
         )
-    return BatchIterator(iter(stream), start_batch)
+    return BatchIterator(iter(stream), start_batch, copy=copy and config.num_workers > 0)
 
 
 class BatchIterator:
     """Training batches in order, prefetched in the background until it is closed.
 
-    What workers make stays in the memory that they share with this process, /dev/shm on Linux, until the
-    last reference to it goes, also after the stream is closed.
-
     Attributes:
       position: index in the stream of the batch that comes next.
     """
 
-    def __init__(self, batches: Any, position: int) -> None:
+    def __init__(self, batches: Any, position: int, copy: bool) -> None:
         self.position = position
         self._batches = batches
+        self._copy = copy
         batches.start_prefetch()
 
     def __iter__(self) -> "BatchIterator":
         return self
 
     def __next__(self) -> Batch:
-        # Plain arrays: a view holds grain's own kind, which frees shared memory when it goes.
-        batch = {key: value.view(np.ndarray) for key, value in next(self._batches).items()}
+        batch = {
+            # A view keeps grain's own kind of array, which frees the shared memory when it goes.
+            key: value.view(np.ndarray) if key == "image" and not self._copy else np.array(value, subok=False)
+            for key, value in next(self._batches).items()
+        }
         self.position += 1
         return batch
 

@@ -135,6 +135,7 @@ class _Run:
                     batch = next(batches)
                 self.broken += int(np.sum(batch.pop("broken", 0)))
                 self.state, metrics = self.task.take_step(self.state, batch, self.step)
+                del batch  # what is still referred to at the program's end may be workers' shared memory
                 self.step += 1
                 pending.append((self.step, metrics))
                 jax.block_until_ready(pending[-_IN_FLIGHT:-1])

@@ -72,6 +72,8 @@ class DeviceBatches:
         self._closed = True
         self._room.release()
         self._thread.join()
+        while not self._ready.empty():  # what they hold, such as memory shared with workers, goes now
+            self._ready.get()
         self._batches.close()
 
     def __enter__(self) -> "DeviceBatches":

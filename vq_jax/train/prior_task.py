@@ -166,7 +166,7 @@ class PriorTask:
         if self._cache is not None:
             batches = CodeBatches(self._cache, plain, seed=seed, position=position, **share)
         else:
-            batches = train_batches(self.source, plain, seed=seed, start_batch=position, **share)
+            batches = train_batches(self.source, plain, seed=seed, start_batch=position, copy=False, **share)
         return DeviceBatches(batches, self.mesh)
 
     def take_step(self, state: Any, batch: dict[str, Array], step: int) -> tuple[Any, Metrics]:

@@ -101,6 +101,7 @@ class TokenizerTask:
             start_batch=position,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            copy=False,
         )
         return DeviceBatches(batches, self.mesh)
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tyro
 import yaml
+
+from vq_jax import cli
+from vq_jax.config import ExperimentConfig
+from vq_jax.presets import load_experiment
 
 ROOT = Path(__file__).parents[1]
 SLICE = ROOT / "experiments" / "tpu" / "slice.sh"
@@ -200,27 +206,62 @@ def test_a_job_under_slurm_trains_and_queues_itself_again_after_it_saved(tmp_pat
     )
     assert done.returncode == 143
     assert done.stdout.splitlines() == [
-        "srun --kill-on-bad-exit=0 vq-jax train vqvae-cifar10 --distributed --workdir /shared/run --steps 5",
+        "srun --cpus-per-task=8 --kill-on-bad-exit=0 vq-jax train vqvae-cifar10 --distributed "
+        "--workdir /shared/run --steps 5",
         "scontrol requeue 7",
     ]
     done = subprocess.run(["bash", BATCH, "preset"], env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and "expected PRESET and DIRECTORY, got preset" in done.stderr
 
 
-def test_the_manifest_asks_for_every_chip_of_its_topology():
+def config_of(preset, options):
+    """The experiment that a training command asks for."""
+    given = [option for option in options if option != "--distributed"]
+    default = cli.TrainArguments(load_experiment(preset))
+    return tyro.cli(cli.TrainArguments[ExperimentConfig], args=given, default=default).config
+
+
+def test_the_commands_that_are_shown_train_on_all_chips_of_their_slice():
+    text = (ROOT / "README.md").read_text()
+    command = re.search(r"slice\.sh run(?:.*\\\n)*.*", text)[0].replace("\\\n", " ").split()
+    preset = command[command.index("--preset") + 1]
+    of_readme = config_of(preset, command[command.index("--") + 1 :])
+    head = (ROOT / "experiments" / "tpu" / "gke-jobset.yaml").read_text()
+    line = re.search(r'--command="([^"]*)"', head)[1].replace("\\\n#", " ").split()
+    assert line[:2] == ["vq-jax", "train"]
+    of_xpk, given = config_of(line[2], line[3:]), container()["command"]
+    assert of_readme == of_xpk == config_of(given[2], given[3:])
+    assert "--type v5litepod-16" in text and "--tpu-type=v5litepod-16" in head
+    assert of_xpk.data.batch_size % 16 == 0 and of_xpk.data.data_dir.startswith("gs://")
+    assert of_xpk.optimizer.learning_rate == of_xpk.discriminator.optimizer.learning_rate == 2e-4
+
+
+def pod_of_manifest():
     manifest = yaml.safe_load((ROOT / "experiments" / "tpu" / "gke-jobset.yaml").read_text())
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
-    pod = job["template"]["spec"]
+    return job, job["template"]["spec"]
+
+
+def container():
+    (found,) = pod_of_manifest()[1]["containers"]
+    return found
+
+
+def test_the_manifest_asks_for_every_chip_of_its_topology():
+    job, pod = pod_of_manifest()
     topology = pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"]
-    (container,) = pod["containers"]
-    chips = container["resources"]["limits"]["google.com/tpu"]
+    chips = container()["resources"]["limits"]["google.com/tpu"]
     assert job["parallelism"] == job["completions"]
     assert chips * job["parallelism"] == math.prod(map(int, topology.split("x")))
-    assert container["command"][:2] == ["vq-jax", "train"] and "--distributed" in container["command"]
+    assert container()["command"][:2] == ["vq-jax", "train"] and "--distributed" in container()["command"]
+    (mount,), (volume,) = container()["volumeMounts"], pod["volumes"]
+    assert mount == {"name": volume["name"], "mountPath": "/dev/shm"}
+    assert volume["emptyDir"]["medium"] == "Memory"
 
 
 def test_the_image_and_the_slice_install_extras_that_there_are():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     text = (ROOT / "experiments" / "Dockerfile").read_text()
-    assert "ARG EXTRA=cuda" in text and "[${EXTRA},lpips]" in text
-    assert {"cuda", "tpu", "lpips"} <= extras.keys()
+    assert "ARG EXTRA=cuda" in text and "[${EXTRA},gcs,lpips]" in text
+    assert {"cuda", "tpu", "gcs", "lpips"} <= extras.keys()
+    assert set(extras["gcs"]) < set(extras["tpu"])

@@ -272,6 +272,22 @@ def test_a_plan_that_does_not_fit_says_what_it_needs(monkeypatch, capsys):
     assert "at most at once: 20.50 GiB of 16.00 GiB\n" in output and "does not fit" in output
 
 
+def test_a_search_in_which_nothing_fits_tells_of_one_picture_and_compiles_it_once(monkeypatch, capsys):
+    tried = []
+
+    def make(config, topology, *, per_device_batch, **_):
+        tried.append(per_device_batch)
+        too_large = {"program": None, "memory": {}, "fits": False, "peak": 20.5 * 2**30}
+        return dataclasses.replace(fake_plan(per_device_batch, 8), **too_large)
+
+    monkeypatch.setattr(planning, "require_libtpu", lambda: None)
+    monkeypatch.setattr(planning, "prepare_environment", lambda topology: None)
+    monkeypatch.setattr(planning, "make_plan", make)
+    assert main(["plan", "vqvae-cifar10", "--topology", "v5e:4x4", "--max-batch"]) == 0
+    assert tried[-1] == 1 and tried.count(1) == 1
+    assert "batch 1 a chip" in (output := capsys.readouterr().out) and "does not fit" in output
+
+
 def test_a_compilation_that_needs_too_much_memory_is_a_plan_that_does_not_fit():
     class Lowered:
         def __init__(self, message):

@@ -76,7 +76,7 @@ def plan(
         if max_batch:
             start = 8 if per_device_batch is None else per_device_batch
             found = planning.largest_batch(make, start)
-            plans.append(found or make(1))
+            plans.append(found or tried[-1])  # of one picture
         else:
             plans.append(make(per_device_batch))
     if json is not None:
@@ -117,7 +117,7 @@ def _described(plan: "Plan") -> str:
     if plan.program.loops_of_unknown_length:
         lines.append(
             f"  {plan.program.loops_of_unknown_length} loops of unknown length count as one round: "
-            "the true figures are lower"
+            "the true times are longer, the rates lower"
         )
     return "\n".join(lines)
 

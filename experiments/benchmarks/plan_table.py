@@ -33,7 +33,7 @@ def read_plans(folder: Path) -> list[dict[str, Any]]:
 
 
 def collective_seconds(plan: dict[str, Any], target: Slice) -> float:
-    """Time of a plan's collectives on another slice, all chips of which take part in each."""
+    """Time of collectives on another slice, of which all chips take part in each; of a plan without fsdp."""
     found = [Collective(**collective) for collective in plan["program"]["collectives"]]
     among = [dataclasses.replace(c, group=target.chips) for c in found if c.group > 1]
     return sum(collective.sent for collective in among) / target.egress
@@ -133,7 +133,8 @@ def plot(plans: list[dict[str, Any]], target: Path) -> None:
     slices = [parse_slice(f"v5e:{shape}") for shape in SCALING]
     chips = [target.chips for target in slices]
     figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
-    for number, plan in enumerate(plan for plan in plans if plan["topology"] == "v5e:4x4" and plan["fits"]):
+    shown = [p for p in plans if p["topology"] == "v5e:4x4" and p["fsdp"] == 1 and p["fits"]]
+    for number, plan in enumerate(shown):
         colour = f"C{number}"
         alone = 1e3 * max(plan["compute_seconds"], plan["hbm_seconds"])
         name = f"{plan['preset']}, {plan['per_device_batch']} a chip: {plan['bound']}"

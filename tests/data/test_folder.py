@@ -2,6 +2,8 @@
 
 import logging
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +50,18 @@ def test_pictures_of_all_kinds_are_found_in_all_subfolders_and_other_files_left_
         (tmp_path / name).write_text("no picture")
     found = folder_index.list_pictures(tmp_path)
     assert [file.name for file in found] == ["a.png", "b/c.JPG", "b/d/e.webp", "f.gif"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")
+def test_a_name_in_another_encoding_is_a_name(tmp_path, caplog):
+    fill(tmp_path, 4)
+    os.rename(tmp_path / "002.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    (tmp_path / "003.png").rename(tmp_path / "caf\u00e9.png")
+    splits = [values(open_folder(tmp_path, split)) for split in ("train", "test")]
+    assert sorted(splits[0] + splits[1]) == [0, 1, 2, 3]
+    truncate(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")))
+    open_folder(tmp_path)
+    assert sum("png" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_link_to_a_parent_folder_ends(tmp_path):

@@ -6,6 +6,7 @@ picture that can be read: one bad file never ends a run and never shifts the ord
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -165,7 +166,7 @@ def open_folder(path: str, split: Split, test_fraction: float, channels: int) ->
 
 
 def _place(name: str) -> float:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) / 2**32
+    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=4).digest()) / 2**32
 
 
 def _first_folder(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from vq_jax.config import DataConfig
 from vq_jax.data.sources import Record, Split, check_channels
 from vq_jax.errors import UserError, nearest_names
+from vq_jax.storage import require_storage
 
 
 class TfdsSource:
@@ -62,6 +63,7 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
     """
     import tensorflow_datasets as tfds
 
+    require_storage(config.data_dir or "")
     name, _, own_split = argument.partition(":")
     builder = _builder(name, config.data_dir)
     advice = (

@@ -9,6 +9,7 @@ from etils import epath
 from vq_jax.config_json import differences, from_dict, to_dict
 from vq_jax.errors import UserError
 from vq_jax.prior_config import PriorConfig, RunConfig, SamplingConfig
+from vq_jax.storage import require_storage
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -45,6 +46,7 @@ def read_config(run: epath.PathLike) -> RunConfig:
     Raises:
       UserError: it is no run directory, or its configuration cannot be read.
     """
+    require_storage(run)
     path = epath.Path(run) / CONFIG_FILE
     if not path.exists():
         raise UserError(
@@ -64,6 +66,7 @@ def claim(workdir: epath.Path, config: RunConfig) -> None:
       UserError: it holds another run, with the fields that differ; it holds something else; or it
         cannot be written.
     """
+    require_storage(workdir)
     path, part = workdir / CONFIG_FILE, workdir / f"{CONFIG_FILE}.part"
     if path.exists():
         _check_same_run(workdir, read_config(workdir), config)

@@ -1,8 +1,9 @@
 """A small VQ-GAN trained by one process or by several, which the tests of that share.
 
-As a program it is `vq-jax` whose training steps take SLOW seconds longer, and whose disk is full at a point
-of its second save where FULL_DISK names it with the process's number, as in 1:before-save. Both are
-environment variables.
+As a program it is `vq-jax` with what these environment variables ask for. Training steps take SLOW seconds
+longer. The disk is full at a point of the second save where FULL_DISK names it with the process's number, as
+in 1:before-save. UNREADABLE names a process and the step of a checkpoint that it cannot read, as in 1:12.
+Process 0 takes SLOW_REPORT seconds longer for its report; jax then waits 2 seconds for those that end later.
 """
 
 import errno
@@ -43,7 +44,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(workdir, *more, processes=2, devices=4, slow=0.0, full_disk=""):
+def start(workdir, *more, processes=2, devices=4, slow=0.0, full_disk="", unreadable="", slow_report=0.0):
     """Starts the run as so many processes, with so many devices together; a Popen each.
 
     Args:
@@ -53,6 +54,8 @@ def start(workdir, *more, processes=2, devices=4, slow=0.0, full_disk=""):
       devices: of all processes together.
       slow: seconds that are added to a step.
       full_disk: process and point of a save, see above.
+      unreadable: process and step, see above.
+      slow_report: seconds, see above.
     """
     port = free_port()
     environment = {
@@ -61,6 +64,8 @@ def start(workdir, *more, processes=2, devices=4, slow=0.0, full_disk=""):
         "JAX_PLATFORMS": "cpu",
         "SLOW": str(slow),
         "FULL_DISK": full_disk,
+        "UNREADABLE": unreadable,
+        "SLOW_REPORT": str(slow_report),
     }
     started = []
     for number in range(processes):
@@ -112,13 +117,17 @@ def pair_run(base):
 
 
 def main():
-    """Runs `vq-jax` with slower steps and a full disk."""
+    """Runs `vq-jax` with slower steps, a full disk, a checkpoint that does not read and a slow report."""
     from vq_jax import cli
-    from vq_jax.train import checkpoint, sharding
+    from vq_jax.train import checkpoint, distributed, sharding
+    from vq_jax.train.tokenizer_task import TokenizerTask
 
     put_batch, seconds = sharding.put_batch, float(os.environ["SLOW"])
+    here = sys.argv[sys.argv.index("--process-id") + 1] if "--process-id" in sys.argv else "0"
     process, _, full = os.environ["FULL_DISK"].partition(":")
-    saves = []
+    reader, _, unreadable = os.environ["UNREADABLE"].partition(":")
+    saves, longer = [], float(os.environ["SLOW_REPORT"])
+    restore, report = checkpoint.ocp.CheckpointManager.restore, TokenizerTask.report
 
     def put_slowly(batch, mesh):
         time.sleep(seconds)
@@ -129,9 +138,23 @@ def main():
         if len(saves) == 2 and point == full:
             raise OSError(errno.ENOSPC, "No space left on device")
 
+    def restore_if_readable(manager, step, args):
+        if str(step) == unreadable and "state" in args.keys():
+            raise ValueError("a sector of this disk cannot be read")
+        return restore(manager, step, args=args)
+
+    def report_slowly(*inputs):
+        figures = report(*inputs)
+        time.sleep(longer if here == "0" else 0.0)
+        return figures
+
     sharding.put_batch = put_slowly
-    if process and process == sys.argv[sys.argv.index("--process-id") + 1]:
+    if process == here:
         checkpoint._at_point = fill_disk
+    if reader == here:
+        checkpoint.ocp.CheckpointManager.restore = restore_if_readable
+    if longer:
+        distributed._SHUTDOWN_SECONDS, TokenizerTask.report = 2, report_slowly
     sys.exit(cli.main())
 
 

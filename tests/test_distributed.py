@@ -1,6 +1,8 @@
 """Several processes as one run: the numbers of a single one, one set of logs, and mistakes that are told."""
 
 import json
+import shutil
+import signal
 import time
 
 import numpy as np
@@ -47,6 +49,47 @@ def test_one_process_writes_and_speaks(pair):
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir())
     assert f"{STEPS} steps, in" in first_err and "Report:" in first_out
     assert "vq-jax" not in second_err and "Report:" not in second_out
+
+
+def test_what_one_process_cannot_read_all_leave_and_the_end_is_awaited(pair, tmp_path):
+    shutil.copytree(pair[0], tmp_path / "run")
+    more = {"unreadable": f"1:{STEPS}", "slow_report": 5.0}
+    ends = finish(start(tmp_path / "run", "--steps", STEPS + 1, **more))
+    assert [status for status, *_ in ends] == [0, 0], ends
+    first, second = (err for _, _, err in ends)
+    assert f"checkpoint of step {STEPS}: in process 1: its state does not restore: ValueError" in first
+    assert f"Going on from the checkpoint of step {STEPS - 4}." in first and "vq-jax" not in second
+    assert (tmp_path / "run" / "checkpoints" / f"{STEPS}.damaged").is_dir()
+    assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, STEPS + 2))
+    # from the same state on, so to the same numbers
+    assert rows(tmp_path / "run")[: STEPS - 1] == rows(pair[0])[: STEPS - 1]
+
+
+def test_processes_that_do_not_share_their_directory_are_told_before_they_train(tmp_path):
+    ends = finish(start(tmp_path / "0", "--workdir", lambda number: tmp_path / str(number), "--steps", 5))
+    for status, _, err in ends:
+        assert status == 2, err
+        assert "expected a --workdir that all processes see" in err and "processes 1 do not find" in err
+    assert {path.name for path in (tmp_path / "0").iterdir()} == {"config.json"}
+
+
+def test_ctrl_c_is_noted_alone_and_stops_where_all_agree(monkeypatch):
+    sent, agreed = [], []
+    monkeypatch.setattr(distributed.os, "kill", lambda process, number: sent.append(number))
+    monkeypatch.setattr(
+        distributed.multihost_utils, "reached_preemption_sync_point", lambda step: step in agreed
+    )
+    with distributed.AgreedStop() as stop:
+        assert not stop.reached(1)
+        signal.raise_signal(signal.SIGINT)
+        # Without a step that is left to agree on, the run ends as it would.
+        assert sent == [signal.SIGTERM] and not stop.reached(2) and stop.signal is None
+        agreed.append(3)
+        assert stop.reached(3) and stop.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with distributed.AgreedStop() as stop:
+        assert stop.reached(3) and stop.signal == signal.SIGTERM
 
 
 def test_processes_of_different_configurations_are_told_before_they_train(tmp_path):

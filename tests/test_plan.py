@@ -442,6 +442,17 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
         tables.read_plans(tmp_path)
 
 
+@compiles
+@pytest.mark.parametrize(
+    "topology, fsdp", [("v6e:4x4", 2), ("v6e:4x4", 8), ("v5p:4x4x4", 8), ("v4:2x2x1", 2)]
+)
+def test_fsdp_may_take_a_part_of_an_axis_of_the_slice(topology, fsdp):
+    config = load_experiment("vqgan-imagenet-f16-16384")
+    training = dataclasses.replace(config.training, mesh_fsdp=fsdp)
+    mesh = planning._mesh(dataclasses.replace(config, training=training), parse_slice(topology))
+    assert mesh.shape["fsdp"] == fsdp and mesh.size == parse_slice(topology).chips
+
+
 def test_a_mesh_of_described_devices_is_theirs_alone():
     mesh = make_mesh(-1, 2, described=jax.devices()[:2])
     assert dict(mesh.shape) == {"data": 1, "fsdp": 2} and mesh.size == 2 < jax.device_count()

@@ -81,6 +81,12 @@ def test_use_of_a_chip_is_counted_operations_over_time_and_peak(monkeypatch):
     step = telemetry.count_flops(jax.jit(lambda state: (state @ matrix, {"loss": jnp.zeros(())})))
     _, metrics = step(matrix)
     assert metrics[telemetry.FLOPS] == pytest.approx(2 * 64**3, rel=0.1)
+
+    def parted(state):
+        return jax.lax.scan(lambda s, _: (s @ matrix, None), state, length=5)[0], {"loss": jnp.zeros(())}
+
+    _, metrics = telemetry.count_flops(jax.jit(parted), rounds=5)(matrix)
+    assert metrics[telemetry.FLOPS] == pytest.approx(5 * 2 * 64**3, rel=0.1)
     now = iter([100.0, 102.0])
     monkeypatch.setattr(telemetry.time, "monotonic", lambda: next(now))
     clock = telemetry.Clock(8, 0)

@@ -15,9 +15,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -31,11 +31,13 @@ from orbax.checkpoint.checkpoint_managers import (
 
 from vq_jax.errors import UserError
 from vq_jax.train.digest import leaf_types, tree_digest
+from vq_jax.train.distributed import exchange
 from vq_jax.train.quiet import TENSORSTORE, quieten_orbax
 
 _log = logging.getLogger("vq_jax")
 
 PyTree = Any
+Result = TypeVar("Result")
 
 
 class CheckpointError(UserError):
@@ -71,7 +73,8 @@ class Checkpointer:
     """Saves and restores the state of a run below one directory.
 
     Kept are the newest `keep` checkpoints and the one of the lowest validation loss. Every process
-    of a run makes one and calls its methods in the same order.
+    of a run makes one and calls its methods in the same order; a read-only one waits for no other
+    process.
 
         with Checkpointer("runs/photos/checkpoints") as checkpointer:
             restored = checkpointer.restore_latest(abstract_state)
@@ -99,19 +102,9 @@ class Checkpointer:
         self._save_failed = False
         self._losses: dict[int, float] = {}
         try:
-            self._manager = ocp.CheckpointManager(
-                self.directory,
-                handler_registry=_handlers(),
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=AnyPreservationPolicy([LatestN(keep), _Best(self)]),
-                    async_options=ocp.AsyncOptions(
-                        barrier_sync_fn=_wait_for_others,
-                        post_finalization_callback=lambda: _at_point("before-rename"),
-                    ),
-                    cleanup_tmp_directories=not read_only,
-                    read_only=read_only,
-                ),
-            )
+            self._manager = _reader(self.directory) if read_only else self._writer(keep)
+            # One process may fail to read what others can.
+            self._reader = self._manager if jax.process_count() == 1 else _reader(self.directory)
         except OSError as error:
             raise UserError(
                 f"checkpoints: cannot use the directory {self.directory}: {error}. "
@@ -122,6 +115,20 @@ class Checkpointer:
                 self._set_loss(step, self._record(step)["validation_loss"])
             except CheckpointError:
                 continue  # restoring says so, where this step is asked for
+
+    def _writer(self, keep: int) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(
+            self.directory,
+            handler_registry=_handlers(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy([LatestN(keep), _Best(self)]),
+                async_options=ocp.AsyncOptions(
+                    barrier_sync_fn=_wait_for_others,
+                    post_finalization_callback=lambda: _at_point("before-rename"),
+                ),
+                cleanup_tmp_directories=True,
+            ),
+        )
 
     def save(self, step: int, state: PyTree, meta: dict[str, Any], validation_loss: float | None) -> None:
         """Starts to save; returns as soon as the arrays are on the host, so they may be donated.
@@ -173,7 +180,8 @@ class Checkpointer:
 
         One that does not restore, or whose arrays are not those that were saved, is named in a
         warning, and the one before it is tried. Once one restores, the damaged newer ones are
-        renamed to `<step>.damaged`, so that their steps can be saved again.
+        renamed to `<step>.damaged`, so that their steps can be saved again. What one process of a
+        run cannot read is damaged for all of them.
 
         Args:
             abstract_state: pytree of `jax.ShapeDtypeStruct`, with the shardings to restore to;
@@ -221,6 +229,15 @@ class Checkpointer:
         steps = self.steps()
         if step not in steps:
             raise UserError(f"no checkpoint of step {step} in {self.directory}; there are {steps}.")
+        record, state = self._on_all(step, lambda: self._read(step, abstract_state))
+        found = _digests(state)
+        changed = [name for name, digest in record["digests"].items() if found[name] != digest]
+        if changed:
+            raise CheckpointError(step, f"not the bytes that were saved in {_some(changed)}.")
+        return Restored(step, state, record["meta"])
+
+    def _read(self, step: int, abstract_state: PyTree) -> tuple[dict[str, Any], PyTree]:
+        """What this process finds: the description and its part of the arrays."""
         record = self._record(step)
         _check_same_model(step, saved=record["leaves"], wanted=leaf_types(abstract_state))
         target = jax.tree.map(_with_sharding, abstract_state)
@@ -228,11 +245,24 @@ class Checkpointer:
         # Orbax restores a PRNG key as plain numbers where its note of the type is lost.
         if leaf_types(state) != record["leaves"]:
             raise CheckpointError(step, "its arrays come back as others than were saved.")
-        found = _digests(state)
-        changed = [name for name, digest in record["digests"].items() if found[name] != digest]
-        if changed:
-            raise CheckpointError(step, f"not the bytes that were saved in {_some(changed)}.")
-        return Restored(step, state, record["meta"])
+        return record, state
+
+    def _on_all(self, step: int, read: Callable[[], Result]) -> Result:
+        """Reads; fails on every process where it does on one. A read-only one is asked by one process."""
+        if self._read_only:
+            return read()
+        failed: CheckpointError | None = None
+        try:
+            result = read()
+        except CheckpointError as error:
+            failed = error
+        reasons = exchange(None if failed is None else failed.reason)
+        if failed is not None:
+            raise failed
+        for number, reason in enumerate(reasons):
+            if reason is not None:
+                raise CheckpointError(step, f"in process {number}: {reason}")
+        return result
 
     def steps(self) -> list[int]:
         """Returns the steps of the whole checkpoints, oldest first; waits for a save under way."""
@@ -270,6 +300,8 @@ class Checkpointer:
             # Orbax may be late to write of a failed save, into the directory that was cleared away.
             with contextlib.suppress(*((OSError,) if self._save_failed else ())):
                 self._manager.close()
+            if self._reader is not self._manager:
+                self._reader.close()
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -301,7 +333,7 @@ class Checkpointer:
 
     def _restore_item(self, step: int, name: str, args: ocp.args.CheckpointArgs) -> Any:
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+            return self._reader.restore(step, args=ocp.args.Composite(**{name: args}))[name]
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):
             raise  # tells of this machine, not of the checkpoint
         except Exception as error:
@@ -363,6 +395,18 @@ class _StateHandler(ocp.StandardCheckpointHandler):
     def typestr(cls) -> str:
         """Returns the name of orbax's handler, so that orbax alone can read the checkpoint."""
         return ocp.StandardCheckpointHandler.typestr()
+
+
+def _reader(directory: epath.Path) -> ocp.CheckpointManager:
+    """Reads by itself: it waits for no other process."""
+    alone = {}
+    if jax.process_count() > 1:
+        here = jax.process_index()
+        alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+            primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"vq_jax-reader-{here}"
+        )
+    options = ocp.CheckpointManagerOptions(read_only=True, create=False, **alone)
+    return ocp.CheckpointManager(directory, handler_registry=_handlers(), options=options)
 
 
 def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
 from vq_jax.config import DataConfig
 from vq_jax.data import Batch, Order, Source
 from vq_jax.errors import UserError
+from vq_jax.train import distributed
 
 _INDEX = "codes.json"
 _LABELS = "labels.npy"
@@ -82,27 +82,39 @@ def open_cache(
       shard_rows: records a file.
 
     Raises:
-      UserError: the directory cannot be written.
+      UserError: the directory cannot be written, or is not one that all processes of the run share.
     """
     fingerprint = f"{tokenizer}-{source.fingerprint}"
-    # One process makes it, all read it: the directory is one that they share.
-    if jax.process_index() == 0:
-        reason = _invalid(directory, fingerprint)
-        if reason is not None:
-            if reason:
-                _log.warning("The code cache in %s %s: it is made again.", directory, reason)
-            try:
-                _build(directory, source, encode, fingerprint, codebook_size, batch_size, shard_rows)
-            except OSError as error:
-                raise UserError(
-                    f"cannot write the code cache in {directory}: {error.strerror or error}; give another "
-                    "directory with --codes.directory, or --codes.mode fly"
-                ) from error
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices("vq_jax:codes")
-    return CodeCache(directory, json.loads((directory / _INDEX).read_text()))
+    def make() -> None:
+        if not distributed.is_main() or (reason := _invalid(directory, fingerprint)) is None:
+            return
+        if reason:
+            _log.warning("The code cache in %s %s: it is made again.", directory, reason)
+        try:
+            _build(directory, source, encode, fingerprint, codebook_size, batch_size, shard_rows)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the code cache in {directory}: {error.strerror or error}; give another "
+                "directory with --codes.directory, or --codes.mode fly"
+            ) from error
+
+    # One process makes it, all read it.
+    distributed.together(make)
+    return distributed.together(lambda: _opened(directory, fingerprint))
+
+
+def _opened(directory: Path, fingerprint: str) -> CodeCache:
+    try:
+        index = json.loads((directory / _INDEX).read_text())
+        if index["fingerprint"] == fingerprint:
+            return CodeCache(directory, index)
+    except (ValueError, KeyError, OSError):
+        pass  # not the one that was just made, or found to be whole
+    raise UserError(
+        f"expected a directory of codes that all processes share, {directory} is not: give one with "
+        "--codes.directory, or --codes.mode fly"
+    )
 
 
 def _invalid(directory: Path, fingerprint: str) -> str | None:

@@ -9,11 +9,14 @@ import os
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
 from vq_jax.config_json import differences, from_dict, to_dict
@@ -24,6 +27,8 @@ from vq_jax.train.signals import StopRequest
 HEARTBEAT_SECONDS = 20
 """After so long without a sign of life a process counts as dead, and the others end."""
 _SHUTDOWN_SECONDS = 20
+_DAY_MS = 24 * 60 * 60 * 1000
+_SEEN_SECONDS = 10  # in which a file on a shared disk is seen by the others
 # Where a host keeps its files and how many processes read them is its own affair.
 _MAY_DIFFER = {"codes.directory", "data.data_dir", "data.num_workers", "tokenizer"}
 _log = logging.getLogger("vq_jax")
@@ -110,6 +115,14 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
+def wait_for_all() -> None:
+    """Returns once every process of the run has come here, however long one of them takes.
+
+    By jax's service for processes: what devices do together has limits of its own, 30 s on CPU.
+    """
+    ocp.multihost.get_barrier_sync_fn()(key="vq_jax:all", timeout_ms=_DAY_MS)
+
+
 def exchange(value: Any) -> list[Any]:
     """What each process gives, in their order; anything that JSON can hold."""
     if jax.process_count() == 1:
@@ -125,6 +138,8 @@ def exchange(value: Any) -> list[Any]:
 def together(action: Callable[[], Result]) -> Result:
     """Calls a function on every process; a user's mistake on one of them ends all of them with it.
 
+    The function itself waits for no other process.
+
     Raises:
       UserError: the function raised it here or on another process.
     """
@@ -133,6 +148,7 @@ def together(action: Callable[[], Result]) -> Result:
         result = action()
     except UserError as error:
         failed = error
+    wait_for_all()
     words = exchange(None if failed is None else str(failed))
     if failed is not None:
         raise failed
@@ -174,6 +190,32 @@ def check_same(config: RunConfig, data: str) -> None:
             )
 
 
+def check_shared(directory: epath.Path) -> None:
+    """Checks that all processes see the same directory, by a file that process 0 writes there for it.
+
+    Raises:
+      UserError: some do not, with their numbers.
+    """
+    if jax.process_count() == 1:
+        return
+    (name, *_) = exchange(f".{uuid.uuid4().hex}")
+    path = directory / name
+    together(lambda: path.write_text("") if is_main() else None)
+    try:
+        end = time.monotonic() + _SEEN_SECONDS
+        while not (seen := path.exists()) and time.monotonic() < end:
+            time.sleep(0.1)
+        apart = [number for number, there in enumerate(exchange(seen)) if not there]
+    finally:
+        if is_main():
+            path.unlink(missing_ok=True)
+    if apart:
+        raise UserError(
+            f"expected a --workdir that all processes see, such as gs://BUCKET/RUN or a shared disk; in "
+            f"{directory} processes {', '.join(map(str, apart))} do not find what process 0 writes"
+        )
+
+
 class AgreedStop(StopRequest):
     """A request to stop that all processes see before the same step.
 
@@ -182,16 +224,20 @@ class AgreedStop(StopRequest):
     """
 
     _signals = (signal.SIGINT,)
+    _noted = False
 
     def reached(self, step: int) -> bool:
         """Whether to stop before the update after `step` others."""
         if multihost_utils.reached_preemption_sync_point(step):
-            self.signal = self.signal or signal.SIGTERM
+            self.signal = signal.SIGINT if self._noted else signal.SIGTERM
             return True
         return False
 
     def _note(self, number: int, frame: Any) -> None:
-        super()._note(number, frame)
+        if self._noted:
+            raise KeyboardInterrupt
+        # `signal` is what all have agreed on: after the last step there is nothing left to agree on.
+        self._noted = True
         os.kill(os.getpid(), signal.SIGTERM)
 
 

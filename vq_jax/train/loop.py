@@ -73,6 +73,7 @@ def train(config: RunConfig, workdir: epath.PathLike, *, profile: tuple[int, int
     distributed.check_same(config, task.data)
     make_schedule(config.optimizer, config.training.steps)
     distributed.together(lambda: rundir.claim(workdir, config) if distributed.is_main() else None)
+    distributed.check_shared(workdir)
     _log.info("%s: %d steps, in %s", config.name, config.training.steps, workdir)
     task.prepare(workdir)
     with (
@@ -89,7 +90,7 @@ class _Run:
         self.task, self.workdir, self.checkpointer = task, workdir, checkpointer
         self.config = task.config
         self.schedule = make_schedule(self.config.optimizer, self.config.training.steps)
-        self.broken = 0
+        self.broken, self._new_broken = 0, 0  # in all batches so far; in this process's part since counted
         self.state, self.step = self._restore_or_init()
 
     def _restore_or_init(self) -> tuple[Any, int]:
@@ -133,7 +134,7 @@ class _Run:
                 trace.before(self.step + 1)
                 with clock.waiting():
                     batch = next(batches)
-                self.broken += int(np.sum(batch.pop("broken", 0)))
+                self._new_broken += int(np.sum(batch.pop("broken", 0)))
                 self.state, metrics = self.task.take_step(self.state, batch, self.step)
                 del batch  # what is still referred to at the program's end may be workers' shared memory
                 self.step += 1
@@ -150,6 +151,7 @@ class _Run:
                     clock.start(self.step)
             if stop.signal is not None:
                 _fetch(pending)  # nothing that is not finite is ever saved
+                self._count_broken()
                 self._save(None)
         self.checkpointer.wait()
         figures = self._finish() if stop.signal is None else self._last_figures()
@@ -166,6 +168,7 @@ class _Run:
     def _record(self, row: dict[str, Any], log: MetricsLog | Silent) -> None:
         """Evaluates, logs, draws and saves, as the step asks for."""
         row["learning_rate"] = float(self.schedule(self.step - 1))
+        self._count_broken()
         row["data/broken_pictures"] = self.broken
         save = self._due("save_every")
         if save or self._due("eval_every"):
@@ -181,6 +184,10 @@ class _Run:
         if save:
             self._save(row["validation/loss"])
 
+    def _count_broken(self) -> None:
+        self.broken += sum(distributed.exchange(self._new_broken))
+        self._new_broken = 0
+
     def _due(self, interval: str) -> bool:
         every = getattr(self.config.training, interval)
         return self.step == self.config.training.steps or self.step % every == 0
@@ -191,6 +198,8 @@ class _Run:
 
     def _finish(self) -> dict[str, float]:
         figures = self.task.report(self.workdir, self.state, self.step)
+        # Process 0 writes it; those who ended before it by more than jax waits would end it with them.
+        distributed.wait_for_all()
         return self._last_figures() | figures
 
     def _last_figures(self) -> dict[str, float]:

@@ -54,11 +54,13 @@ def peak_flops(device_kind: str) -> float | None:
     return _PEAKS[max(known, key=len)] if known else None
 
 
-def count_flops(jitted: Any) -> Callable[..., Any]:
+def count_flops(jitted: Any, rounds: int = 1) -> Callable[..., Any]:
     """Adds to a step's metrics the operations that its own program counts, where the chip's peak is known.
 
     Args:
       jitted: function to a state and metrics.
+      rounds: of the loop that does nearly all of its work; the program counts one. Other loops, such as a
+        prior's over its layers, count as one round still.
 
     Returns:
       The function itself where no peak is known, as on CPU.
@@ -70,7 +72,7 @@ def count_flops(jitted: Any) -> Callable[..., Any]:
     def step(*inputs: Any) -> tuple[Any, dict[str, Any]]:
         if not counted:  # compiled once: the call finds the program in jax's cache
             analysis = jitted.lower(*inputs).compile().cost_analysis() or {}
-            counted.append(float(analysis.get("flops", 0.0)))
+            counted.append(rounds * float(analysis.get("flops", 0.0)))
         state, metrics = jitted(*inputs)
         return state, {**metrics, FLOPS: counted[0]}
 

@@ -11,9 +11,10 @@ import pytest
 from prior_runs import CLASSES, STEPS, labelled_file, prior_config, prior_run, tokenizer_run
 from runs import rows_of
 
+from vq_jax.data.memory import MemorySource
 from vq_jax.errors import UserError
 from vq_jax.prior_config import CodesConfig
-from vq_jax.train import sharding, train
+from vq_jax.train import codes, sharding, train
 from vq_jax.train.checkpoint import Checkpointer
 from vq_jax.train.digest import leaf_names
 from vq_jax.train.tasks import open_task
@@ -110,6 +111,21 @@ def test_a_damaged_cache_is_made_again_and_said(finished, base, tmp_path, caplog
         train(prior_config(base, steps=STEPS + 1), workdir)
     assert "damaged codes in codes-00000.npy: it is made again" in caplog.text
     assert shard.read_bytes() == whole
+
+
+@pytest.mark.parametrize("fingerprint", [None, "of another tokenizer"])
+def test_a_process_that_sees_another_cache_than_the_one_that_was_made_says_so(
+    fingerprint, finished, tmp_path, monkeypatch
+):
+    if fingerprint is not None:
+        shutil.copytree(finished / "codes", tmp_path / "codes")
+        index = json.loads((tmp_path / "codes" / "codes.json").read_text())
+        (tmp_path / "codes" / "codes.json").write_text(json.dumps({**index, "fingerprint": fingerprint}))
+    monkeypatch.setattr(codes.distributed, "is_main", lambda: False)  # another process makes it
+    source = MemorySource(np.zeros((4, 8, 8, 1), np.uint8))
+    options = {"tokenizer": "this one", "codebook_size": 16, "batch_size": 4}
+    with pytest.raises(UserError, match="expected a directory of codes that all processes share"):
+        codes.open_cache(tmp_path / "codes", source, lambda images: images, **options)
 
 
 def test_a_cache_of_other_pictures_is_made_again_and_said(base, tmp_path, caplog):

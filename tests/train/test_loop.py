@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -96,6 +97,9 @@ def test_an_error_of_the_data_ends_the_run_at_the_step_that_needs_them(tmp_path,
 def test_a_run_with_workers_is_the_same_and_holds_none_of_their_memory_at_its_end(finished, tmp_path):
     config = small_config()
     train(dataclasses.replace(config, data=dataclasses.replace(config.data, num_workers=1)), tmp_path)
+    end = time.monotonic() + 5
+    while shared_memory() and time.monotonic() < end:
+        time.sleep(0.05)  # of batches that were on their way
     assert not shared_memory()
     assert rows_of(tmp_path) == rows_of(finished)
 

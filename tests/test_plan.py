@@ -432,7 +432,9 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     text = tables.table([fitting, too_large.as_json()])
     assert "| small | v5e:4x4 | 8 | about 9 | yes, 14.0 of 16 | 197.00 | 0.0 | 0 (1 all-reduce) |" in text
     assert "| small | v5e:4x4 | 64 | less | no, 20.5 of 16 | - |" in text
-    assert tables.largest({**fitting, "largest": True}) == "8"
+    searched = {**fitting, "per_device_batch": 10, "largest": True}
+    assert tables.largest(fitting, [fitting, searched]) == tables.largest(searched, [searched]) == "10"
+    assert tables.largest(fitting, [fitting, {**searched, "topology": "v6e:4x4"}]) == "about 9"
     # On 256 chips the links of every chip are four, on 16 those of a corner are two.
     few, many = (tables.collective_seconds(fitting, parse_slice(name)) for name in ("v5e:4x4", "v5e:16x16"))
     assert few == pytest.approx(2 * 15 / 16 * 8 / 100e9) and many == pytest.approx(2 * 255 / 256 * 8 / 200e9)
@@ -440,6 +442,9 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit, match="no plans"):
         tables.read_plans(tmp_path)
+    # The page in the repository is that of the plans beside it.
+    plans = tables.read_plans(tables.RESULTS / "plan")
+    assert (tables.RESULTS / "plan.md").read_text() == tables.table(plans)
 
 
 @compiles

@@ -39,25 +39,27 @@ def collective_seconds(plan: dict[str, Any], target: Slice) -> float:
     return sum(collective.sent for collective in among) / target.egress
 
 
-def largest(plan: dict[str, Any]) -> str:
+def largest(plan: dict[str, Any], plans: list[dict[str, Any]]) -> str:
     """The largest batch of a chip: searched for, or derived, as if all but arguments and program grew."""
-    if plan.get("largest"):
-        return str(plan["per_device_batch"])
+    same = ("preset", "topology", "fsdp", "remat")
+    for other in plans:
+        if other.get("largest") and all(other[name] == plan[name] for name in same):
+            return str(other["per_device_batch"])
     if not plan["fits"]:
         return "less"
     fixed = plan["memory"]["arguments"] + plan["memory"]["program"]
     return f"about {plan['per_device_batch'] * (plan['hbm'] - fixed) / (plan['peak'] - fixed):.0f}"
 
 
-def row(plan: dict[str, Any]) -> list[str]:
-    """Cells of a plan."""
+def row(plan: dict[str, Any], plans: list[dict[str, Any]]) -> list[str]:
+    """Cells of a plan, one of all plans."""
     cells = [
         plan["preset"]
         + (", remat" if plan["remat"] else "")
         + (f", fsdp {plan['fsdp']}" * (plan["fsdp"] > 1)),
         plan["topology"],
         str(plan["per_device_batch"]),
-        largest(plan),
+        largest(plan, plans),
         f"{'yes' if plan['fits'] else 'no'}, {plan['peak'] / 2**30:.1f} of {plan['hbm'] / 2**30:.0f}"
         if plan["peak"]
         else "no",
@@ -108,11 +110,13 @@ def table(plans: list[dict[str, Any]]) -> str:
         "blocks that are recomputed count as often as they are computed. The largest batch was searched for "
         "by `--max-batch` where it stands without a word: one more does not fit. Where it says about, it was "
         "derived from the row's own memory, as if all but arguments and program grew with the batch. GiB are "
-        "what is in use at once, at most; the compiler keeps a quarter of a GiB of the chip's for itself.",
+        "what is in use at once, at most; the compiler keeps a quarter of a GiB of the chip's for itself. "
+        "Near the limit it computes and moves things again so that they fit: the largest batch is not the "
+        "fastest.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
-        *("| " + " | ".join(row(plan)) + " |" for plan in plans),
+        *("| " + " | ".join(row(plan, plans)) + " |" for plan in plans),
         "",
         "![Weak scaling](weak_scaling.png)",
         "",

@@ -110,7 +110,7 @@ def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: int) -> UInt8
 def shrink(
     image: "Image.Image", size: int, box: tuple[float, float, float, float], mirrored: bool
 ) -> "Image.Image":
-    """Resizes a box (left, top, right, bottom) of a picture to a square, bicubic and antialiased."""
+    """Resizes a box (left, top, right, bottom) to a square, bicubic and antialiased, and may mirror it."""
     from PIL import Image
 
     square = image.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)

@@ -104,7 +104,8 @@ class Checkpointer:
         try:
             self._manager = _reader(self.directory) if read_only else self._writer(keep)
             # One process may fail to read what others can.
-            self._reader = self._manager if jax.process_count() == 1 else _reader(self.directory)
+            alone = read_only or jax.process_count() == 1
+            self._reader = self._manager if alone else _reader(self.directory)
         except OSError as error:
             raise UserError(
                 f"checkpoints: cannot use the directory {self.directory}: {error}. "

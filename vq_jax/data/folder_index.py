@@ -90,7 +90,7 @@ def find_broken(root: Path, files: tuple[PictureFile, ...]) -> tuple[dict[str, s
         files[index].name: reason for index, reason in zip(whole, damage, strict=True) if reason is not None
     }
     reasons = dict(sorted(reasons.items()))
-    named = "; ".join(f"{name} ({reason})" for name, reason in list(reasons.items())[:_NAMED])
+    named = "; ".join(f"{_shown(name)} ({reason})" for name, reason in list(reasons.items())[:_NAMED])
     if len(reasons) == len(files):
         raise UserError(f"expected pictures in {root}, all {len(files)} are broken: {named}")
     tolerated, tolerated_in_sample = (
@@ -132,4 +132,9 @@ def reason_of(error: Exception) -> str:
 
 def tell_broken(name: str, reason: str) -> None:
     """Warns of a broken picture."""
-    _LOG.warning("broken picture %s, the next one stands in: %s", name, reason)
+    _LOG.warning("broken picture %s, the next one stands in: %s", _shown(name), reason)
+
+
+def _shown(name: str) -> str:
+    """Returns a name that every terminal and log can write, bytes that are not UTF-8 escaped."""
+    return os.fsencode(name).decode(errors="backslashreplace")

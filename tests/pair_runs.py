@@ -119,7 +119,7 @@ def pair_run(base):
 def main():
     """Runs `vq-jax` with slower steps, a full disk, a checkpoint that does not read and a slow report."""
     from vq_jax import cli
-    from vq_jax.train import checkpoint, distributed, sharding
+    from vq_jax.train import distributed, orbax_managers, sharding
     from vq_jax.train.tokenizer_task import TokenizerTask
 
     put_batch, seconds = sharding.put_batch, float(os.environ["SLOW"])
@@ -127,7 +127,7 @@ def main():
     process, _, full = os.environ["FULL_DISK"].partition(":")
     reader, _, unreadable = os.environ["UNREADABLE"].partition(":")
     saves, longer = [], float(os.environ["SLOW_REPORT"])
-    restore, report = checkpoint.ocp.CheckpointManager.restore, TokenizerTask.report
+    restore, report = orbax_managers.ocp.CheckpointManager.restore, TokenizerTask.report
 
     def put_slowly(batch, mesh):
         time.sleep(seconds)
@@ -150,9 +150,9 @@ def main():
 
     sharding.put_batch = put_slowly
     if process == here:
-        checkpoint._at_point = fill_disk
+        orbax_managers.at_point = fill_disk
     if reader == here:
-        checkpoint.ocp.CheckpointManager.restore = restore_if_readable
+        orbax_managers.ocp.CheckpointManager.restore = restore_if_readable
     if longer:
         distributed._SHUTDOWN_SECONDS, TokenizerTask.report = 2, report_slowly
     sys.exit(cli.main())

@@ -17,7 +17,7 @@ from cli_runs import STEPS, call, pictures, train_arguments
 from PIL import Image
 
 from vq_jax.cli import main
-from vq_jax.train import checkpoint, optimizers
+from vq_jax.train import optimizers, orbax_managers
 
 
 @pytest.fixture(scope="session")
@@ -295,7 +295,7 @@ def test_a_disk_that_fills_in_a_save_leaves_the_last_whole_checkpoint(
             if len(saves) == 2:
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_at_point", fill)
+    monkeypatch.setattr(orbax_managers, "at_point", fill)
     message = refused(*training(tmp_path / "run"))
     assert "checkpoint of step 4: not saved" in message and "no space left on device" in message
     assert "The checkpoint of step 2 is whole" in message

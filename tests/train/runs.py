@@ -70,7 +70,7 @@ def state_of(workdir, config):
 
 def main():
     """Trains in argv[1]; kills itself at the save point argv[2] of the second save, if given."""
-    from vq_jax.train import checkpoint, train
+    from vq_jax.train import orbax_managers, train
 
     workdir, *point = sys.argv[1:]
     reached = []
@@ -81,7 +81,7 @@ def main():
             if len(reached) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint._at_point = at_point
+    orbax_managers.at_point = at_point
     train(small_config(), workdir)
 
 

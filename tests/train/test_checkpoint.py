@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vq_jax.errors import UserError
-from vq_jax.train import checkpoint
+from vq_jax.train import checkpoint, orbax_managers
 from vq_jax.train.checkpoint import Checkpointer, CheckpointError
 from vq_jax.train.digest import leaf_names
 
@@ -74,7 +74,7 @@ def at_point(monkeypatch):
     """Puts a function in the place of the one named point of a save."""
 
     def install(name, action):
-        monkeypatch.setattr(checkpoint, "_at_point", lambda at: action() if at == name else None)
+        monkeypatch.setattr(orbax_managers, "at_point", lambda at: action() if at == name else None)
 
     return install
 
@@ -391,7 +391,7 @@ def test_a_directory_below_a_file_is_one_clear_error(tmp_path):
 KILLED_RUN = """
 import functools, os, signal, sys
 import jax.numpy as jnp
-from vq_jax.train import checkpoint
+from vq_jax.train import checkpoint, orbax_managers
 
 def kill(at):
     if at == sys.argv[2]:
@@ -400,7 +400,7 @@ def kill(at):
 with checkpoint.Checkpointer(sys.argv[1]) as checkpointer:
     checkpointer.save(1, {"x": jnp.arange(1000)}, {}, 1.0)
     checkpointer.wait()
-    checkpoint._at_point = kill
+    orbax_managers.at_point = kill
     checkpointer.save(2, {"x": jnp.arange(1000) + 1}, {}, 0.5)
 """
 
@@ -444,7 +444,7 @@ def test_a_failed_save_is_told_even_if_orbax_is_late_to_write_of_it(tmp_path, mo
         raise FileNotFoundError("4.orbax-checkpoint-tmp/_CHECKPOINT_METADATA")
 
     at_point("during-save", fill_disk)
-    monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "close", close)
+    monkeypatch.setattr(orbax_managers.ocp.CheckpointManager, "close", close)
     with pytest.raises(CheckpointError, match="step 4: not saved"):
         save_steps(tmp_path, [4])
 

@@ -1,6 +1,6 @@
 """Checkpoints of a run: the newest few and the best, each with a digest of its arrays.
 
-The only door to orbax. A save is written in the background under a temporary name and becomes a
+A save is written in the background under a temporary name and becomes a
 checkpoint by one rename, so a run killed at any moment leaves whole checkpoints only. What orbax
 does not notice on restore, a byte that changed, the digest does.
 """
@@ -12,27 +12,19 @@ import json
 import logging
 import math
 import os
-import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint.checkpoint_managers import (
-    AnyPreservationPolicy,
-    LatestN,
-    PreservationContext,
-)
 
 from vq_jax.errors import UserError
+from vq_jax.train import orbax_managers
 from vq_jax.train.digest import leaf_types, tree_digest
-from vq_jax.train.distributed import exchange
-from vq_jax.train.quiet import TENSORSTORE, quieten_orbax
+from vq_jax.train.distributed import exchange, wait_for_all
+from vq_jax.train.quiet import quieten_orbax
 
 _log = logging.getLogger("vq_jax")
 
@@ -102,10 +94,14 @@ class Checkpointer:
         self._save_failed = False
         self._losses: dict[int, float] = {}
         try:
-            self._manager = _reader(self.directory) if read_only else self._writer(keep)
+            self._manager = (
+                orbax_managers.reader(self.directory)
+                if read_only
+                else orbax_managers.writer(self.directory, keep, self._best_of)
+            )
             # One process may fail to read what others can.
             alone = read_only or jax.process_count() == 1
-            self._reader = self._manager if alone else _reader(self.directory)
+            self._reader = self._manager if alone else orbax_managers.reader(self.directory)
         except OSError as error:
             raise UserError(
                 f"checkpoints: cannot use the directory {self.directory}: {error}. "
@@ -116,20 +112,6 @@ class Checkpointer:
                 self._set_loss(step, self._record(step)["validation_loss"])
             except CheckpointError:
                 continue  # restoring says so, where this step is asked for
-
-    def _writer(self, keep: int) -> ocp.CheckpointManager:
-        return ocp.CheckpointManager(
-            self.directory,
-            handler_registry=_handlers(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy([LatestN(keep), _Best(self)]),
-                async_options=ocp.AsyncOptions(
-                    barrier_sync_fn=_wait_for_others,
-                    post_finalization_callback=lambda: _at_point("before-rename"),
-                ),
-                cleanup_tmp_directories=True,
-            ),
-        )
 
     def save(self, step: int, state: PyTree, meta: dict[str, Any], validation_loss: float | None) -> None:
         """Starts to save; returns as soon as the arrays are on the host, so they may be donated.
@@ -163,15 +145,8 @@ class Checkpointer:
         )
         self._set_loss(step, validation_loss)
         try:
-            _at_point("before-save")
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
-                    meta=ocp.args.JsonSave({"body": body, "sha256": _sha256(body)}),
-                ),
-                force=True,  # without it a step below the newest is passed over in silence
-            )
+            record = {"body": body, "sha256": _sha256(body)}
+            orbax_managers.start_save(self._manager, step, state, record)
         except Exception as error:
             raise self._failed_save(step, error) from error
         self._pending = step
@@ -242,7 +217,7 @@ class Checkpointer:
         record = self._record(step)
         _check_same_model(step, saved=record["leaves"], wanted=leaf_types(abstract_state))
         target = jax.tree.map(_with_sharding, abstract_state)
-        state = self._restore_item(step, "state", ocp.args.StandardRestore(target))
+        state = self._restore_item(step, "state", orbax_managers.restore_state, target)
         # Orbax restores a PRNG key as plain numbers where its note of the type is lost.
         if leaf_types(state) != record["leaves"]:
             raise CheckpointError(step, "its arrays come back as others than were saved.")
@@ -273,7 +248,7 @@ class Checkpointer:
     def best_step(self) -> int | None:
         """Returns the step of the lowest validation loss, the newest where none has a loss."""
         steps = self.steps()
-        return _best_of(steps, self._losses) if steps else None
+        return self._best_of(steps) if steps else None
 
     def wait(self) -> None:
         """Waits until the save under way is a checkpoint.
@@ -320,6 +295,10 @@ class Checkpointer:
                 raise
             _log.warning("%s", failed)  # what ended the run is the error to show
 
+    def _best_of(self, steps: Sequence[int]) -> int:
+        """Returns the step of the lowest loss, the newest of equals, and of all if none has one."""
+        return min(steps, key=lambda step: (self._losses.get(step, math.inf), -step))
+
     def _set_loss(self, step: int, loss: float | None) -> None:
         self._losses.pop(step, None)
         if loss is not None and not math.isnan(loss):
@@ -327,31 +306,33 @@ class Checkpointer:
 
     def _record(self, step: int) -> dict[str, Any]:
         """Reads what was saved beside the arrays, checked against its own checksum."""
-        record = self._restore_item(step, "meta", ocp.args.JsonRestore())
+        record = self._restore_item(step, "meta", orbax_managers.restore_meta)
         if not isinstance(record, dict) or _sha256(record.get("body")) != record.get("sha256"):
             raise CheckpointError(step, "its description (meta) is not what was saved.")
         return record["body"]
 
-    def _restore_item(self, step: int, name: str, args: ocp.args.CheckpointArgs) -> Any:
+    def _restore_item(self, step: int, name: str, restore: Callable[..., Any], *inputs: PyTree) -> Any:
         try:
-            return self._reader.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+            return restore(self._reader, step, *inputs)
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):
             raise  # tells of this machine, not of the checkpoint
         except Exception as error:
-            raise CheckpointError(step, f"its {name} does not restore: {_brief(error)}") from error
+            raise CheckpointError(
+                step, f"its {name} does not restore: {orbax_managers.brief(error)}"
+            ) from error
 
     def _failed_save(self, step: int, error: Exception) -> CheckpointError:
         """Clears away what a failed save left, and words the error."""
         self._save_failed = True
         self._losses.pop(step, None)
         if jax.process_index() == 0:
-            _remove(self.directory / f"{step}{ocp.utils.TMP_DIR_SUFFIX}")
+            orbax_managers.remove_unfinished(self.directory, step)
         # Orbax has already struck off the steps that this save would have replaced.
         self._manager.reload()
         kept = sorted(self._manager.all_steps())
         return CheckpointError(
             step,
-            f"not saved in {self.directory}: {_brief(error)} "
+            f"not saved in {self.directory}: {orbax_managers.brief(error)} "
             + (f"The checkpoint of step {kept[-1]} is whole. " if kept else "")
             + "Make room there or mend the cause, then start the same command again.",
         )
@@ -364,87 +345,10 @@ class Checkpointer:
                 aside = self.directory / f"{step}.damaged"
                 aside.rmtree(missing_ok=True)
                 (self.directory / str(step)).rename(aside)
-        ocp.utils.sync_global_processes("vq_jax:set_aside")
+        wait_for_all()
         for step in steps:
             self._losses.pop(step, None)
         self._manager.reload()
-
-
-class _Best:
-    """Preserves the best checkpoint by the losses in the checkpoints' own descriptions.
-
-    Orbax's `BestN` forgets them when a run is started again, unless they are also written to a
-    file of orbax's that carries no checksum and that, damaged, keeps the directory from opening.
-    """
-
-    def __init__(self, owner: Checkpointer) -> None:
-        self._owner = owner
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: PreservationContext) -> Sequence[bool]:
-        best = _best_of([info.step for info in checkpoints], self._owner._losses)
-        return [info.step == best for info in checkpoints]
-
-
-class _StateHandler(ocp.StandardCheckpointHandler):
-    """Orbax's own, with a named point where the arrays are written and their index is not."""
-
-    def finalize(self, directory: epath.Path) -> None:
-        _at_point("during-save")
-        super().finalize(directory)
-
-    @classmethod
-    def typestr(cls) -> str:
-        """Returns the name of orbax's handler, so that orbax alone can read the checkpoint."""
-        return ocp.StandardCheckpointHandler.typestr()
-
-
-def _reader(directory: epath.Path) -> ocp.CheckpointManager:
-    """Reads by itself: it waits for no other process."""
-    alone = {}
-    if jax.process_count() > 1:
-        here = jax.process_index()
-        alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
-            primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"vq_jax-reader-{here}"
-        )
-    options = ocp.CheckpointManagerOptions(read_only=True, create=False, **alone)
-    return ocp.CheckpointManager(directory, handler_registry=_handlers(), options=options)
-
-
-def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
-    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    state, meta = _StateHandler(), ocp.JsonCheckpointHandler()
-    registry.add("state", ocp.args.StandardSave, state)
-    registry.add("state", ocp.args.StandardRestore, state)
-    registry.add("meta", ocp.args.JsonSave, meta)
-    registry.add("meta", ocp.args.JsonRestore, meta)
-    return registry
-
-
-def _wait_for_others(*, key: str, timeout_ms: int) -> None:
-    """Orbax's own barrier, except where its thread meets it on the way out of a save that failed.
-
-    There orbax would wait for processes that wait for this one, 20 minutes. The error ends this process
-    instead, and its end the others.
-    """
-    error = sys.exc_info()[1]
-    if error is not None and threading.current_thread() is not threading.main_thread():
-        raise error
-    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
-
-
-def _at_point(point: str) -> None:
-    """Does nothing: tests put in its place what kills the process or fills the disk there.
-
-    Args:
-        point: "before-save" (nothing written), "during-save" (arrays written, no index of them)
-            or "before-rename" (all written, under the temporary name). The last two are reached
-            in a background thread.
-    """
-
-
-def _best_of(steps: Sequence[int], losses: dict[int, float]) -> int:
-    """Returns the step of the lowest loss, the newest of equals, and of all if none has one."""
-    return min(steps, key=lambda step: (losses.get(step, math.inf), -step))
 
 
 def _digests(state: PyTree) -> dict[str, list[int]]:
@@ -481,21 +385,3 @@ def _some(names: Sequence[str], separator: str = ", ") -> str:
     """Joins the first three names and says how many more there are."""
     more = f"{separator}and {len(names) - 3} more" if len(names) > 3 else ""
     return separator.join(names[:3]) + more
-
-
-def _brief(error: Exception) -> str:
-    """Returns the kind of an error and the first line of its message."""
-    if "No space left on device" in str(error):
-        return "no space left on device."
-    lines = str(error).partition(TENSORSTORE)[0].strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}."
-
-
-def _remove(directory: epath.Path) -> None:
-    """Removes what a failed save left; what cannot be removed, the next run's start does."""
-    for _ in range(5):
-        try:
-            directory.rmtree(missing_ok=True)
-            return
-        except OSError:
-            time.sleep(0.1)  # other files of the save may still be on their way

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
 from vq_jax.config_json import differences, from_dict, to_dict
 from vq_jax.errors import UserError
 from vq_jax.prior_config import RunConfig
+from vq_jax.train.orbax_managers import wait_for_processes
 from vq_jax.train.signals import StopRequest
 
 HEARTBEAT_SECONDS = 20
@@ -116,11 +116,8 @@ def is_main() -> bool:
 
 
 def wait_for_all() -> None:
-    """Returns once every process of the run has come here, however long one of them takes.
-
-    By jax's service for processes: what devices do together has limits of its own, 30 s on CPU.
-    """
-    ocp.multihost.get_barrier_sync_fn()(key="vq_jax:all", timeout_ms=_DAY_MS)
+    """Returns once every process of the run has come here, however long one of them takes."""
+    wait_for_processes("vq_jax:all", _DAY_MS)
 
 
 def exchange(value: Any) -> list[Any]:

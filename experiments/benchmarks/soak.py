@@ -174,6 +174,7 @@ def soak(minutes: float, workdir: Path) -> dict[str, Any]:
         "resident_mib_after_warm_up": after,
         "resident_mib_at_the_end": end,
         "growth": end / after - 1.0,
+        "resident_mib_every_half_minute": [round(size, 1) for _, size, _ in watch.samples[::30]],
         "programs_of_the_step": step._cache_size(),
         "compilations_before": warm[0][2],
         "compilations_after": warm[-1][2] - warm[0][2],

@@ -1,7 +1,12 @@
 """The stream of training batches: its order, its crops, and what it leaves behind."""
 
+import dataclasses
 import logging
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -286,6 +291,47 @@ def test_an_error_of_the_source_reaches_the_caller_with_and_without_workers(tmp_
         with pytest.raises(UserError, match="none of 1 can be read any more"):
             take(source, config, 1)
         (tmp_path / "moved.png").rename(tmp_path / "train" / "a.png")
+
+
+def test_workers_leave_signals_to_the_process_that_started_them():
+    with data.train_batches(numbered(10), dataclasses.replace(WHOLE, num_workers=1), seed=0) as batches:
+        next(batches)  # it has begun
+        (worker,) = multiprocessing.active_children()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker.pid, number)
+        for _ in range(8):  # more than are made ahead
+            next(batches)
+    assert not worker.is_alive()
+
+
+KILLED = """
+import multiprocessing, os, signal
+import numpy as np
+from vq_jax import data
+from vq_jax.config import DataConfig
+from vq_jax.data.memory import MemorySource
+
+if __name__ == "__main__":
+    source = MemorySource(np.zeros((8, 64, 64, 3), np.uint8), None, None)
+    batches = data.train_batches(source, DataConfig(batch_size=64, num_workers=2), seed=0)
+    for _ in range(4):
+        next(batches)
+    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    killed = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    workers = killed.stdout.split()
+    assert len(workers) == 2
+    end = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers):
+        assert time.monotonic() < end, f"one of {workers} goes on"
+        time.sleep(0.05)
 
 
 def test_a_batch_of_photograph_crops_costs_far_less_than_a_training_step():

@@ -10,7 +10,9 @@ The batch at position i depends on the seed and i alone: a position is all that 
 
 import functools
 import logging
+import multiprocessing
 import os
+import signal
 import threading
 from types import TracebackType
 from typing import Any
@@ -96,9 +98,28 @@ def train_batches(
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         stream = stream.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=config.num_workers, per_worker_buffer_size=2)
+            grain.MultiprocessingOptions(num_workers=config.num_workers, per_worker_buffer_size=2),
+            worker_init_fn=_begin_worker,
         )
     return BatchIterator(iter(stream), start_batch, copy=copy and config.num_workers > 0)
+
+
+def _begin_worker(index: int, count: int) -> None:
+    """Leaves a worker's end to the process that started it, and ends it when that process is gone.
+
+    What is sent to all processes of a program, Ctrl-C or a host's end, would otherwise take the workers
+    from a run that still has to save. grain's workers outlive a main process that was killed.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    main = multiprocessing.parent_process()
+    assert main is not None, "called in a worker"
+
+    def end_with_it() -> None:
+        main.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, name="end-with-main", daemon=True).start()
 
 
 class BatchIterator:

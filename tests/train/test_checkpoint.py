@@ -388,6 +388,43 @@ def test_a_directory_below_a_file_is_one_clear_error(tmp_path):
         Checkpointer(tmp_path / "file" / "checkpoints")
 
 
+@pytest.mark.parametrize("looks", [2, 1000])
+def test_a_checkpoint_that_another_process_sees_first_is_waited_for(tmp_path, monkeypatch, looks):
+    save_steps(tmp_path, [1, 2], {1: 0.5, 2: 0.1})
+    monkeypatch.setattr(checkpoint, "_SEEN_SECONDS", 1)
+    load = orbax_managers.ocp.CheckpointManager._load_checkpoint_infos
+    begun = []
+
+    def late(manager, **options):
+        begun.append(manager)
+        infos = load(manager, **options)
+        return infos if len(begun) > looks else [info for info in infos if info.step == 1]
+
+    monkeypatch.setattr(orbax_managers.ocp.CheckpointManager, "_load_checkpoint_infos", late)
+    others = {"steps": [1, 2], "reason": None}
+    monkeypatch.setattr(
+        checkpoint,
+        "exchange",
+        lambda value: [value, others["steps" if isinstance(value, list) else "reason"]],
+    )
+    with Checkpointer(tmp_path) as checkpointer:
+        assert checkpointer.steps() == [1]
+        restored = checkpointer.restore_latest(abstract(make_state(0)))
+        assert restored.step == (2 if looks == 2 else 1)
+        assert checkpointer.best_step() == restored.step
+
+
+def test_other_bytes_in_another_process_are_damage_here_too(tmp_path, monkeypatch):
+    save_steps(tmp_path, [1, 2])
+    told = iter([None, "not the bytes that were saved in params.", None, None])
+    monkeypatch.setattr(
+        checkpoint, "exchange", lambda value: [value, value if isinstance(value, list) else next(told)]
+    )
+    with Checkpointer(tmp_path) as checkpointer:
+        assert checkpointer.restore_latest(abstract(make_state(0))).step == 1
+    assert (tmp_path / "2.damaged").is_dir()
+
+
 KILLED_RUN = """
 import functools, os, signal, sys
 import jax.numpy as jnp

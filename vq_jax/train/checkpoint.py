@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from vq_jax.train.digest import leaf_types, tree_digest
 from vq_jax.train.distributed import exchange, wait_for_all
 from vq_jax.train.quiet import quieten_orbax
 
+_SEEN_SECONDS = 60  # in which a file on a shared disk is seen by the others: NFS looks again after so many
 _log = logging.getLogger("vq_jax")
 
 PyTree = Any
@@ -170,9 +172,12 @@ class Checkpointer:
             UserError: if there are checkpoints and none is whole, or if they are of another model.
         """
         damaged: list[CheckpointError] = []
-        for step in reversed(self.steps()):
+        here = self.steps()
+        # Over a network one process may still see the directory as it was a minute ago.
+        steps = here if self._read_only else {step for seen in exchange(here) for step in seen}
+        for step in sorted(steps, reverse=True):
             try:
-                restored = self.restore(step, abstract_state)
+                restored = self._restore(step, abstract_state)
             except CheckpointError as error:
                 _log.warning("%s Trying the checkpoint before it.", error)
                 damaged.append(error)
@@ -205,16 +210,25 @@ class Checkpointer:
         steps = self.steps()
         if step not in steps:
             raise UserError(f"no checkpoint of step {step} in {self.directory}; there are {steps}.")
+        return self._restore(step, abstract_state)
+
+    def _restore(self, step: int, abstract_state: PyTree) -> Restored:
         record, state = self._on_all(step, lambda: self._read(step, abstract_state))
         found = _digests(state)
-        changed = [name for name, digest in record["digests"].items() if found[name] != digest]
-        if changed:
-            raise CheckpointError(step, f"not the bytes that were saved in {_some(changed)}.")
+
+        def compare() -> None:
+            changed = [name for name, digest in record["digests"].items() if found[name] != digest]
+            if changed:
+                raise CheckpointError(step, f"not the bytes that were saved in {_some(changed)}.")
+
+        self._on_all(step, compare)
         return Restored(step, state, record["meta"])
 
     def _read(self, step: int, abstract_state: PyTree) -> tuple[dict[str, Any], PyTree]:
         """What this process finds: the description and its part of the arrays."""
+        self._await(step)
         record = self._record(step)
+        self._set_loss(step, record["validation_loss"])
         _check_same_model(step, saved=record["leaves"], wanted=leaf_types(abstract_state))
         target = jax.tree.map(_with_sharding, abstract_state)
         state = self._restore_item(step, "state", orbax_managers.restore_state, target)
@@ -222,6 +236,15 @@ class Checkpointer:
         if leaf_types(state) != record["leaves"]:
             raise CheckpointError(step, "its arrays come back as others than were saved.")
         return record, state
+
+    def _await(self, step: int) -> None:
+        """Waits for a checkpoint that another process sees to appear here."""
+        end = time.monotonic() + _SEEN_SECONDS
+        while step not in self._manager.all_steps():
+            if time.monotonic() > end:
+                raise CheckpointError(step, f"not there, in {self.directory}.")
+            time.sleep(0.1)
+            self._manager.reload()
 
     def _on_all(self, step: int, read: Callable[[], Result]) -> Result:
         """Reads; fails on every process where it does on one. A read-only one is asked by one process."""
@@ -232,6 +255,7 @@ class Checkpointer:
             result = read()
         except CheckpointError as error:
             failed = error
+        wait_for_all()  # however long one of them reads
         reasons = exchange(None if failed is None else failed.reason)
         if failed is not None:
             raise failed

@@ -12,7 +12,7 @@ Differs from it: codes start at about length one rather than within 1/1024 of ze
 which the authors do not give; bfloat16 on TPU and newer GPUs.
 
 Command:   vq-jax prepare imagenet2012   (once; needs pip install "vq-jax[tfds]" and the archives of
-           image-net.org in ~/tensorflow_datasets/downloads/manual)
+           image-net.org in ~/tensorflow_datasets/downloads/manual, or in downloads/manual of --data-dir)
            pip install "vq-jax[lpips]"
            vq-jax train vqgan-imagenet-f16-1024
            from a folder of pictures: --data folder:/path/to/train

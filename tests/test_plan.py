@@ -434,7 +434,16 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     assert "| small | v5e:4x4 | 64 | less | no, 20.5 of 16 | - |" in text
     searched = {**fitting, "per_device_batch": 10, "largest": True}
     assert tables.largest(fitting, [fitting, searched]) == tables.largest(searched, [searched]) == "10"
-    assert tables.largest(fitting, [fitting, {**searched, "topology": "v6e:4x4"}]) == "about 9"
+    # As many on any slice of the same chips; on others by how memory grew where it was searched.
+    elsewhere = {**searched, "topology": "v5e:16x16"}
+    assert tables.largest(fitting, [fitting, elsewhere]) == "about 10"
+    assert tables.largest({**fitting, "fsdp": 16}, [fitting, elsewhere]) == "about 9"
+    others = [
+        {**plan, "topology": "v6e:4x4", "peak": plan["per_device_batch"] * 2.0**30}
+        for plan in (fitting, {**searched, "per_device_batch": 30})
+    ]
+    assert tables.largest({**fitting, "hbm": 2.0**35}, [fitting, *others]) == "about 26"
+    assert tables.largest(fitting, [fitting, others[1]]) == "about 9"
     # On 256 chips the links of every chip are four, on 16 those of a corner are two.
     few, many = (tables.collective_seconds(fitting, parse_slice(name)) for name in ("v5e:4x4", "v5e:16x16"))
     assert few == pytest.approx(2 * 15 / 16 * 8 / 100e9) and many == pytest.approx(2 * 255 / 256 * 8 / 200e9)

@@ -32,6 +32,7 @@ def installed(monkeypatch):
     "use",
     [
         lambda: train(load_experiment("vqvae-fashion-mlp"), "gs://bucket/place"),
+        lambda: train(load_experiment("prior-fashion"), "gs://bucket/place"),
         lambda: load("gs://bucket/place"),
         lambda: data.open_source("tfds:mnist", "train", DataConfig(data_dir="gs://bucket/place"), 1),
     ],

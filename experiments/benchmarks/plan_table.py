@@ -40,15 +40,35 @@ def collective_seconds(plan: dict[str, Any], target: Slice) -> float:
 
 
 def largest(plan: dict[str, Any], plans: list[dict[str, Any]]) -> str:
-    """The largest batch of a chip: searched for, or derived, as if all but arguments and program grew."""
-    same = ("preset", "topology", "fsdp", "remat")
-    for other in plans:
-        if other.get("largest") and all(other[name] == plan[name] for name in same):
-            return str(other["per_device_batch"])
+    """The largest batch of a chip: searched for, or derived from what was searched for elsewhere.
+
+    Without fsdp a chip holds the same whatever their number. On another kind of chip memory is taken to
+    grow as it did where it was searched; where nothing was, as if all but arguments and program grew.
+    """
+    alike = [
+        other for other in plans if all(other[name] == plan[name] for name in ("preset", "fsdp", "remat"))
+    ]
+    searched = next((other for other in alike if other.get("largest")), None)
+    if searched and searched["topology"] == plan["topology"]:
+        return str(searched["per_device_batch"])
     if not plan["fits"]:
         return "less"
-    fixed = plan["memory"]["arguments"] + plan["memory"]["program"]
-    return f"about {plan['per_device_batch'] * (plan['hbm'] - fixed) / (plan['peak'] - fixed):.0f}"
+    if searched and plan["fsdp"] == 1 and _chip(searched) == _chip(plan):
+        return f"about {searched['per_device_batch']}"
+    rows = [other for other in alike if searched and other["topology"] == searched["topology"]]
+    first = min(rows, key=lambda other: other["per_device_batch"], default=None)
+    if searched and first and first is not searched:
+        grown = searched["peak"] - first["peak"]
+        each = grown / (searched["per_device_batch"] - first["per_device_batch"])
+    else:
+        fixed = plan["memory"]["arguments"] + plan["memory"]["program"]
+        each = (plan["peak"] - fixed) / plan["per_device_batch"]
+    derived = plan["per_device_batch"] + (plan["hbm"] - plan["peak"]) / each
+    return f"about {float(f'{derived:.2g}'):.0f}"
+
+
+def _chip(plan: dict[str, Any]) -> str:
+    return str(plan["topology"].partition(":")[0])
 
 
 def row(plan: dict[str, Any], plans: list[dict[str, Any]]) -> list[str]:
@@ -109,7 +129,8 @@ def table(plans: list[dict[str, Any]]) -> str:
         "Loops count by their rounds, a conditional with its dearest branch, HBM traffic in whole tiles; "
         "blocks that are recomputed count as often as they are computed. The largest batch was searched for "
         "by `--max-batch` where it stands without a word: one more does not fit. Where it says about, it was "
-        "derived from the row's own memory, as if all but arguments and program grew with the batch. GiB are "
+        "derived: the same as on another slice of these chips; on other chips with memory growing as it did "
+        "between the two rows of the slice where it was searched for, to two digits. GiB are "
         "what is in use at once, at most; the compiler keeps a quarter of a GiB of the chip's for itself. "
         "Near the limit it computes and moves things again so that they fit: the largest batch is not the "
         "fastest.",

@@ -52,6 +52,15 @@ class TinyValidated(_Tiny):
     SPLITS = {"train": 6, "validation": 4}
 
 
+class TinyUnlabelled(TinyTested):
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples(count, name) for name, count in self.SPLITS.items()}
+
+    def _generate_examples(self, count, name):
+        for value, record in super()._generate_examples(count):
+            yield value, record | ({"label": -1} if name == "test" else {})
+
+
 class TinyNumbers(_Tiny):
     SPLITS = {"train": 2}
     FEATURES = {"value": tfds.features.Scalar(np.int32)}
@@ -63,7 +72,7 @@ class TinyNumbers(_Tiny):
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("tfds"))
-    for name in ("tiny_alone", "tiny_tested", "tiny_validated", "tiny_numbers"):
+    for name in ("tiny_alone", "tiny_tested", "tiny_validated", "tiny_unlabelled", "tiny_numbers"):
         tfds.builder(name, data_dir=directory, file_format="array_record").download_and_prepare()
     return directory
 
@@ -91,6 +100,13 @@ def test_the_set_s_own_test_split_is_held_out_or_else_its_validation(directory):
     assert len(open_set("tiny_tested", directory)) == 6
     assert len(open_set("tiny_tested", directory, "test")) == 3
     assert len(open_set("tiny_validated", directory, "test")) == 4
+
+
+def test_a_test_split_without_labels_is_not_the_one_held_out(directory):
+    test = open_set("tiny_unlabelled", directory, "test")
+    assert len(test) == 4 and all(record["label"] >= 0 for record in test)
+    assert len(open_set("tiny_unlabelled", directory)) == 6
+    assert len(open_set("tiny_unlabelled:test", directory)) == 2
 
 
 @pytest.mark.parametrize("spec", ["tiny_alone", "tiny_alone:train"])
@@ -156,12 +172,19 @@ def test_preparing_writes_array_records_once_and_hides_gpus_from_tensorflow(monk
     assert len(open_set("tiny_tested", str(tmp_path))) == 6
 
 
-def test_a_download_that_fails_is_told(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionError("no network"), "could not be downloaded: no network"),
+        (AssertionError("Manual directory D is empty."), "cannot be prepared: Manual directory D is empty"),
+    ],
+)
+def test_a_download_that_fails_and_missing_archives_are_told(monkeypatch, tmp_path, error, words):
     def fail(self, **kwargs):
-        raise ConnectionError("no network")
+        raise error
 
     config = types.SimpleNamespace(set_visible_devices=lambda *devices: None)
     monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
     monkeypatch.setattr(TinyTested, "download_and_prepare", fail)
-    with pytest.raises(UserError, match="could not be downloaded: no network"):
+    with pytest.raises(UserError, match=words):
         data.prepare("tiny_tested", str(tmp_path))

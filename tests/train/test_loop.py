@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 from runs import STEPS, rows_of, shared_memory, small_config, state_of
 
@@ -21,7 +22,7 @@ from vq_jax.config import Phase
 from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
 from vq_jax.train import NonFiniteError, sharding, tokenizer_task, train
-from vq_jax.train.rundir import read_metrics
+from vq_jax.train.rundir import cut_metrics, read_metrics
 
 
 @pytest.fixture(scope="session")
@@ -177,6 +178,16 @@ def test_rows_past_the_checkpoint_and_a_torn_line_are_cut(finished, tmp_path):
         file.write(json.dumps({"step": 5, "loss": 7.0}) + "\n" + '{"step": 6, "lo')
     train(small_config(), tmp_path)
     assert rows_of(tmp_path) == rows_of(finished)
+
+
+def test_rows_that_cannot_be_cut_are_all_kept(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in range(6)))
+    before = path.read_text()
+    (tmp_path / "metrics.jsonl.part").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        cut_metrics(epath.Path(tmp_path), 4)
+    assert path.read_text() == before
 
 
 def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_last_good_checkpoint(

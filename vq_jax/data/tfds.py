@@ -45,7 +45,8 @@ class TfdsSource:
 def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) -> TfdsSource:
     """Opens one split of a prepared tensorflow-datasets set.
 
-    `NAME` trains on the set's split train and holds out its test, or else its validation.
+    `NAME` trains on the set's split train and holds out its test, or else its validation; one whose
+    first label is negative, as in ImageNet's test, is not labelled and is passed over.
     `NAME:SPLIT` takes both from SPLIT (which may be a slice such as train[:20%]); there, and where
     the set has neither test nor validation, the last `config.test_fraction` of it is held out.
 
@@ -76,12 +77,10 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
     builder = tfds.builder_from_directory(builder.data_dir)
     num_classes = _check_features(builder.info.features, name, channels)
     known = list(builder.info.splits)
-    held_out = next((part for part in ("test", "validation") if part in known), None)
-    if own_split or held_out is None:
-        chosen, sliced = own_split or ("train" if "train" in known else known[0]), True
-    else:
-        chosen, sliced = held_out if split == "test" else "train", False
+    chosen, sliced = own_split or ("train" if "train" in known else known[0]), True
     try:
+        if not own_split and (held_out := _held_out(builder, known)):
+            chosen, sliced = held_out if split == "test" else "train", False
         records = builder.as_data_source(chosen)
     except NotImplementedError as error:
         raise UserError(
@@ -120,8 +119,8 @@ def prepare(name: str, data_dir: str | None = None) -> str:
       The directory of the prepared set.
 
     Raises:
-      UserError: an unknown name, no TensorFlow, a download that failed, or the set is there in
-        another file format.
+      UserError: an unknown name, no TensorFlow, a download that failed, archives that have to be
+        put there by hand and are not, or the set is there in another file format.
     """
     import tensorflow_datasets as tfds
 
@@ -141,6 +140,8 @@ def prepare(name: str, data_dir: str | None = None) -> str:
             builder.download_and_prepare()
         except OSError as error:
             raise UserError(f"the set {name} could not be downloaded: {error}") from error
+        except AssertionError as error:  # so tfds asks for archives that it may not download
+            raise UserError(f"the set {name} cannot be prepared: {error}") from error
     if builder.info.file_format.value != "array_record":
         raise UserError(
             f"the set {name} is in {builder.data_dir} as {builder.info.file_format.value}, "
@@ -161,6 +162,14 @@ def _builder(name: str, data_dir: str | None) -> Any:
         ) from error
     except (ValueError, AssertionError) as error:
         raise UserError(f"the tensorflow-datasets set {name!r} does not open: {error}") from error
+
+
+def _held_out(builder: Any, known: list[str]) -> str | None:
+    """Returns the split that is not trained on, the first of those with labels, if the set has any."""
+    for part in ("test", "validation"):
+        if part in known and builder.as_data_source(part)[0].get("label", 0) >= 0:
+            return part
+    return None
 
 
 def _check_features(features: Any, name: str, channels: int) -> int | None:

@@ -12,6 +12,7 @@ from etils import epath
 from vq_jax.config import ExperimentConfig
 from vq_jax.errors import UserError
 from vq_jax.prior_config import PriorConfig, RunConfig
+from vq_jax.storage import require_storage
 from vq_jax.tokenizer import Tokenizer
 from vq_jax.train.checkpoint import Checkpointer, Restored
 from vq_jax.train.rundir import CHECKPOINTS, CONFIG_FILE, read_config
@@ -96,6 +97,7 @@ def read_record(workdir: epath.PathLike) -> TokenizerRecord | None:
     Raises:
       UserError: it cannot be read.
     """
+    require_storage(workdir)
     path = epath.Path(workdir) / _RECORD
     if not path.exists():
         return None
@@ -135,6 +137,7 @@ def find_tokenizer(workdir: epath.PathLike, config: PriorConfig, record: Tokeniz
         places.append(os.path.normpath(os.path.join(workdir, record.relative)))
     others = []
     for place in dict.fromkeys(places):
+        require_storage(place)
         if not place or not (epath.Path(place) / CONFIG_FILE).exists():
             continue
         tokenizer = load_tokenizer(place, prefer_step=record.step)

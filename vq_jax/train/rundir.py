@@ -118,8 +118,11 @@ def cut_metrics(workdir: epath.Path, step: int) -> None:
     path = workdir / METRICS_FILE
     if not path.exists():
         return
-    kept = [json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step]
-    path.write_text("".join(kept))
+    kept = "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step)
+    if kept != path.read_text():
+        part = workdir / f"{METRICS_FILE}.part"
+        part.write_text(kept)
+        part.replace(path)  # whole at any moment: nothing else holds these figures
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:

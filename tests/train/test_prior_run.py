@@ -128,6 +128,57 @@ def test_a_process_that_sees_another_cache_than_the_one_that_was_made_says_so(
         codes.open_cache(tmp_path / "codes", source, lambda images: images, **options)
 
 
+def open_small_cache(directory, encode=lambda images: images[:, 0, 0], tokenizer="this one", labels=True):
+    pictures = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+    source = MemorySource(pictures, np.arange(10) % 3 if labels else None, 3 if labels else None)
+    options = {"codebook_size": 16, "batch_size": 2, "shard_rows": 4}
+    return codes.open_cache(directory, source, encode, tokenizer=tokenizer, **options)
+
+
+def test_what_was_made_before_an_interruption_is_kept_if_it_is_of_the_same(tmp_path):
+    encoded = []
+
+    def encode(images):
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+        encoded.append(images[:, 0, 0, 0].tolist())
+        return images[:, 0, 0]
+
+    for directory in (tmp_path / "kept", tmp_path / "other"):
+        encoded.clear()
+        with pytest.raises(KeyboardInterrupt):
+            open_small_cache(directory, encode)
+        assert sorted(path.name for path in directory.iterdir()) == [
+            "codes-00000.npy",
+            "labels-00000.npy",
+            "making.json",
+        ]
+    (tmp_path / "kept" / "codes-00001.npy.part").write_bytes(b"torn")
+    open_small_cache(tmp_path / "whole")
+    for directory, tokenizer in ((tmp_path / "kept", "this one"), (tmp_path / "other", "another")):
+        encoded[:] = [None] * 4  # past the interruption
+        cache = open_small_cache(directory, encode, tokenizer)
+        first = [] if tokenizer == "this one" else [[0, 1], [2, 3]]
+        assert encoded[4:] == [*first, [4, 5], [6, 7], [8, 9]]
+        assert cache.take(np.arange(10)).ravel().tolist() == list(range(10))
+        assert cache.labels.tolist() == [number % 3 for number in range(10)]
+        names = [path.name for path in (tmp_path / "whole").iterdir()]
+        assert sorted(names) == sorted(path.name for path in directory.iterdir())
+
+
+def test_several_processes_make_the_shards_between_them(tmp_path):
+    made_of = {"fingerprint": "f", "shard_rows": 4}
+    source = MemorySource(np.arange(10, dtype=np.uint8)[:, None, None, None], None, None)
+    make = codes._Maker(tmp_path, source, lambda images: images[:, 0, 0], made_of, 16, 4)
+    assert make.begin()
+    parts = [make.shards(number, 2) for number in (1, 0)]
+    assert [list(part) for part in parts] == [["codes-00001.npy"], ["codes-00000.npy", "codes-00002.npy"]]
+    make.finish(parts[0] | parts[1])
+    cache = codes._opened(tmp_path, "f")
+    assert cache.take(np.arange(10)[::-1]).ravel().tolist() == list(range(10))[::-1]
+    assert cache.labels is None and not make.begin()
+
+
 def test_a_cache_of_other_pictures_is_made_again_and_said(base, tmp_path, caplog):
     codes = CodesConfig(variants=2, directory=str(tmp_path / "codes"))
     train(prior_config(base, codes=codes, steps=1), tmp_path / "one")
@@ -194,7 +245,7 @@ def test_codes_of_the_cache_are_those_of_the_tokenizer(finished, base):
     with np.load(labelled_file(base)) as arrays:
         images, labels = arrays["images"], arrays["labels"]
     codes = np.load(finished / "codes" / "codes-00000.npy")
-    kept = np.load(finished / "codes" / "labels.npy")
+    kept = np.load(finished / "codes" / "labels-00000.npy")
     assert codes.dtype == np.uint16 and len(codes) == len(kept)
     count = len(codes) // 2  # the pictures, then their mirror images
     np.testing.assert_array_equal(kept[:count], kept[count:])

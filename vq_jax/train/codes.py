@@ -1,11 +1,12 @@
 """Codes of the training pictures: extracted once into files, and batches of them.
 
-The files are arrays that are mapped into memory, `codes-00000.npy` and so on, and `labels.npy`; `codes.json`
+The files are arrays, `codes-00000.npy` and so on, mapped into memory, and `labels-00000.npy`; `codes.json`
 has their digests and the fingerprint of tokenizer and pictures. It is written last and by a rename: what has
-no such file is no cache.
+no such file is no cache. Until then `making.json` says what the files that are there already are of.
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -24,7 +26,7 @@ from vq_jax.errors import UserError
 from vq_jax.train import distributed
 
 _INDEX = "codes.json"
-_LABELS = "labels.npy"
+_MAKING = "making.json"
 _SHARD_ROWS = 65536
 _THREADS = 8
 _log = logging.getLogger("vq_jax")
@@ -45,7 +47,8 @@ class CodeCache:
         self.codes = [
             np.load(directory / name, mmap_mode="r") for name in index["files"] if name.startswith("codes-")
         ]
-        self.labels = np.load(directory / _LABELS) if _LABELS in index["files"] else None
+        labels = [np.load(directory / name) for name in index["files"] if name.startswith("labels")]
+        self.labels = np.concatenate(labels) if labels else None
 
     def __len__(self) -> int:
         return sum(len(shard) for shard in self.codes)
@@ -72,10 +75,13 @@ def open_cache(
 ) -> CodeCache:
     """Opens the cache in a directory; makes it where it is not there, is damaged, or is of something else.
 
+    The processes of a run make its shards side by side. Those that were finished when a run was interrupted
+    are kept.
+
     Args:
       directory: local; made if it is not there.
       source: pictures of one size.
-      encode: pictures uint8 [batch_size, H, W, C] to codes.
+      encode: pictures uint8 [batch_size, H, W, C] to codes; by this process alone.
       tokenizer: its fingerprint.
       codebook_size: decides on 16 or 32 bits a code.
       batch_size: pictures encoded together.
@@ -85,50 +91,52 @@ def open_cache(
       UserError: the directory cannot be written, or is not one that all processes of the run share.
     """
     fingerprint = f"{tokenizer}-{source.fingerprint}"
-
-    def make() -> None:
-        if not distributed.is_main() or (reason := _invalid(directory, fingerprint)) is None:
-            return
-        if reason:
-            _log.warning("The code cache in %s %s: it is made again.", directory, reason)
-        try:
-            _build(directory, source, encode, fingerprint, codebook_size, batch_size, shard_rows)
-        except OSError as error:
-            raise UserError(
-                f"cannot write the code cache in {directory}: {error.strerror or error}; give another "
-                "directory with --codes.directory, or --codes.mode fly"
-            ) from error
-
-    # One process makes it, all read it.
-    distributed.together(make)
+    made_of = {"fingerprint": fingerprint, "shard_rows": shard_rows}
+    make = _Maker(directory, source, encode, made_of, codebook_size, batch_size)
+    main = distributed.is_main()
+    begun = distributed.together(lambda: main and make.begin())
+    if distributed.exchange(begun)[0]:
+        files = distributed.together(lambda: make.shards(jax.process_index(), jax.process_count()))
+        all_files = {name: digest for part in distributed.exchange(files) for name, digest in part.items()}
+        distributed.together(lambda: make.finish(all_files) if main else None)
     return distributed.together(lambda: _opened(directory, fingerprint))
 
 
 def _opened(directory: Path, fingerprint: str) -> CodeCache:
+    index = distributed.seen(lambda: _json(directory / _INDEX))
+    if index is None or index.get("fingerprint") != fingerprint:
+        raise _not_shared(directory)  # it was just made, or found to be whole
     try:
-        index = json.loads((directory / _INDEX).read_text())
-        if index["fingerprint"] == fingerprint:
-            return CodeCache(directory, index)
-    except (ValueError, KeyError, OSError):
-        pass  # not the one that was just made, or found to be whole
-    raise UserError(
+        return CodeCache(directory, index)
+    except (ValueError, KeyError, OSError) as error:
+        raise _not_shared(directory) from error
+
+
+def _not_shared(directory: Path) -> UserError:
+    return UserError(
         f"expected a directory of codes that all processes share, {directory} is not: give one with "
         "--codes.directory, or --codes.mode fly"
     )
 
 
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) else None
+    except (ValueError, OSError):
+        return None
+
+
 def _invalid(directory: Path, fingerprint: str) -> str | None:
     """Why the cache cannot be used: empty where there is none, None where it can."""
-    try:
-        index = json.loads((directory / _INDEX).read_text())
-        files, found = dict(index["files"]), index["fingerprint"]
-    except FileNotFoundError:
+    if not (directory / _INDEX).exists():
         return ""
-    except (ValueError, KeyError, TypeError, OSError):
+    index = _json(directory / _INDEX)
+    if index is None or not isinstance(index.get("files"), dict) or "fingerprint" not in index:
         return f"has an {_INDEX} that cannot be read"
-    if found != fingerprint:
+    if index["fingerprint"] != fingerprint:
         return "is of another tokenizer or of other pictures"
-    for name, digest in files.items():
+    for name, digest in index["files"].items():
         try:
             if _sha256(directory / name) != digest:
                 return f"has damaged codes in {name}"
@@ -137,80 +145,129 @@ def _invalid(directory: Path, fingerprint: str) -> str | None:
     return None
 
 
-def _build(
-    directory: Path,
-    source: Source,
-    encode: Encode,
-    fingerprint: str,
-    codebook_size: int,
-    batch_size: int,
-    shard_rows: int,
-) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / _INDEX).unlink(missing_ok=True)
-    for stale in (*directory.glob("codes-*.npy*"), *directory.glob(f"{_LABELS}*")):
-        stale.unlink()
-    total = len(source)
-    _log.info("Extracting the codes of %d pictures, once, into %s", total, directory)
-    dtype = np.uint16 if codebook_size <= 2**16 else np.int32
-    files: dict[str, str] = {}
-    labels: list[np.ndarray] = []
-    rows: list[np.ndarray] = []
-    waiting = 0
+class _Maker:
+    """Makes a cache: process 0 begins and finishes, all make shards in between."""
 
-    def flush(count: int) -> None:
-        nonlocal rows, waiting
-        joined = np.concatenate(rows)
-        name = f"codes-{len(files):05}.npy"
-        files[name] = _save(directory / name, joined[:count])
-        rows, waiting = [joined[count:]], waiting - count
+    def __init__(
+        self,
+        directory: Path,
+        source: Source,
+        encode: Encode,
+        made_of: dict[str, Any],
+        codebook_size: int,
+        batch_size: int,
+    ) -> None:
+        self._directory, self._source, self._encode = directory, source, encode
+        self._made_of, self._batch_size = made_of, batch_size
+        self._dtype = np.uint16 if codebook_size <= 2**16 else np.int32
 
-    with tqdm(total=total, unit="picture", desc="codes", disable=not sys.stderr.isatty()) as bar:
-        for images, given in _read(source, batch_size):
-            count = len(images)
-            # One shape, one compilation: the last batch is filled up.
-            filled = np.concatenate([images, np.repeat(images[-1:], batch_size - count, axis=0)])
-            rows.append(np.asarray(encode(filled))[:count].astype(dtype))
-            waiting += count
-            labels.append(given)
-            bar.update(count)
-            while waiting >= shard_rows:
-                flush(shard_rows)
-    if waiting:
-        flush(waiting)
-    if source.num_classes is not None:
-        files[_LABELS] = _save(directory / _LABELS, np.concatenate(labels))
-    index = {"fingerprint": fingerprint, "records": total, "shard_rows": shard_rows, "files": files}
-    part = directory / f"{_INDEX}.part"
-    part.write_text(json.dumps(index, indent=2) + "\n")
-    part.replace(directory / _INDEX)
+    def begin(self) -> bool:
+        """Clears away what is not of this cache and notes what will be; False where it is whole already."""
+        reason = _invalid(self._directory, self._made_of["fingerprint"])
+        if reason is None:
+            return False
+        if reason:
+            _log.warning("The code cache in %s %s: it is made again.", self._directory, reason)
+        with self._writing():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            (self._directory / _INDEX).unlink(missing_ok=True)
+            going_on = not reason and _json(self._directory / _MAKING) == self._made_of
+            for stale in self._directory.glob("*.npy.part" if going_on else "*.npy*"):
+                stale.unlink()
+            _write_json(self._directory / _MAKING, self._made_of)
+        finished = len(list(self._directory.glob("codes-*.npy")))
+        kept = f", going on after {finished} files" if finished else ""
+        _log.info(
+            "Extracting the codes of %d pictures, once, into %s%s", len(self._source), self._directory, kept
+        )
+        return True
+
+    def shards(self, process_index: int, process_count: int) -> dict[str, str]:
+        """Makes the shards of one process; returns the digests of their files."""
+        if distributed.seen(lambda: _json(self._directory / _MAKING) == self._made_of) is None:
+            raise _not_shared(self._directory)
+        total, rows = len(self._source), self._made_of["shard_rows"]
+        starts = range(process_index * rows, total, process_count * rows)
+        spans = [range(start, min(start + rows, total)) for start in starts]
+        files: dict[str, str] = {}
+        with (
+            self._writing(),
+            tqdm(
+                total=sum(map(len, spans)), unit="picture", desc="codes", disable=not sys.stderr.isatty()
+            ) as bar,
+        ):
+            for span in spans:
+                files |= self._shard(span, bar)
+        return files
+
+    def _shard(self, span: range, bar: Any) -> dict[str, str]:
+        number = f"{span.start // self._made_of['shard_rows']:05}"
+        codes, labels = (self._directory / f"{kind}-{number}.npy" for kind in ("codes", "labels"))
+        if codes.exists():
+            bar.update(len(span))
+        else:
+            found: list[np.ndarray] = []
+            given: list[np.ndarray] = []
+            for images, label in _read(self._source, span, self._batch_size):
+                count = len(images)
+                # One shape, one compilation: the last batch is filled up.
+                filled = np.concatenate([images, np.repeat(images[-1:], self._batch_size - count, axis=0)])
+                found.append(np.asarray(self._encode(filled))[:count].astype(self._dtype))
+                given.append(label)
+                bar.update(count)
+            _save(labels, np.concatenate(given))
+            _save(codes, np.concatenate(found))  # the last: with it the shard is whole
+        if self._source.num_classes is None:
+            return {codes.name: _sha256(codes)}
+        return {codes.name: _sha256(codes), labels.name: _sha256(labels)}
+
+    def finish(self, files: dict[str, str]) -> None:
+        """Makes it a cache."""
+        with self._writing():
+            _write_json(self._directory / _INDEX, {**self._made_of, "files": dict(sorted(files.items()))})
+            (self._directory / _MAKING).unlink()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write the code cache in {self._directory}: {error.strerror or error}; give another "
+                "directory with --codes.directory, or --codes.mode fly"
+            ) from error
 
 
-def _read(source: Source, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _read(source: Source, span: range, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pictures and labels (zero where there are none) in order, read ahead by threads."""
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
 
         def start(first: int) -> list[concurrent.futures.Future[Any]]:
-            last = min(first + batch_size, len(source))
-            return [pool.submit(source.__getitem__, number) for number in range(first, last)]
+            return [
+                pool.submit(source.__getitem__, number) for number in span[first - span.start :][:batch_size]
+            ]
 
-        coming = start(0)
-        for first in range(0, len(source), batch_size):
+        coming = start(span.start)
+        for first in span[::batch_size]:
             records = [future.result() for future in coming]
             coming = start(first + batch_size)
             labels = np.array([record.get("label", 0) for record in records], np.int32)
             yield np.stack([record["image"] for record in records]), labels
 
 
-def _save(path: Path, array: np.ndarray) -> str:
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(value, indent=2) + "\n")
+    part.replace(path)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         np.save(file, array)
         file.flush()
         os.fsync(file.fileno())
-    digest = _sha256(part)
     part.replace(path)
-    return digest
 
 
 def _sha256(path: Path) -> str:

@@ -199,10 +199,8 @@ def check_shared(directory: epath.Path) -> None:
     path = directory / name
     together(lambda: path.write_text("") if is_main() else None)
     try:
-        end = time.monotonic() + _SEEN_SECONDS
-        while not (seen := path.exists()) and time.monotonic() < end:
-            time.sleep(0.1)
-        apart = [number for number, there in enumerate(exchange(seen)) if not there]
+        there = seen(path.exists)
+        apart = [number for number, found in enumerate(exchange(there)) if not found]
     finally:
         if is_main():
             path.unlink(missing_ok=True)
@@ -211,6 +209,20 @@ def check_shared(directory: epath.Path) -> None:
             f"expected a --workdir that all processes see, such as gs://BUCKET/RUN or a shared disk; in "
             f"{directory} processes {', '.join(map(str, apart))} do not find what process 0 writes"
         )
+
+
+def seen(look: Callable[[], Result]) -> Result | None:
+    """Looks for what another process wrote, as long as a shared disk may take to show it.
+
+    Returns:
+      The first result that is true; None if there was none, after one look in a run of one process.
+    """
+    end = time.monotonic() + (_SEEN_SECONDS if jax.process_count() > 1 else 0)
+    while not (found := look()):
+        if time.monotonic() >= end:
+            return None
+        time.sleep(0.1)
+    return found
 
 
 class AgreedStop(StopRequest):

@@ -129,11 +129,16 @@ class PriorTask:
         """Notes the tokenizer, makes or opens the cache, and encodes the held-out pictures."""
         if jax.process_index() == 0:
             self.record.write(workdir)
-        # Of several processes, each encodes for itself.
-        encode = self._encode_here if jax.process_count() == 1 else self.tokenizer.encode
+        # Of several processes, each encodes for itself, on its own devices.
+        mesh = self.mesh if jax.process_count() == 1 else sharding.local_mesh()
+        encoder = self._encode if mesh is self.mesh else _encoder(self.tokenizer, mesh)
+
+        def encode(images: np.ndarray) -> np.ndarray:
+            return np.asarray(encoder(sharding.put_rows({"image": images}, mesh)["image"]))
+
         for batch in self._held_out:
             if "codes" not in batch:
-                batch["codes"] = np.asarray(encode(batch.pop("image")))
+                batch["codes"] = encode(batch.pop("image"))
         if self._directory is not None:
             self._cache = open_cache(
                 self._directory,
@@ -143,9 +148,6 @@ class PriorTask:
                 codebook_size=self.record.codebook_size,
                 batch_size=self._pictures.batch_size,
             )
-
-    def _encode_here(self, images: np.ndarray) -> np.ndarray:
-        return np.asarray(self._encode(sharding.put_batch({"image": images}, self.mesh)["image"]))
 
     def abstract_state(self) -> Any:
         """Shapes and shardings of the state."""

@@ -59,6 +59,11 @@ def make_mesh(data: int = -1, fsdp: int = 1, described: Sequence[jax.Device] | N
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
+def local_mesh() -> Mesh:
+    """A mesh of this process's own devices, all along data."""
+    return Mesh(np.array(jax.local_devices())[:, None], AXES, axis_types=(AxisType.Auto,) * 2)
+
+
 def compute_dtype(name: str) -> Any:
     """The dtype of `training.dtype`: auto is bfloat16 where the hardware multiplies it fast."""
     if name != "auto":

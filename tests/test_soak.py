@@ -29,6 +29,14 @@ def test_each_bound_of_the_soak_can_be_missed(change, missed):
     ]
 
 
+def test_what_is_allocated_grows_by_what_is_asked_for():
+    before = soak.allocated_mib()
+    if before is None:
+        pytest.skip("glibc tells it")
+    held = [bytearray(2048) for _ in range(2**14)]
+    assert soak.allocated_mib() - before == pytest.approx(len(held) * 2048 / 2**20, rel=0.3)
+
+
 def test_memory_is_what_the_system_says_is_resident():
     status = Path("/proc/self/status").read_text()
     expected = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024

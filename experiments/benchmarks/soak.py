@@ -17,6 +17,7 @@ if __name__ == "__main__":
 
 import argparse  # noqa: E402
 import contextlib  # noqa: E402
+import ctypes  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import platform  # noqa: E402
@@ -72,6 +73,23 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+class _Mallinfo2(ctypes.Structure):  # of glibc's malloc.h
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def allocated_mib() -> float | None:
+    """What the program has asked glibc for and not given back; the rest of the heap is free for it."""
+    try:
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return None
+    mallinfo2.restype = _Mallinfo2
+    return float(mallinfo2().uordblks) / 2**20
+
+
 class Watch:
     """Samples of memory and of the number of compilations, one a second, from `begin` on.
 
@@ -80,12 +98,14 @@ class Watch:
 
     Attributes:
       samples: seconds since the beginning, MiB, and compilations so far.
+      allocated: MiB of each sample.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._compiled = 0
         self.samples: list[tuple[float, float, int]] = []
+        self.allocated: list[float | None] = []
         self._begun, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -112,6 +132,7 @@ class Watch:
         while not self._done.wait(1.0):
             seconds = time.monotonic() - began
             self.samples.append((seconds, resident_mib(), self._compiled))
+            self.allocated.append(allocated_mib())
             if seconds > self._seconds and not asked:
                 asked = True
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -175,6 +196,12 @@ def soak(minutes: float, workdir: Path) -> dict[str, Any]:
         "resident_mib_at_the_end": end,
         "growth": end / after - 1.0,
         "resident_mib_every_half_minute": [round(size, 1) for _, size, _ in watch.samples[::30]],
+        # The least of each minute: a save, a picture and an evaluation hold more while they last.
+        "allocated_mib_least_of_every_minute": [
+            round(min(part), 1)
+            for first in range(0, len(watch.allocated), 60)
+            if None not in (part := watch.allocated[first : first + 60])
+        ],
         "programs_of_the_step": step._cache_size(),
         "compilations_before": warm[0][2],
         "compilations_after": warm[-1][2] - warm[0][2],

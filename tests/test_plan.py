@@ -444,6 +444,7 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     ]
     assert tables.largest({**fitting, "hbm": 2.0**35}, [fitting, *others]) == "about 26"
     assert tables.largest(fitting, [fitting, others[1]]) == "about 9"
+    assert tables.largest(fitting, [fitting, *others, elsewhere, searched]) == "10"
     # On 256 chips the links of every chip are four, on 16 those of a corner are two.
     few, many = (tables.collective_seconds(fitting, parse_slice(name)) for name in ("v5e:4x4", "v5e:16x16"))
     assert few == pytest.approx(2 * 15 / 16 * 8 / 100e9) and many == pytest.approx(2 * 255 / 256 * 8 / 200e9)

@@ -48,7 +48,11 @@ def largest(plan: dict[str, Any], plans: list[dict[str, Any]]) -> str:
     alike = [
         other for other in plans if all(other[name] == plan[name] for name in ("preset", "fsdp", "remat"))
     ]
-    searched = next((other for other in alike if other.get("largest")), None)
+    searched = min(
+        (other for other in alike if other.get("largest")),
+        key=lambda other: (other["topology"] != plan["topology"], _chip(other) != _chip(plan)),
+        default=None,
+    )
     if searched and searched["topology"] == plan["topology"]:
         return str(searched["per_device_batch"])
     if not plan["fits"]:

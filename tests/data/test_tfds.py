@@ -61,6 +61,14 @@ class TinyUnlabelled(TinyTested):
             yield value, record | ({"label": -1} if name == "test" else {})
 
 
+class TinyWords(TinyTested):
+    FEATURES = {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.Text()}
+
+    def _generate_examples(self, count):
+        for value, record in super()._generate_examples(count):
+            yield value, record | {"label": "a word"}
+
+
 class TinyNumbers(_Tiny):
     SPLITS = {"train": 2}
     FEATURES = {"value": tfds.features.Scalar(np.int32)}
@@ -72,7 +80,14 @@ class TinyNumbers(_Tiny):
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("tfds"))
-    for name in ("tiny_alone", "tiny_tested", "tiny_validated", "tiny_unlabelled", "tiny_numbers"):
+    for name in (
+        "tiny_alone",
+        "tiny_tested",
+        "tiny_validated",
+        "tiny_unlabelled",
+        "tiny_words",
+        "tiny_numbers",
+    ):
         tfds.builder(name, data_dir=directory, file_format="array_record").download_and_prepare()
     return directory
 
@@ -107,6 +122,11 @@ def test_a_test_split_without_labels_is_not_the_one_held_out(directory):
     assert len(test) == 4 and all(record["label"] >= 0 for record in test)
     assert len(open_set("tiny_unlabelled", directory)) == 6
     assert len(open_set("tiny_unlabelled:test", directory)) == 2
+
+
+def test_labels_that_are_no_numbers_are_none(directory):
+    source = open_set("tiny_words", directory, "test")
+    assert len(source) == 3 and source.num_classes is None and "label" not in source[0]
 
 
 @pytest.mark.parametrize("spec", ["tiny_alone", "tiny_alone:train"])

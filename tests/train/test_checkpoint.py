@@ -391,7 +391,7 @@ def test_a_directory_below_a_file_is_one_clear_error(tmp_path):
 @pytest.mark.parametrize("looks", [2, 1000])
 def test_a_checkpoint_that_another_process_sees_first_is_waited_for(tmp_path, monkeypatch, looks):
     save_steps(tmp_path, [1, 2], {1: 0.5, 2: 0.1})
-    monkeypatch.setattr(checkpoint, "_SEEN_SECONDS", 1)
+    monkeypatch.setattr(checkpoint, "_SEEN_SECONDS", 60 if looks == 2 else 1)
     load = orbax_managers.ocp.CheckpointManager._load_checkpoint_infos
     begun = []
 
@@ -412,6 +412,18 @@ def test_a_checkpoint_that_another_process_sees_first_is_waited_for(tmp_path, mo
         restored = checkpointer.restore_latest(abstract(make_state(0)))
         assert restored.step == (2 if looks == 2 else 1)
         assert checkpointer.best_step() == restored.step
+
+
+def test_a_checkpoint_that_is_gone_for_this_process_costs_nothing(tmp_path, monkeypatch):
+    save_steps(tmp_path, [1, 2])
+    (tmp_path / "2").rename(tmp_path / "2.damaged")
+    monkeypatch.setattr(checkpoint, "_SEEN_SECONDS", 0)
+    monkeypatch.setattr(
+        checkpoint, "exchange", lambda value: [value, [1, 2] if isinstance(value, list) else None]
+    )
+    with Checkpointer(tmp_path) as checkpointer:
+        assert checkpointer.restore_latest(abstract(make_state(0))).step == 1
+    assert list((tmp_path / "2.damaged").iterdir())
 
 
 def test_other_bytes_in_another_process_are_damage_here_too(tmp_path, monkeypatch):

@@ -149,11 +149,15 @@ def test_what_was_made_before_an_interruption_is_kept_if_it_is_of_the_same(tmp_p
         with pytest.raises(KeyboardInterrupt):
             open_small_cache(directory, encode)
         assert sorted(path.name for path in directory.iterdir()) == [
+            "codes-00000.json",
             "codes-00000.npy",
             "labels-00000.npy",
             "making.json",
         ]
     (tmp_path / "kept" / "codes-00001.npy.part").write_bytes(b"torn")
+    (tmp_path / "whole").mkdir()
+    for directory in tmp_path.iterdir():
+        (directory / "mine.npy").write_bytes(b"of someone else")
     open_small_cache(tmp_path / "whole")
     for directory, tokenizer in ((tmp_path / "kept", "this one"), (tmp_path / "other", "another")):
         encoded[:] = [None] * 4  # past the interruption
@@ -164,6 +168,30 @@ def test_what_was_made_before_an_interruption_is_kept_if_it_is_of_the_same(tmp_p
         assert cache.labels.tolist() == [number % 3 for number in range(10)]
         names = [path.name for path in (tmp_path / "whole").iterdir()]
         assert sorted(names) == sorted(path.name for path in directory.iterdir())
+
+
+@pytest.mark.parametrize("name", ["codes-00000.npy", "labels-00000.npy", "codes-00000.json"])
+@pytest.mark.parametrize("content", [None, b"torn"])
+def test_what_was_damaged_after_an_interruption_is_made_again(tmp_path, name, content):
+    def encode(images):
+        if images.min() > 3:
+            raise KeyboardInterrupt
+        return images[:, 0, 0]
+
+    with pytest.raises(KeyboardInterrupt):
+        open_small_cache(tmp_path, encode)
+    (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
+    cache = open_small_cache(tmp_path)
+    assert cache.take(np.arange(10)).ravel().tolist() == list(range(10))
+    assert cache.labels.tolist() == [number % 3 for number in range(10)]
+
+
+def test_a_picture_that_cannot_be_read_is_not_told_as_a_cache_that_cannot_be_written(tmp_path):
+    def encode(images):
+        raise FileNotFoundError(2, "No such file or directory", "train.array_record")
+
+    with pytest.raises(FileNotFoundError, match="array_record"):
+        open_small_cache(tmp_path, encode)
 
 
 def test_several_processes_make_the_shards_between_them(tmp_path):

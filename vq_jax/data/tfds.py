@@ -79,7 +79,7 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
     known = list(builder.info.splits)
     chosen, sliced = own_split or ("train" if "train" in known else known[0]), True
     try:
-        if not own_split and (held_out := _held_out(builder, known)):
+        if not own_split and (held_out := _held_out(builder, known, num_classes)):
             chosen, sliced = held_out if split == "test" else "train", False
         records = builder.as_data_source(chosen)
     except NotImplementedError as error:
@@ -164,11 +164,15 @@ def _builder(name: str, data_dir: str | None) -> Any:
         raise UserError(f"the tensorflow-datasets set {name!r} does not open: {error}") from error
 
 
-def _held_out(builder: Any, known: list[str]) -> str | None:
+def _held_out(builder: Any, known: list[str], num_classes: int | None) -> str | None:
     """Returns the split that is not trained on, the first of those with labels, if the set has any."""
     for part in ("test", "validation"):
-        if part in known and builder.as_data_source(part)[0].get("label", 0) >= 0:
-            return part
+        if part in known:
+            if num_classes is None:
+                return part
+            records = builder.as_data_source(part)
+            if not len(records) or records[0]["label"] >= 0:
+                return part
     return None
 
 

@@ -366,9 +366,10 @@ class Checkpointer:
             return
         if jax.process_index() == 0:
             for step in steps:
-                aside = self.directory / f"{step}.damaged"
-                aside.rmtree(missing_ok=True)
-                (self.directory / str(step)).rename(aside)
+                place, aside = self.directory / str(step), self.directory / f"{step}.damaged"
+                if place.exists():  # another process may see one that is gone
+                    aside.rmtree(missing_ok=True)
+                    place.rename(aside)
         wait_for_all()
         for step in steps:
             self._losses.pop(step, None)

@@ -2,7 +2,8 @@
 
 The files are arrays, `codes-00000.npy` and so on, mapped into memory, and `labels-00000.npy`; `codes.json`
 has their digests and the fingerprint of tokenizer and pictures. It is written last and by a rename: what has
-no such file is no cache. Until then `making.json` says what the files that are there already are of.
+no such file is no cache. Until then `making.json` says what the files that are there already are of,
+and `codes-00000.json` has the digests of a shard.
 """
 
 import concurrent.futures
@@ -96,6 +97,7 @@ def open_cache(
     main = distributed.is_main()
     begun = distributed.together(lambda: main and make.begin())
     if distributed.exchange(begun)[0]:
+        distributed.together(make.check_shared)  # before the hours that the shards may take
         files = distributed.together(lambda: make.shards(jax.process_index(), jax.process_count()))
         all_files = {name: digest for part in distributed.exchange(files) for name, digest in part.items()}
         distributed.together(lambda: make.finish(all_files) if main else None)
@@ -103,8 +105,12 @@ def open_cache(
 
 
 def _opened(directory: Path, fingerprint: str) -> CodeCache:
-    index = distributed.seen(lambda: _json(directory / _INDEX))
-    if index is None or index.get("fingerprint") != fingerprint:
+    def look() -> dict[str, Any] | None:
+        index = _json(directory / _INDEX)
+        return index if index is not None and index.get("fingerprint") == fingerprint else None
+
+    index = distributed.seen(look)
+    if index is None:
         raise _not_shared(directory)  # it was just made, or found to be whole
     try:
         return CodeCache(directory, index)
@@ -136,7 +142,12 @@ def _invalid(directory: Path, fingerprint: str) -> str | None:
         return f"has an {_INDEX} that cannot be read"
     if index["fingerprint"] != fingerprint:
         return "is of another tokenizer or of other pictures"
-    for name, digest in index["files"].items():
+    return _damaged(directory, index["files"])
+
+
+def _damaged(directory: Path, files: dict[str, str]) -> str | None:
+    """What is wrong with files of known digests; None where nothing is."""
+    for name, digest in files.items():
         try:
             if _sha256(directory / name) != digest:
                 return f"has damaged codes in {name}"
@@ -171,61 +182,72 @@ class _Maker:
         with self._writing():
             self._directory.mkdir(parents=True, exist_ok=True)
             (self._directory / _INDEX).unlink(missing_ok=True)
+            (self._directory / "labels.npy").unlink(missing_ok=True)  # all labels, of an earlier version
             going_on = not reason and _json(self._directory / _MAKING) == self._made_of
-            for stale in self._directory.glob("*.npy.part" if going_on else "*.npy*"):
-                stale.unlink()
+            for ours in ("codes-*", "labels-*"):
+                for stale in self._directory.glob(f"{ours}.part" if going_on else ours):
+                    stale.unlink()
             _write_json(self._directory / _MAKING, self._made_of)
-        finished = len(list(self._directory.glob("codes-*.npy")))
-        kept = f", going on after {finished} files" if finished else ""
         _log.info(
-            "Extracting the codes of %d pictures, once, into %s%s", len(self._source), self._directory, kept
+            "Extracting the codes of %d pictures, once, into %s%s",
+            len(self._source),
+            self._directory,
+            ", where some are already" if list(self._directory.glob("codes-*.json")) else "",
         )
         return True
 
-    def shards(self, process_index: int, process_count: int) -> dict[str, str]:
-        """Makes the shards of one process; returns the digests of their files."""
+    def check_shared(self) -> None:
+        """Raises UserError where this process does not see what process 0 began."""
         if distributed.seen(lambda: _json(self._directory / _MAKING) == self._made_of) is None:
             raise _not_shared(self._directory)
+
+    def shards(self, process_index: int, process_count: int) -> dict[str, str]:
+        """Makes the shards of one process; returns the digests of their files."""
         total, rows = len(self._source), self._made_of["shard_rows"]
         starts = range(process_index * rows, total, process_count * rows)
         spans = [range(start, min(start + rows, total)) for start in starts]
         files: dict[str, str] = {}
-        with (
-            self._writing(),
-            tqdm(
-                total=sum(map(len, spans)), unit="picture", desc="codes", disable=not sys.stderr.isatty()
-            ) as bar,
-        ):
+        with tqdm(
+            total=sum(map(len, spans)), unit="picture", desc="codes", disable=not sys.stderr.isatty()
+        ) as bar:
             for span in spans:
-                files |= self._shard(span, bar)
+                number = f"{span.start // rows:05}"
+                files |= self._finished(number) or self._shard(number, span, bar)
         return files
 
-    def _shard(self, span: range, bar: Any) -> dict[str, str]:
-        number = f"{span.start // self._made_of['shard_rows']:05}"
-        codes, labels = (self._directory / f"{kind}-{number}.npy" for kind in ("codes", "labels"))
-        if codes.exists():
-            bar.update(len(span))
-        else:
-            found: list[np.ndarray] = []
-            given: list[np.ndarray] = []
-            for images, label in _read(self._source, span, self._batch_size):
-                count = len(images)
-                # One shape, one compilation: the last batch is filled up.
-                filled = np.concatenate([images, np.repeat(images[-1:], self._batch_size - count, axis=0)])
-                found.append(np.asarray(self._encode(filled))[:count].astype(self._dtype))
-                given.append(label)
-                bar.update(count)
-            _save(labels, np.concatenate(given))
-            _save(codes, np.concatenate(found))  # the last: with it the shard is whole
+    def _finished(self, number: str) -> dict[str, str] | None:
+        """The digests of a shard that was made before an interruption, if it is whole still."""
+        files = _json(self._directory / f"codes-{number}.json")
+        if files is None or _damaged(self._directory, files):
+            return None
+        return files
+
+    def _shard(self, number: str, span: range, bar: Any) -> dict[str, str]:
+        parts: dict[str, list[np.ndarray]] = {"codes": [], "labels": []}
+        for images, labels in _read(self._source, span, self._batch_size):
+            count = len(images)
+            # One shape, one compilation: the last batch is filled up.
+            filled = np.concatenate([images, np.repeat(images[-1:], self._batch_size - count, axis=0)])
+            parts["codes"].append(np.asarray(self._encode(filled))[:count].astype(self._dtype))
+            parts["labels"].append(labels)
+            bar.update(count)
         if self._source.num_classes is None:
-            return {codes.name: _sha256(codes)}
-        return {codes.name: _sha256(codes), labels.name: _sha256(labels)}
+            del parts["labels"]
+        with self._writing():
+            files = {
+                (name := f"{kind}-{number}.npy"): _save(self._directory / name, np.concatenate(arrays))
+                for kind, arrays in parts.items()
+            }
+            _write_json(self._directory / f"codes-{number}.json", files)  # last: with it the shard is whole
+        return files
 
     def finish(self, files: dict[str, str]) -> None:
         """Makes it a cache."""
         with self._writing():
             _write_json(self._directory / _INDEX, {**self._made_of, "files": dict(sorted(files.items()))})
-            (self._directory / _MAKING).unlink()
+            (self._directory / _MAKING).unlink(missing_ok=True)
+            for digests in self._directory.glob("codes-*.json"):
+                digests.unlink()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -261,13 +283,15 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     part.replace(path)
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def _save(path: Path, array: np.ndarray) -> str:
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
         np.save(file, array)
         file.flush()
         os.fsync(file.fileno())
+    digest = _sha256(part)
     part.replace(path)
+    return digest
 
 
 def _sha256(path: Path) -> str:

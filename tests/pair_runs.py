@@ -4,6 +4,7 @@ As a program it is `vq-jax` with what these environment variables ask for. Train
 longer. The disk is full at a point of the second save where FULL_DISK names it with the process's number, as
 in 1:before-save. UNREADABLE names a process and the step of a checkpoint that it cannot read, as in 1:12.
 Process 0 takes SLOW_REPORT seconds longer for its report; jax then waits 2 seconds for those that end later.
+Files of codes hold SHARD_ROWS records.
 """
 
 import errno
@@ -18,6 +19,7 @@ from pathlib import Path
 
 STEPS = 16
 FIELDS = (
+    "vqgan-fashion",
     *("--model.channels", "8"),
     *("--model.residual-channels", "4"),
     *("--model.num-res-blocks", "1"),
@@ -27,13 +29,17 @@ FIELDS = (
     *("--discriminator.num-layers", "1"),
     *("--losses.adversarial-start", "0"),
     *("--losses.adversarial-ramp", "0"),
-    *("--data.test-limit", "16"),
-    *("--batch-size", "8"),
-    *("--training.log-every", "1"),
     *("--training.eval-every", "5"),
     *("--training.image-every", "5"),
     *("--training.save-every", "4"),
     *("--optimizer.schedule", "constant"),
+)
+PRIOR_FIELDS = (
+    "prior-fashion",
+    *("--prior.width", "16"),
+    *("--prior.num-layers", "1"),
+    *("--prior.num-heads", "2"),
+    *("--optimizer.warmup-steps", "1"),
 )
 
 
@@ -44,12 +50,23 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(workdir, *more, processes=2, devices=4, slow=0.0, full_disk="", unreadable="", slow_report=0.0):
+def start(
+    workdir,
+    *more,
+    fields=FIELDS,
+    processes=2,
+    devices=4,
+    slow=0.0,
+    full_disk="",
+    unreadable="",
+    slow_report=0.0,
+):
     """Starts the run as so many processes, with so many devices together; a Popen each.
 
     Args:
       workdir: run directory.
       more: further arguments; one that is a function is called with the process's number.
+      fields: the preset and its own arguments.
       processes: 1 starts a plain run.
       devices: of all processes together.
       slow: seconds that are added to a step.
@@ -66,11 +83,13 @@ def start(workdir, *more, processes=2, devices=4, slow=0.0, full_disk="", unread
         "FULL_DISK": full_disk,
         "UNREADABLE": unreadable,
         "SLOW_REPORT": str(slow_report),
+        "SHARD_ROWS": "1000",
     }
     started = []
     for number in range(processes):
         own = [argument(number) if callable(argument) else argument for argument in more]
-        command = [sys.executable, __file__, "train", "vqgan-fashion", *FIELDS, "--workdir", str(workdir)]
+        command = [sys.executable, __file__, "train", *fields, "--workdir", str(workdir), "--batch-size", "8"]
+        command += ["--data.test-limit", "16", "--training.log-every", "1"]
         if processes > 1:
             command += ["--distributed", "--coordinator", f"127.0.0.1:{port}"]
             command += ["--num-processes", str(processes), "--process-id", str(number)]
@@ -119,7 +138,7 @@ def pair_run(base):
 def main():
     """Runs `vq-jax` with slower steps, a full disk, a checkpoint that does not read and a slow report."""
     from vq_jax import cli
-    from vq_jax.train import distributed, orbax_managers, sharding
+    from vq_jax.train import codes, distributed, orbax_managers, sharding
     from vq_jax.train.tokenizer_task import TokenizerTask
 
     put_batch, seconds = sharding.put_batch, float(os.environ["SLOW"])
@@ -148,6 +167,7 @@ def main():
         time.sleep(longer if here == "0" else 0.0)
         return figures
 
+    codes.open_cache.__kwdefaults__["shard_rows"] = int(os.environ["SHARD_ROWS"])
     sharding.put_batch = put_slowly
     if process == here:
         orbax_managers.at_point = fill_disk

@@ -8,8 +8,9 @@ import time
 import numpy as np
 import pytest
 from cli_runs import call, train_arguments
-from pair_runs import STEPS, finish, free_port, pair_run, rows, start
+from pair_runs import PRIOR_FIELDS, STEPS, finish, free_port, pair_run, rows, start
 
+from vq_jax import data, load
 from vq_jax.errors import UserError
 from vq_jax.train import distributed
 
@@ -49,6 +50,20 @@ def test_one_process_writes_and_speaks(pair):
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir())
     assert f"{STEPS} steps, in" in first_err and "Report:" in first_out
     assert "vq-jax" not in second_err and "Report:" not in second_out
+
+
+def test_two_processes_extract_the_codes_of_a_prior_between_them(pair, tmp_path):
+    run = tmp_path / "run"
+    ends = finish(start(run, "--tokenizer", pair[0], "--steps", 2, fields=PRIOR_FIELDS))
+    assert [status for status, *_ in ends] == [0, 0], ends
+    assert [row["step"] for row in rows(run)] == [1, 2]
+    made = [np.load(path) for path in sorted((run / "codes").glob("codes-*.npy"))]
+    assert [len(shard) for shard in made] == [1000] * 8
+    tokenizer = load(pair[0])
+    source = data.open_source("fashion", "train", tokenizer.config.data, 1)
+    for shard in (0, 1, 7):  # of both processes
+        pictures = np.stack([source[1000 * shard + number]["image"] for number in range(40)])
+        np.testing.assert_array_equal(made[shard][:40], tokenizer.encode(pictures))
 
 
 def test_what_one_process_cannot_read_all_leave_and_the_end_is_awaited(pair, tmp_path):

@@ -157,7 +157,8 @@ def test_what_was_made_before_an_interruption_is_kept_if_it_is_of_the_same(tmp_p
     (tmp_path / "kept" / "codes-00001.npy.part").write_bytes(b"torn")
     (tmp_path / "whole").mkdir()
     for directory in tmp_path.iterdir():
-        (directory / "mine.npy").write_bytes(b"of someone else")
+        for name in ("mine.npy", "codes-of-mine.npy", "labels.npy"):
+            (directory / name).write_bytes(b"of someone else")
     open_small_cache(tmp_path / "whole")
     for directory, tokenizer in ((tmp_path / "kept", "this one"), (tmp_path / "other", "another")):
         encoded[:] = [None] * 4  # past the interruption

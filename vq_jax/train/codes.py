@@ -28,6 +28,7 @@ from vq_jax.train import distributed
 
 _INDEX = "codes.json"
 _MAKING = "making.json"
+_NUMBER = "[0-9]" * 5  # of a shard, in patterns
 _SHARD_ROWS = 65536
 _THREADS = 8
 _log = logging.getLogger("vq_jax")
@@ -182,17 +183,16 @@ class _Maker:
         with self._writing():
             self._directory.mkdir(parents=True, exist_ok=True)
             (self._directory / _INDEX).unlink(missing_ok=True)
-            (self._directory / "labels.npy").unlink(missing_ok=True)  # all labels, of an earlier version
             going_on = not reason and _json(self._directory / _MAKING) == self._made_of
-            for ours in ("codes-*", "labels-*"):
-                for stale in self._directory.glob(f"{ours}.part" if going_on else ours):
+            for kind in ("codes", "labels"):
+                for stale in self._directory.glob(f"{kind}-{_NUMBER}.{'*.part' if going_on else '*'}"):
                     stale.unlink()
             _write_json(self._directory / _MAKING, self._made_of)
         _log.info(
             "Extracting the codes of %d pictures, once, into %s%s",
             len(self._source),
             self._directory,
-            ", where some are already" if list(self._directory.glob("codes-*.json")) else "",
+            ", where some are already" if list(self._directory.glob(f"codes-{_NUMBER}.json")) else "",
         )
         return True
 
@@ -212,7 +212,9 @@ class _Maker:
         ) as bar:
             for span in spans:
                 number = f"{span.start // rows:05}"
-                files |= self._finished(number) or self._shard(number, span, bar)
+                if finished := self._finished(number):
+                    bar.update(len(span))
+                files |= finished or self._shard(number, span, bar)
         return files
 
     def _finished(self, number: str) -> dict[str, str] | None:
@@ -246,7 +248,7 @@ class _Maker:
         with self._writing():
             _write_json(self._directory / _INDEX, {**self._made_of, "files": dict(sorted(files.items()))})
             (self._directory / _MAKING).unlink(missing_ok=True)
-            for digests in self._directory.glob("codes-*.json"):
+            for digests in self._directory.glob(f"codes-{_NUMBER}.json"):
                 digests.unlink()
 
     @contextlib.contextmanager

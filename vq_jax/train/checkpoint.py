@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -24,7 +23,7 @@ from etils import epath
 from vq_jax.errors import UserError
 from vq_jax.train import orbax_managers
 from vq_jax.train.digest import leaf_types, tree_digest
-from vq_jax.train.distributed import exchange, wait_for_all
+from vq_jax.train.distributed import exchange, seen, wait_for_all
 from vq_jax.train.quiet import quieten_orbax
 
 _SEEN_SECONDS = 60  # in which a file on a shared disk is seen by the others: NFS looks again after so many
@@ -174,7 +173,7 @@ class Checkpointer:
         damaged: list[CheckpointError] = []
         here = self.steps()
         # Over a network one process may still see the directory as it was a minute ago.
-        steps = here if self._read_only else {step for seen in exchange(here) for step in seen}
+        steps = here if self._read_only else set().union(*exchange(here))
         for step in sorted(steps, reverse=True):
             try:
                 restored = self._restore(step, abstract_state)
@@ -239,12 +238,14 @@ class Checkpointer:
 
     def _await(self, step: int) -> None:
         """Waits for a checkpoint that another process sees to appear here."""
-        end = time.monotonic() + _SEEN_SECONDS
-        while step not in self._manager.all_steps():
-            if time.monotonic() > end:
-                raise CheckpointError(step, f"not there, in {self.directory}.")
-            time.sleep(0.1)
-            self._manager.reload()
+
+        def look() -> bool:
+            if step not in self._manager.all_steps():
+                self._manager.reload()
+            return step in self._manager.all_steps()
+
+        if not seen(look, _SEEN_SECONDS):
+            raise CheckpointError(step, f"not there, in {self.directory}.")
 
     def _on_all(self, step: int, read: Callable[[], Result]) -> Result:
         """Reads; fails on every process where it does on one. A read-only one is asked by one process."""

@@ -211,13 +211,19 @@ def check_shared(directory: epath.Path) -> None:
         )
 
 
-def seen(look: Callable[[], Result]) -> Result | None:
+def seen(look: Callable[[], Result], seconds: float | None = None) -> Result | None:
     """Looks for what another process wrote, as long as a shared disk may take to show it.
 
+    Args:
+      look: called again until its result is true.
+      seconds: how long; when absent 10, in a run of one process only once.
+
     Returns:
-      The first result that is true; None if there was none, after one look in a run of one process.
+      The first result that is true; None if there was none.
     """
-    end = time.monotonic() + (_SEEN_SECONDS if jax.process_count() > 1 else 0)
+    if seconds is None:
+        seconds = _SEEN_SECONDS if jax.process_count() > 1 else 0
+    end = time.monotonic() + seconds
     while not (found := look()):
         if time.monotonic() >= end:
             return None

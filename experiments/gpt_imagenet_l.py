@@ -15,7 +15,7 @@ Expected:  the authors report FID 3.80 with guidance 2.0, 50,000 samples, in the
 
 import dataclasses
 
-from vq_jax.presets import load_experiment
+from vq_jax.configs.presets import load_experiment
 
 _base = load_experiment("gpt-imagenet-b")
 

@@ -15,7 +15,7 @@ Expected:  the authors report FID 2.62 with guidance 1.75 for pictures of 384 px
 
 import dataclasses
 
-from vq_jax.presets import load_experiment
+from vq_jax.configs.presets import load_experiment
 
 _base = load_experiment("gpt-imagenet-b")
 

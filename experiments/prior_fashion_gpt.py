@@ -9,9 +9,9 @@ Expected:  F-FID 1.84 and the class asked for in 88 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 
-from vq_jax.config import OptimizerConfig, TrainingConfig
-from vq_jax.prior_architectures import GPTArchitecture
-from vq_jax.prior_config import PriorConfig, PriorDataConfig, SamplingConfig
+from vq_jax.configs.prior_runs import PriorConfig, PriorDataConfig, SamplingConfig
+from vq_jax.configs.priors import GPTArchitecture
+from vq_jax.configs.runs import OptimizerConfig, TrainingConfig
 
 config = PriorConfig(
     name="prior-fashion-gpt",

@@ -9,9 +9,9 @@ Expected:  F-FID 6.48 and the class asked for in 76 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 
-from vq_jax.config import DiscriminatorConfig, Losses, OptimizerConfig, TrainingConfig
-from vq_jax.prior_architectures import NoiseArchitecture
-from vq_jax.prior_config import NoiseConfig, PriorDataConfig
+from vq_jax.configs.prior_runs import NoiseConfig, PriorDataConfig
+from vq_jax.configs.priors import NoiseArchitecture
+from vq_jax.configs.runs import DiscriminatorConfig, Losses, OptimizerConfig, TrainingConfig
 
 config = NoiseConfig(
     name="prior-fashion-noise",

@@ -9,9 +9,9 @@ Expected:  F-FID 1.93 and the class asked for in 89 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 
-from vq_jax.config import OptimizerConfig, TrainingConfig
-from vq_jax.prior_architectures import PixelCNNArchitecture
-from vq_jax.prior_config import PriorConfig, PriorDataConfig, SamplingConfig
+from vq_jax.configs.prior_runs import PriorConfig, PriorDataConfig, SamplingConfig
+from vq_jax.configs.priors import PixelCNNArchitecture
+from vq_jax.configs.runs import OptimizerConfig, TrainingConfig
 
 config = PriorConfig(
     name="prior-fashion-pixelcnn",

@@ -9,8 +9,8 @@ Expected:  PSNR 20.2 dB and SSIM 0.71 on the shown test pictures, all 128 codes 
            is blurred, has 21.2 dB and 0.75
 """
 
-from vq_jax.architectures import ResidualVQVAE
-from vq_jax.config import (
+from vq_jax.configs.models import ResidualVQVAE
+from vq_jax.configs.runs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,

@@ -21,8 +21,8 @@ Expected:  the authors report rFID 7.94 on the validation set (10.54 on the trai
            taming-transformers; not run here
 """
 
-from vq_jax.architectures import VQGANf16
-from vq_jax.config import (
+from vq_jax.configs.models import VQGANf16
+from vq_jax.configs.runs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,

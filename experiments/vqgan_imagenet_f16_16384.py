@@ -17,7 +17,7 @@ Expected:  the authors report rFID 4.98 on the validation set (7.41 on the train
 
 import dataclasses
 
-from vq_jax.presets import load_experiment
+from vq_jax.configs.presets import load_experiment
 
 _base = load_experiment("vqgan-imagenet-f16-1024")
 

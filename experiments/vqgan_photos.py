@@ -11,8 +11,8 @@ Expected:  LPIPS (AlexNet) 0.26, PSNR 25.6 dB and SSIM 0.75 on the two held-out 
            codes used on them; vqvae-photos has 0.35, 27.6 dB and 0.77
 """
 
-from vq_jax.architectures import ResidualVQVAE
-from vq_jax.config import (
+from vq_jax.configs.models import ResidualVQVAE
+from vq_jax.configs.runs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,

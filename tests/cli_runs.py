@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vq_jax.cli import main
+from vq_jax.cli.main import main
 
 SMALL = (
     *("--model.channels", "8"),

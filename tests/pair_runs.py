@@ -137,9 +137,10 @@ def pair_run(base):
 
 def main():
     """Runs `vq-jax` with slower steps, a full disk, a checkpoint that does not read and a slow report."""
-    from vq_jax import cli
-    from vq_jax.train import codes, distributed, orbax_managers, sharding
-    from vq_jax.train.tokenizer_task import TokenizerTask
+    from vq_jax.cli.main import main as vq_jax_main
+    from vq_jax.runs import code_cache, distributed, orbax_managers
+    from vq_jax.train import sharding
+    from vq_jax.train.tasks.tokenizer import TokenizerTask
 
     put_batch, seconds = sharding.put_batch, float(os.environ["SLOW"])
     here = sys.argv[sys.argv.index("--process-id") + 1] if "--process-id" in sys.argv else "0"
@@ -167,7 +168,7 @@ def main():
         time.sleep(longer if here == "0" else 0.0)
         return figures
 
-    codes.open_cache.__kwdefaults__["shard_rows"] = int(os.environ["SHARD_ROWS"])
+    code_cache.open_cache.__kwdefaults__["shard_rows"] = int(os.environ["SHARD_ROWS"])
     sharding.put_batch = put_slowly
     if process == here:
         orbax_managers.at_point = fill_disk
@@ -175,7 +176,7 @@ def main():
         orbax_managers.ocp.CheckpointManager.restore = restore_if_readable
     if longer:
         distributed._SHUTDOWN_SECONDS, TokenizerTask.report = 2, report_slowly
-    sys.exit(cli.main())
+    sys.exit(vq_jax_main())
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from cli_runs import SMALL, call, pictures
 
-from vq_jax.config import DiscriminatorConfig, TrainingConfig
-from vq_jax.prior_architectures import (
+from vq_jax.configs.prior_runs import CodesConfig, NoiseConfig, PriorConfig, PriorDataConfig
+from vq_jax.configs.priors import (
     GPTArchitecture,
     MaskGITArchitecture,
     NoiseArchitecture,
     PixelCNNArchitecture,
 )
-from vq_jax.prior_config import CodesConfig, NoiseConfig, PriorConfig, PriorDataConfig
+from vq_jax.configs.runs import DiscriminatorConfig, TrainingConfig
 from vq_jax.train import train
 
 CLASSES = 4

@@ -15,11 +15,11 @@ from PIL import Image
 
 import vq_jax
 from vq_jax import nn
+from vq_jax.configs.presets import load_experiment
 from vq_jax.errors import UserError
-from vq_jax.presets import load_experiment
-from vq_jax.prior import Prior
-from vq_jax.tokenizer import Tokenizer
-from vq_jax.train.tokenizer_task import build_model
+from vq_jax.pretrained.prior import Prior
+from vq_jax.pretrained.tokenizer import Tokenizer
+from vq_jax.train.tasks.tokenizer import build_model
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import pytest
 import tyro
 import yaml
 
-from vq_jax import cli
-from vq_jax.config import ExperimentConfig
-from vq_jax.presets import load_experiment
+from vq_jax.cli import main as cli
+from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.runs import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 SLICE = ROOT / "experiments" / "tpu" / "slice.sh"

@@ -44,8 +44,8 @@ def test_every_public_name_is_there(name):
     "code, absent",
     [
         ("import vq_jax", "jax flax optax grain tensorflow_datasets orbax PIL skimage matplotlib"),
-        ("from vq_jax.cli import main; main(['--help'])", "jax flax optax grain orbax PIL skimage"),
-        ("from vq_jax.cli import main; main(['--version'])", "jax flax optax grain orbax PIL skimage"),
+        ("from vq_jax.cli.main import main; main(['--help'])", "jax flax optax grain orbax PIL skimage"),
+        ("from vq_jax.cli.main import main; main(['--version'])", "jax flax optax grain orbax PIL skimage"),
         ("import vq_jax; vq_jax.nn; vq_jax.ops", "grain tensorflow_datasets orbax PIL skimage"),
         ("from vq_jax.train import generator_step", "grain tensorflow_datasets orbax PIL skimage"),
     ],
@@ -110,7 +110,7 @@ def test_the_wheel_holds_presets_data_and_licences(wheel):
 
 def test_the_installed_program_finds_its_presets(installed, tmp_path):
     code = """
-from vq_jax.presets import load_experiment, presets
+from vq_jax.configs.presets import load_experiment, presets
 print(*presets())
 print({str(path.parent) for path in presets().values()})
 assert all(load_experiment(name).name == name for name in presets())

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vq_jax import data, evaluate, generate, nn, ops, train
-    from vq_jax.pretrained import Prior, Tokenizer, create_model, load
+    from vq_jax.pretrained.load import create_model, load
+    from vq_jax.pretrained.prior import Prior
+    from vq_jax.pretrained.tokenizer import Tokenizer
 
 _MODULES = ("data", "evaluate", "generate", "nn", "ops", "train")
 _NAMES = {
-    "Prior": "vq_jax.prior",
-    "Tokenizer": "vq_jax.tokenizer",
-    "create_model": "vq_jax.pretrained",
-    "load": "vq_jax.pretrained",
+    "Prior": "vq_jax.pretrained.prior",
+    "Tokenizer": "vq_jax.pretrained.tokenizer",
+    "create_model": "vq_jax.pretrained.load",
+    "load": "vq_jax.pretrained.load",
 }
 
 __all__ = [

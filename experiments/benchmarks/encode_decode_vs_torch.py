@@ -2,8 +2,8 @@
 
 One picture at a time, from pixels to indices and from indices to pixels, the network of 72.1M parameters.
 PyTorch runs taming's modules with its best memory format, channels last; ours is jitted, with the memory
-settings of the command line (`vq_jax.memory`). On a GPU both compute in bfloat16 and PyTorch's network is
-compiled.
+settings of the command line (`vq_jax.host.memory`). On a GPU both compute in bfloat16 and PyTorch's network
+is compiled.
 
 Needs: pip install "vq-jax[parity]"
 Run:   python experiments/benchmarks/encode_decode_vs_torch.py --output encode_decode_vs_torch.json
@@ -26,7 +26,7 @@ def picture(size: int) -> np.ndarray:
 
 def ours(what: str, size: int, device: str) -> Callable[[], None]:
     """Makes a function that encodes or decodes with our model, and waits for it."""
-    from vq_jax.memory import keep_freed_memory
+    from vq_jax.host.memory import keep_freed_memory
 
     keep_freed_memory()  # before jax is imported
     import jax

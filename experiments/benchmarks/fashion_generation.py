@@ -30,9 +30,9 @@ import numpy as np
 
 import vq_jax
 from vq_jax.errors import UserError
-from vq_jax.prior import Prior
-from vq_jax.tokenizer import Tokenizer
-from vq_jax.train.rundir import read_metrics
+from vq_jax.pretrained.prior import Prior
+from vq_jax.pretrained.tokenizer import Tokenizer
+from vq_jax.runs.rundir import read_metrics
 
 CLASSES, SHOWN = 10, 8
 COLUMNS = {  # keys of a row, and their heads

@@ -21,12 +21,12 @@ import jax
 import numpy as np
 
 from vq_jax import ops
-from vq_jax.config import ExperimentConfig
+from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.data import open_source, train_batches
-from vq_jax.presets import load_experiment
 from vq_jax.train import make_mesh, put_batch
 from vq_jax.train.sharding import init_state_sharded, jit_train_step
-from vq_jax.train.tokenizer_task import build_model, image_shape, networks
+from vq_jax.train.tasks.tokenizer import build_model, image_shape, networks
 
 TAIL = 200  # last steps, over which figures are told
 EVERY = 20  # steps a point of the curves, each their mean

@@ -30,7 +30,7 @@ from vq_jax.data import open_source, test_batches
 from vq_jax.errors import UserError
 from vq_jax.evaluate import psnr
 from vq_jax.generate.inpainting import hole_codes
-from vq_jax.prior import Prior
+from vq_jax.pretrained.prior import Prior
 
 TOGETHER = 50  # pictures filled at once
 SHOWN = 8

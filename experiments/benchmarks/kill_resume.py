@@ -27,9 +27,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from vq_jax.runs.rundir import CHECKPOINTS, read_config, read_metrics
 from vq_jax.train import Checkpointer
-from vq_jax.train.rundir import CHECKPOINTS, read_config, read_metrics
-from vq_jax.train.tokenizer_task import abstract_state, build_model
+from vq_jax.train.tasks.tokenizer import abstract_state, build_model
 
 STEPS, SAVE_EVERY = 60, 5
 FIELDS = (
@@ -47,7 +47,7 @@ Run = list["subprocess.Popen[bytes]"]
 
 def start(workdir: Path, cache: Path, processes: int) -> Run:
     """Starts the run, or what is left of it."""
-    command = [sys.executable, "-m", "vq_jax.cli", "train", "vqvae-photos", "--workdir", str(workdir)]
+    command = [sys.executable, "-m", "vq_jax.cli.main", "train", "vqvae-photos", "--workdir", str(workdir)]
     environment = {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(cache),

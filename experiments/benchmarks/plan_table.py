@@ -17,8 +17,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vq_jax.chips import Slice, parse_slice
-from vq_jax.hlo import Collective
+from vq_jax.host.chips import Slice, parse_slice
+from vq_jax.plan.hlo import Collective
 
 RESULTS = Path(__file__).parent / "results"
 SCALING = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")  # 4 to 256 chips of a plane

@@ -10,7 +10,7 @@ processes, whose step sleeps for 0.3 s instead of computing: under 5 % of its ti
 Run:   python experiments/benchmarks/soak.py --minutes 10 --output soak.json
 """
 
-from vq_jax.memory import keep_freed_memory
+from vq_jax.host.memory import keep_freed_memory
 
 if __name__ == "__main__":
     keep_freed_memory()  # as the program does, before jax is imported
@@ -36,8 +36,8 @@ import input_pipeline  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from vq_jax.architectures import ResidualVQVAE  # noqa: E402
-from vq_jax.config import (  # noqa: E402
+from vq_jax.configs.models import ResidualVQVAE  # noqa: E402
+from vq_jax.configs.runs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,
@@ -45,9 +45,9 @@ from vq_jax.config import (  # noqa: E402
     OptimizerConfig,
     TrainingConfig,
 )
+from vq_jax.runs.rundir import read_metrics  # noqa: E402
 from vq_jax.train import loop, prefetch, sharding  # noqa: E402
-from vq_jax.train.rundir import read_metrics  # noqa: E402
-from vq_jax.train.tokenizer_task import TokenizerTask  # noqa: E402
+from vq_jax.train.tasks.tokenizer import TokenizerTask  # noqa: E402
 
 GROWTH, WAIT = 0.05, 0.05
 SLEEP_SECONDS, SLEEP_STEPS = 0.3, 100

@@ -3,7 +3,7 @@
 The same work on both sides: the network of 72.1M parameters with 1024 codes, L1, with and without LPIPS
 (VGG16, random weights), a PatchGAN discriminator of three layers with its adaptive weight, Adam for both.
 PyTorch runs taming's step (see `taming_in_torch`) with its best memory format, channels last; ours is the
-jitted step of a run, with the memory settings of a run (`vq_jax.memory`). On a GPU both compute in
+jitted step of a run, with the memory settings of a run (`vq_jax.host.memory`). On a GPU both compute in
 bfloat16 and PyTorch's networks are compiled.
 
 Needs: pip install "vq-jax[parity]"
@@ -27,7 +27,7 @@ def pictures(size: int, batch: int) -> np.ndarray:
 
 def ours(size: int, batch: int, perceptual: bool, device: str) -> Callable[[], None]:
     """Makes a function that takes one of our steps, and waits for it."""
-    from vq_jax.memory import keep_freed_memory
+    from vq_jax.host.memory import keep_freed_memory
 
     keep_freed_memory()  # before jax is imported
     import jax
@@ -35,7 +35,7 @@ def ours(size: int, batch: int, perceptual: bool, device: str) -> Callable[[], N
     import optax
 
     from vq_jax import create_model, nn
-    from vq_jax.config import Losses
+    from vq_jax.configs.runs import Losses
     from vq_jax.train import make_mesh
     from vq_jax.train.sharding import init_state_sharded, jit_train_step, put_batch
 

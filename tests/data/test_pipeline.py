@@ -16,9 +16,9 @@ from PIL import Image
 from runs import shared_memory
 
 from vq_jax import data
-from vq_jax.config import DataConfig
+from vq_jax.configs.runs import DataConfig
 from vq_jax.data import folder
-from vq_jax.data.memory import MemorySource
+from vq_jax.data.in_memory import MemorySource
 from vq_jax.errors import UserError
 
 
@@ -308,8 +308,8 @@ KILLED = """
 import multiprocessing, os, signal
 import numpy as np
 from vq_jax import data
-from vq_jax.config import DataConfig
-from vq_jax.data.memory import MemorySource
+from vq_jax.configs.runs import DataConfig
+from vq_jax.data.in_memory import MemorySource
 
 if __name__ == "__main__":
     source = MemorySource(np.zeros((8, 64, 64, 3), np.uint8), None, None)

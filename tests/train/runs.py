@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vq_jax.architectures import ResidualVQVAE
-from vq_jax.config import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+from vq_jax.configs.models import ResidualVQVAE
+from vq_jax.configs.runs import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
 
 STEPS = 12
 
@@ -59,9 +59,9 @@ def rows_of(workdir):
 
 def state_of(workdir, config):
     """Every array of the newest checkpoint, by name."""
-    from vq_jax.train.checkpoint import Checkpointer
-    from vq_jax.train.digest import leaf_names
-    from vq_jax.train.tokenizer_task import abstract_state, build_model
+    from vq_jax.runs.checkpoint import Checkpointer
+    from vq_jax.runs.digest import leaf_names
+    from vq_jax.train.tasks.tokenizer import abstract_state, build_model
 
     with Checkpointer(Path(workdir) / "checkpoints", read_only=True) as checkpointer:
         restored = checkpointer.restore_latest(abstract_state(config, build_model(config)))
@@ -70,7 +70,8 @@ def state_of(workdir, config):
 
 def main():
     """Trains in argv[1]; kills itself at the save point argv[2] of the second save, if given."""
-    from vq_jax.train import orbax_managers, train
+    from vq_jax.runs import orbax_managers
+    from vq_jax.train import train
 
     workdir, *point = sys.argv[1:]
     reached = []

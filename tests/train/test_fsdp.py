@@ -13,9 +13,9 @@ from test_adversarial_steps import GAN, SHAPE, networks
 from test_prior_step import MODELS
 
 from vq_jax import train
+from vq_jax.runs.checkpoint import Checkpointer
+from vq_jax.runs.digest import leaf_names
 from vq_jax.train import sharding
-from vq_jax.train.checkpoint import Checkpointer
-from vq_jax.train.digest import leaf_names
 from vq_jax.train.state import init_state
 
 WHOLE = 64  # elements below which an array stays whole in these tests, whose networks are small

@@ -18,11 +18,12 @@ from PIL import Image
 from runs import STEPS, rows_of, shared_memory, small_config, state_of
 
 from vq_jax import nn
-from vq_jax.config import Phase
+from vq_jax.configs.runs import Phase
 from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
-from vq_jax.train import NonFiniteError, sharding, tokenizer_task, train
-from vq_jax.train.rundir import cut_metrics, read_metrics
+from vq_jax.runs.rundir import cut_metrics, read_metrics
+from vq_jax.train import NonFiniteError, sharding, train
+from vq_jax.train.tasks import tokenizer as tokenizer_task
 
 
 @pytest.fixture(scope="session")
@@ -233,7 +234,7 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
     rows = read_metrics(tmp_path)
     assert [row["phase"] for row in rows] == ["autoencoder"] * 3 + ["codebook"] * 3 + ["joint"] * 3
     assert "perplexity" not in rows[2] and rows[3]["usage"] > 0.5
-    from vq_jax.train.checkpoint import Checkpointer
+    from vq_jax.runs.checkpoint import Checkpointer
 
     model = tokenizer_task.build_model(config)
     with Checkpointer(tmp_path / "checkpoints", keep=3, read_only=True) as checkpointer:

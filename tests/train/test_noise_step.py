@@ -10,11 +10,11 @@ import pytest
 from test_sharding import mesh_of
 
 from vq_jax import nn, train
-from vq_jax.config import Losses, OptimizerConfig, TrainingConfig
-from vq_jax.config_json import from_dict, to_dict
+from vq_jax.configs.prior_runs import NoiseConfig, PriorConfig
+from vq_jax.configs.priors import GPTArchitecture, NoiseArchitecture
+from vq_jax.configs.runs import Losses, OptimizerConfig, TrainingConfig
+from vq_jax.configs.serialize import from_dict, to_dict
 from vq_jax.generate import sample_noise
-from vq_jax.prior_architectures import GPTArchitecture, NoiseArchitecture
-from vq_jax.prior_config import NoiseConfig, PriorConfig
 from vq_jax.train.sharding import jit_noise_step, replicated
 
 GRID, CLASSES = (3, 3), 8

@@ -11,13 +11,14 @@ import pytest
 from prior_runs import CLASSES, STEPS, labelled_file, prior_config, prior_run, tokenizer_run
 from runs import rows_of
 
-from vq_jax.data.memory import MemorySource
+from vq_jax.configs.prior_runs import CodesConfig
+from vq_jax.data.in_memory import MemorySource
 from vq_jax.errors import UserError
-from vq_jax.prior_config import CodesConfig
-from vq_jax.train import codes, sharding, train
-from vq_jax.train.checkpoint import Checkpointer
-from vq_jax.train.digest import leaf_names
-from vq_jax.train.tasks import open_task
+from vq_jax.runs import code_cache
+from vq_jax.runs.checkpoint import Checkpointer
+from vq_jax.runs.digest import leaf_names
+from vq_jax.train import sharding, train
+from vq_jax.train.tasks.base import open_task
 
 
 @pytest.fixture(scope="session")
@@ -121,18 +122,18 @@ def test_a_process_that_sees_another_cache_than_the_one_that_was_made_says_so(
         shutil.copytree(finished / "codes", tmp_path / "codes")
         index = json.loads((tmp_path / "codes" / "codes.json").read_text())
         (tmp_path / "codes" / "codes.json").write_text(json.dumps({**index, "fingerprint": fingerprint}))
-    monkeypatch.setattr(codes.distributed, "is_main", lambda: False)  # another process makes it
+    monkeypatch.setattr(code_cache.distributed, "is_main", lambda: False)  # another process makes it
     source = MemorySource(np.zeros((4, 8, 8, 1), np.uint8))
     options = {"tokenizer": "this one", "codebook_size": 16, "batch_size": 4}
     with pytest.raises(UserError, match="expected a directory of codes that all processes share"):
-        codes.open_cache(tmp_path / "codes", source, lambda images: images, **options)
+        code_cache.open_cache(tmp_path / "codes", source, lambda images: images, **options)
 
 
 def open_small_cache(directory, encode=lambda images: images[:, 0, 0], tokenizer="this one", labels=True):
     pictures = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
     source = MemorySource(pictures, np.arange(10) % 3 if labels else None, 3 if labels else None)
     options = {"codebook_size": 16, "batch_size": 2, "shard_rows": 4}
-    return codes.open_cache(directory, source, encode, tokenizer=tokenizer, **options)
+    return code_cache.open_cache(directory, source, encode, tokenizer=tokenizer, **options)
 
 
 def test_what_was_made_before_an_interruption_is_kept_if_it_is_of_the_same(tmp_path):
@@ -198,12 +199,12 @@ def test_a_picture_that_cannot_be_read_is_not_told_as_a_cache_that_cannot_be_wri
 def test_several_processes_make_the_shards_between_them(tmp_path):
     made_of = {"fingerprint": "f", "shard_rows": 4}
     source = MemorySource(np.arange(10, dtype=np.uint8)[:, None, None, None], None, None)
-    make = codes._Maker(tmp_path, source, lambda images: images[:, 0, 0], made_of, 16, 4)
+    make = code_cache._Maker(tmp_path, source, lambda images: images[:, 0, 0], made_of, 16, 4)
     assert make.begin()
     parts = [make.shards(number, 2) for number in (1, 0)]
     assert [list(part) for part in parts] == [["codes-00001.npy"], ["codes-00000.npy", "codes-00002.npy"]]
     make.finish(parts[0] | parts[1])
-    cache = codes._opened(tmp_path, "f")
+    cache = code_cache._opened(tmp_path, "f")
     assert cache.take(np.arange(10)[::-1]).ravel().tolist() == list(range(10))[::-1]
     assert cache.labels is None and not make.begin()
 

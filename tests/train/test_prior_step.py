@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from vq_jax import nn, train
-from vq_jax.train.priors import prior_evaluation
+from vq_jax.train.steps.prior import prior_evaluation
 
 MODELS = {
     "gpt": nn.GPT(8, (3, 3), 16, 1, 2, num_classes=2, class_dropout=0.0, dropout=0.0, token_dropout=0.0),

@@ -7,25 +7,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vq_jax.data.held_out import test_batches, test_pictures
     from vq_jax.data.pictures import read_picture
     from vq_jax.data.pipeline import BatchIterator, Order, train_batches
-    from vq_jax.data.sources import Batch, Record, Source, open_source
+    from vq_jax.data.source import Batch, Record, Source, open_source
     from vq_jax.data.tfds import prepare
-    from vq_jax.data.validation import test_batches, test_pictures
     from vq_jax.data.variants import Variants
 
 _NAMES = {
-    "Batch": "sources",
+    "Batch": "source",
     "BatchIterator": "pipeline",
     "Order": "pipeline",
-    "Record": "sources",
-    "Source": "sources",
+    "Record": "source",
+    "Source": "source",
     "Variants": "variants",
-    "open_source": "sources",
+    "open_source": "source",
     "prepare": "tfds",
     "read_picture": "pictures",
-    "test_batches": "validation",
-    "test_pictures": "validation",
+    "test_batches": "held_out",
+    "test_pictures": "held_out",
     "train_batches": "pipeline",
 }
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vq_jax.data.memory import MemorySource
-from vq_jax.data.sources import Split, check_channels
+from vq_jax.data.in_memory import MemorySource
+from vq_jax.data.source import Split, check_channels
 from vq_jax.data.splits import even_places, held_out
 from vq_jax.errors import UserError
 

@@ -13,8 +13,8 @@ import importlib.resources
 
 import numpy as np
 
-from vq_jax.data.memory import MemorySource
-from vq_jax.data.sources import Split, check_channels
+from vq_jax.data.in_memory import MemorySource
+from vq_jax.data.source import Split, check_channels
 
 _NUM_CLASSES = 10
 _TRAIN_OF_CLASS = 800  # of 1,000

@@ -16,7 +16,7 @@ import numpy as np
 from vq_jax.data.crops import Choose, cut
 from vq_jax.data.folder_index import PictureFile, find_broken, list_pictures, reason_of, tell_broken
 from vq_jax.data.pictures import read_picture, read_square
-from vq_jax.data.sources import Record, Split
+from vq_jax.data.source import Record, Split
 from vq_jax.data.splits import held_out
 from vq_jax.errors import UserError
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vq_jax.data.memory import MemorySource
-from vq_jax.data.sources import Split
+from vq_jax.data.in_memory import MemorySource
+from vq_jax.data.source import Split
 
 # Other names in `skimage.data` download.
 _TRAIN = (

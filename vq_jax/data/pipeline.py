@@ -22,9 +22,9 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float, Int
 
-from vq_jax.config import DataConfig
+from vq_jax.configs.runs import DataConfig
 from vq_jax.data.crops import Window, training_window
-from vq_jax.data.sources import Batch, Source, take_square
+from vq_jax.data.source import Batch, Source, take_square
 from vq_jax.errors import UserError
 
 _LOG = logging.getLogger("vq_jax")

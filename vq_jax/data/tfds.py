@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from vq_jax.config import DataConfig
-from vq_jax.data.sources import Record, Split, check_channels
+from vq_jax.configs.runs import DataConfig
+from vq_jax.data.source import Record, Split, check_channels
 from vq_jax.errors import UserError, nearest_names
-from vq_jax.storage import require_storage
+from vq_jax.host.storage import require_storage
 
 
 class TfdsSource:

@@ -6,9 +6,9 @@ import hashlib
 import numpy as np
 from jaxtyping import Float
 
-from vq_jax.config import DataConfig
+from vq_jax.configs.runs import DataConfig
 from vq_jax.data.crops import Window, training_window
-from vq_jax.data.sources import Record, Source, take_square
+from vq_jax.data.source import Record, Source, take_square
 
 _SEED = 0  # not the run's: runs of several seeds share what was made of the crops
 

@@ -1,13 +1,14 @@
 """Linen modules: encoders, decoders, quantizers and the model that joins them."""
 
+from vq_jax.nn.backbones.cnn import CNNDecoder, CNNEncoder
+from vq_jax.nn.backbones.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
+from vq_jax.nn.backbones.mlp import MLPDecoder, MLPEncoder
+from vq_jax.nn.backbones.residual import ResidualDecoder, ResidualEncoder
 from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
-from vq_jax.nn.cnn import CNNDecoder, CNNEncoder
 from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator
-from vq_jax.nn.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
-from vq_jax.nn.mlp import MLPDecoder, MLPEncoder
+from vq_jax.nn.features.lpips import LPIPS
+from vq_jax.nn.features.lpips_weights import load_lpips
 from vq_jax.nn.model import VQModel, VQOutput
-from vq_jax.nn.perceptual import LPIPS
-from vq_jax.nn.perceptual_weights import load_lpips
 from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN
 from vq_jax.nn.quantizers import (
     CodebookQuantizer,
@@ -16,7 +17,6 @@ from vq_jax.nn.quantizers import (
     VectorQuantizer,
     VectorQuantizerEMA,
 )
-from vq_jax.nn.residual import ResidualDecoder, ResidualEncoder
 
 __all__ = [
     "CNNDecoder",

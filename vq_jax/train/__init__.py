@@ -7,12 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vq_jax.config import Losses, OptimizerConfig
-    from vq_jax.train.checkpoint import Checkpointer
+    from vq_jax.configs.runs import Losses, OptimizerConfig
+    from vq_jax.runs.checkpoint import Checkpointer
     from vq_jax.train.loop import NonFiniteError, RunResult, train
-    from vq_jax.train.noise import init_noise, noise_step
     from vq_jax.train.optimizers import make_optimizer, make_schedule
-    from vq_jax.train.priors import PriorState, init_prior, prior_step
     from vq_jax.train.sharding import (
         jit_noise_step,
         jit_prior_step,
@@ -28,25 +26,27 @@ if TYPE_CHECKING:
         init_generator,
         init_state,
     )
-    from vq_jax.train.steps import discriminator_step, generator_loss, generator_step
+    from vq_jax.train.steps.noise import init_noise, noise_step
+    from vq_jax.train.steps.prior import PriorState, init_prior, prior_step
+    from vq_jax.train.steps.tokenizer import discriminator_step, generator_loss, generator_step
 
 _NAMES = {
-    "Checkpointer": "vq_jax.train.checkpoint",
+    "Checkpointer": "vq_jax.runs.checkpoint",
     "DiscriminatorState": "vq_jax.train.state",
     "GeneratorState": "vq_jax.train.state",
-    "Losses": "vq_jax.config",
+    "Losses": "vq_jax.configs.runs",
     "NonFiniteError": "vq_jax.train.loop",
-    "OptimizerConfig": "vq_jax.config",
-    "PriorState": "vq_jax.train.priors",
+    "OptimizerConfig": "vq_jax.configs.runs",
+    "PriorState": "vq_jax.train.steps.prior",
     "RunResult": "vq_jax.train.loop",
     "TrainState": "vq_jax.train.state",
-    "discriminator_step": "vq_jax.train.steps",
-    "generator_loss": "vq_jax.train.steps",
-    "generator_step": "vq_jax.train.steps",
+    "discriminator_step": "vq_jax.train.steps.tokenizer",
+    "generator_loss": "vq_jax.train.steps.tokenizer",
+    "generator_step": "vq_jax.train.steps.tokenizer",
     "init_discriminator": "vq_jax.train.state",
     "init_generator": "vq_jax.train.state",
-    "init_noise": "vq_jax.train.noise",
-    "init_prior": "vq_jax.train.priors",
+    "init_noise": "vq_jax.train.steps.noise",
+    "init_prior": "vq_jax.train.steps.prior",
     "init_state": "vq_jax.train.state",
     "jit_noise_step": "vq_jax.train.sharding",
     "jit_prior_step": "vq_jax.train.sharding",
@@ -54,8 +54,8 @@ _NAMES = {
     "make_mesh": "vq_jax.train.sharding",
     "make_optimizer": "vq_jax.train.optimizers",
     "make_schedule": "vq_jax.train.optimizers",
-    "noise_step": "vq_jax.train.noise",
-    "prior_step": "vq_jax.train.priors",
+    "noise_step": "vq_jax.train.steps.noise",
+    "prior_step": "vq_jax.train.steps.prior",
     "put_batch": "vq_jax.train.sharding",
     "train": "vq_jax.train.loop",
 }

@@ -10,16 +10,16 @@ import jax
 import numpy as np
 from etils import epath
 
+from vq_jax.configs.prior_runs import RunConfig
 from vq_jax.errors import UserError
-from vq_jax.prior_config import RunConfig
-from vq_jax.train import distributed, report, rundir
-from vq_jax.train.checkpoint import Checkpointer
-from vq_jax.train.logging import MetricsLog, Progress, Silent
+from vq_jax.runs import distributed, report, rundir
+from vq_jax.runs.checkpoint import Checkpointer
+from vq_jax.runs.metrics_log import MetricsLog, Progress, Silent
+from vq_jax.runs.signals import StopRequest
+from vq_jax.runs.telemetry import FLOPS, Clock, Trace
+from vq_jax.runs.watchdog import Watchdog
 from vq_jax.train.optimizers import make_schedule
-from vq_jax.train.signals import StopRequest
-from vq_jax.train.tasks import Task, open_task
-from vq_jax.train.telemetry import FLOPS, Clock, Trace
-from vq_jax.train.watchdog import Watchdog
+from vq_jax.train.tasks.base import Task, open_task
 from vq_jax.types import Metrics
 
 _INTERVALS = ("log_every", "eval_every", "image_every", "save_every")

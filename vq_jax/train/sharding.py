@@ -13,14 +13,14 @@ from flax import linen
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vq_jax.config import Losses, PhaseKind
+from vq_jax.configs.runs import Losses, PhaseKind
 from vq_jax.errors import UserError
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
-from vq_jax.train.noise import noise_step
-from vq_jax.train.priors import PriorState, prior_step
+from vq_jax.runs.telemetry import count_flops
 from vq_jax.train.state import TrainState, init_state
-from vq_jax.train.steps import discriminator_step, generator_step
-from vq_jax.train.telemetry import count_flops
+from vq_jax.train.steps.noise import noise_step
+from vq_jax.train.steps.prior import PriorState, prior_step
+from vq_jax.train.steps.tokenizer import discriminator_step, generator_step
 from vq_jax.types import Array, Key, Metrics, Params
 
 AXES = ("data", "fsdp")

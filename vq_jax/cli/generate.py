@@ -1,0 +1,205 @@
+"""The commands that draw: `vq-jax sample` and `vq-jax inpaint`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from vq_jax.cli.files import Run, read_picture, write
+from vq_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vq_jax.pretrained.prior import Prior
+
+Picture = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE")]
+OutputPicture = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.png")]
+Mask = Annotated[Path | None, tyro.conf.arg(metavar="MASK.png")]
+Four = Annotated[str | None, tyro.conf.arg(metavar="X0,Y0,X1,Y1")]
+Sides = Annotated[str | None, tyro.conf.arg(metavar="LEFT,TOP,RIGHT,BOTTOM")]
+
+
+def sample(
+    run: Run,
+    output: OutputPicture,
+    num: int | None = None,
+    label: tuple[int, ...] | None = None,
+    guidance: float | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> int:
+    """Draw new pictures from a trained prior: a grid, and each by itself.
+
+    Args:
+      run: directory that `vq-jax train` wrote for a prior.
+      output: the grid to write; the pictures go beside it, into a folder of the same name.
+      num: how many; 16 when absent.
+      label: class to draw, or several in turn; every class in turn when absent.
+      guidance: scale of classifier-free guidance, 1 for none; this and what follows: the run's own when
+        absent.
+      temperature: divides the logits; 0 takes the likeliest code.
+      top_k: draw among so many likeliest codes; 0 among all.
+      top_p: draw among the likeliest codes that have this probability together.
+      steps: of masked priors.
+      seed: the same one gives the same pictures.
+    """
+    import math
+
+    from vq_jax.runs.report import encode_png, picture_grid
+
+    _check_output(output)
+    if num is not None and num < 1:
+        raise UserError(f"expected --num of at least 1, got {num}")
+    count = 16 if num is None else num
+    prior = _load_prior(run)
+    labels = None if label is None else [label[index % len(label)] for index in range(max(count, len(label)))]
+    drawn = prior.sample(
+        count if labels is None else len(labels),
+        labels=labels,
+        guidance=guidance,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        steps=steps,
+        seed=_seed(seed),
+        progress=True,
+    )[:count]
+    folder = output.with_suffix("")
+    width = len(str(len(drawn) - 1))
+    for index, picture in enumerate(drawn):
+        write(folder / f"{index:0{width}}.png", encode_png(picture))
+    columns = prior.num_classes if prior.num_classes and label is None else math.isqrt(len(drawn) - 1) + 1
+    write(output, encode_png(picture_grid(drawn, min(columns, 20))))
+    print(f"{len(drawn)} {'picture' if len(drawn) == 1 else 'pictures'}, {output} and {folder}/")
+    return 0
+
+
+def inpaint(
+    run: Run,
+    picture: Picture,
+    output: OutputPicture,
+    mask: Mask = None,
+    box: Four = None,
+    outpaint: Sides = None,
+    label: int | None = None,
+    guidance: float | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> int:
+    """Fill a hole in a picture, or draw on beyond its edges, with a trained prior.
+
+    Args:
+      run: directory that `vq-jax train` wrote for a prior.
+      picture: file of any format that Pillow reads, at least as large as the prior's pictures.
+      output: picture to write.
+      mask: picture of the same size, white where it is to be filled.
+      box: instead of a mask, the hole as x0,y0,x1,y1: pixels from the upper left, the last ones not in it.
+      outpaint: instead of a hole, pixels to add: left,top,right,bottom.
+      label: class of the picture; none when absent.
+      guidance: scale of classifier-free guidance, 1 for none; this and what follows: the run's own when
+        absent.
+      temperature: divides the logits; 0 takes the likeliest code.
+      top_k: draw among so many likeliest codes; 0 among all.
+      top_p: draw among the likeliest codes that have this probability together.
+      steps: of masked priors.
+      seed: the same one gives the same picture.
+    """
+    from vq_jax.runs.report import encode_png
+
+    _check_output(output)
+    given = [
+        name for name, value in (("mask", mask), ("box", box), ("outpaint", outpaint)) if value is not None
+    ]
+    if len(given) != 1:
+        raise UserError(
+            "expected one of --mask MASK.png, --box X0,Y0,X1,Y1 and --outpaint LEFT,TOP,RIGHT,BOTTOM, got "
+            f"{' and '.join(f'--{name}' for name in given) or 'none'}"
+        )
+    if not picture.is_file():
+        raise UserError(f"no such picture: {picture}")
+    prior = _load_prior(run)
+    whole = read_picture(picture, prior.tokenizer)
+    options: dict[str, Any] = {
+        "labels": label,
+        "guidance": guidance,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "steps": steps,
+        "seed": _seed(seed),
+    }
+    if outpaint is not None:
+        left, top, right, bottom = _four(outpaint, "--outpaint LEFT,TOP,RIGHT,BOTTOM")
+        filled = prior.outpaint(whole[None], left=left, top=top, right=right, bottom=bottom, **options)[0]
+    else:
+        hole = _read_mask(mask) if mask is not None else _box(box or "", whole.shape[:2])
+        filled = prior.inpaint(whole[None], hole[None], **options)[0]
+    write(output, encode_png(filled))
+    print(output)
+    return 0
+
+
+def _load_prior(run: str) -> "Prior":
+    from vq_jax.pretrained.load import load
+    from vq_jax.pretrained.prior import Prior
+
+    trained = load(run)
+    if not isinstance(trained, Prior):
+        raise UserError(
+            f"{run} holds a tokenizer, which draws nothing by itself: train a prior over it with "
+            f"vq-jax train prior-fashion --tokenizer {run}, and give that run"
+        )
+    return trained
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix.lower() != ".png":
+        raise UserError(f"expected a .png file to write for -o, got {output}")
+
+
+def _seed(seed: int) -> int:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"expected --seed from 0 to {2**32 - 1}, got {seed}")
+    return seed
+
+
+def _four(text: str, option: str) -> tuple[int, int, int, int]:
+    try:
+        first, second, third, fourth = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"expected four whole numbers for {option}, got {text!r}") from error
+    return first, second, third, fourth
+
+
+def _box(text: str, size: tuple[int, ...]) -> "np.ndarray":
+    import numpy as np
+
+    left, top, right, bottom = _four(text, "--box X0,Y0,X1,Y1")
+    height, width = size
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise UserError(
+            f"expected --box X0,Y0,X1,Y1 with X0 < X1 up to {width} and Y0 < Y1 up to {height}, the size of "
+            f"the picture, got {text}"
+        )
+    hole = np.zeros((height, width), bool)
+    hole[top:bottom, left:right] = True
+    return hole
+
+
+def _read_mask(path: Path) -> "np.ndarray":
+    from vq_jax import data
+
+    if not path.is_file():
+        raise UserError(f"no such mask: {path}")
+    try:
+        hole: np.ndarray = data.read_picture(path, 1)[..., 0] >= 128
+    except Exception as error:  # of many kinds, Pillow's
+        raise UserError(f"{path} cannot be read as a picture: {error or type(error).__name__}") from error
+    return hole

@@ -1,0 +1,1 @@
+"""What this machine is: memory settings, storage paths, accelerator chips, the compilation cache."""

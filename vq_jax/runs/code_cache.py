@@ -1,0 +1,344 @@
+"""Codes of the training pictures: extracted once into files, and batches of them.
+
+The files are arrays, `codes-00000.npy` and so on, mapped into memory, and `labels-00000.npy`; `codes.json`
+has their digests and the fingerprint of tokenizer and pictures. It is written last and by a rename: what has
+no such file is no cache. Until then `making.json` says what the files that are there already are of,
+and `codes-00000.json` has the digests of a shard.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from vq_jax.configs.runs import DataConfig
+from vq_jax.data import Batch, Order, Source
+from vq_jax.errors import UserError
+from vq_jax.runs import distributed
+
+_INDEX = "codes.json"
+_MAKING = "making.json"
+_NUMBER = "[0-9]" * 5  # of a shard, in patterns
+_SHARD_ROWS = 65536
+_THREADS = 8
+_log = logging.getLogger("vq_jax")
+
+Encode = Callable[[np.ndarray], np.ndarray]
+
+
+class CodeCache:
+    """Codes and labels of all records of a source, in memory-mapped files.
+
+    Attributes:
+      codes: arrays [rows, *code_shape], one a shard; all but the last have `shard_rows`.
+      labels: int32 [N], None where the source has none.
+    """
+
+    def __init__(self, directory: Path, index: dict[str, Any]) -> None:
+        self._rows = index["shard_rows"]
+        self.codes = [
+            np.load(directory / name, mmap_mode="r") for name in index["files"] if name.startswith("codes-")
+        ]
+        labels = [np.load(directory / name) for name in index["files"] if name.startswith("labels")]
+        self.labels = np.concatenate(labels) if labels else None
+
+    def __len__(self) -> int:
+        return sum(len(shard) for shard in self.codes)
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """Codes int32 of some records, in their order."""
+        shards, rows = np.divmod(numbers, self._rows)
+        out = np.empty((len(numbers), *self.codes[0].shape[1:]), np.int32)
+        for shard in np.unique(shards):
+            chosen = shards == shard
+            out[chosen] = self.codes[shard][rows[chosen]]
+        return out
+
+
+def open_cache(
+    directory: Path,
+    source: Source,
+    encode: Encode,
+    *,
+    tokenizer: str,
+    codebook_size: int,
+    batch_size: int,
+    shard_rows: int = _SHARD_ROWS,
+) -> CodeCache:
+    """Opens the cache in a directory; makes it where it is not there, is damaged, or is of something else.
+
+    The processes of a run make its shards side by side. Those that were finished when a run was interrupted
+    are kept.
+
+    Args:
+      directory: local; made if it is not there.
+      source: pictures of one size.
+      encode: pictures uint8 [batch_size, H, W, C] to codes; by this process alone.
+      tokenizer: its fingerprint.
+      codebook_size: decides on 16 or 32 bits a code.
+      batch_size: pictures encoded together.
+      shard_rows: records a file.
+
+    Raises:
+      UserError: the directory cannot be written, or is not one that all processes of the run share.
+    """
+    fingerprint = f"{tokenizer}-{source.fingerprint}"
+    made_of = {"fingerprint": fingerprint, "shard_rows": shard_rows}
+    make = _Maker(directory, source, encode, made_of, codebook_size, batch_size)
+    main = distributed.is_main()
+    begun = distributed.together(lambda: main and make.begin())
+    if distributed.exchange(begun)[0]:
+        distributed.together(make.check_shared)  # before the hours that the shards may take
+        files = distributed.together(lambda: make.shards(jax.process_index(), jax.process_count()))
+        all_files = {name: digest for part in distributed.exchange(files) for name, digest in part.items()}
+        distributed.together(lambda: make.finish(all_files) if main else None)
+    return distributed.together(lambda: _opened(directory, fingerprint))
+
+
+def _opened(directory: Path, fingerprint: str) -> CodeCache:
+    def look() -> dict[str, Any] | None:
+        index = _json(directory / _INDEX)
+        return index if index is not None and index.get("fingerprint") == fingerprint else None
+
+    index = distributed.seen(look)
+    if index is None:
+        raise _not_shared(directory)  # it was just made, or found to be whole
+    try:
+        return CodeCache(directory, index)
+    except (ValueError, KeyError, OSError) as error:
+        raise _not_shared(directory) from error
+
+
+def _not_shared(directory: Path) -> UserError:
+    return UserError(
+        f"expected a directory of codes that all processes share, {directory} is not: give one with "
+        "--codes.directory, or --codes.mode fly"
+    )
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) else None
+    except (ValueError, OSError):
+        return None
+
+
+def _invalid(directory: Path, fingerprint: str) -> str | None:
+    """Why the cache cannot be used: empty where there is none, None where it can."""
+    if not (directory / _INDEX).exists():
+        return ""
+    index = _json(directory / _INDEX)
+    if index is None or not isinstance(index.get("files"), dict) or "fingerprint" not in index:
+        return f"has an {_INDEX} that cannot be read"
+    if index["fingerprint"] != fingerprint:
+        return "is of another tokenizer or of other pictures"
+    return _damaged(directory, index["files"])
+
+
+def _damaged(directory: Path, files: dict[str, str]) -> str | None:
+    """What is wrong with files of known digests; None where nothing is."""
+    for name, digest in files.items():
+        try:
+            if _sha256(directory / name) != digest:
+                return f"has damaged codes in {name}"
+        except OSError:
+            return f"has no readable {name}"
+    return None
+
+
+class _Maker:
+    """Makes a cache: process 0 begins and finishes, all make shards in between."""
+
+    def __init__(
+        self,
+        directory: Path,
+        source: Source,
+        encode: Encode,
+        made_of: dict[str, Any],
+        codebook_size: int,
+        batch_size: int,
+    ) -> None:
+        self._directory, self._source, self._encode = directory, source, encode
+        self._made_of, self._batch_size = made_of, batch_size
+        self._dtype = np.uint16 if codebook_size <= 2**16 else np.int32
+
+    def begin(self) -> bool:
+        """Clears away what is not of this cache and notes what will be; False where it is whole already."""
+        reason = _invalid(self._directory, self._made_of["fingerprint"])
+        if reason is None:
+            return False
+        if reason:
+            _log.warning("The code cache in %s %s: it is made again.", self._directory, reason)
+        with self._writing():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            (self._directory / _INDEX).unlink(missing_ok=True)
+            going_on = not reason and _json(self._directory / _MAKING) == self._made_of
+            for kind in ("codes", "labels"):
+                for stale in self._directory.glob(f"{kind}-{_NUMBER}.{'*.part' if going_on else '*'}"):
+                    stale.unlink()
+            _write_json(self._directory / _MAKING, self._made_of)
+        _log.info(
+            "Extracting the codes of %d pictures, once, into %s%s",
+            len(self._source),
+            self._directory,
+            ", where some are already" if list(self._directory.glob(f"codes-{_NUMBER}.json")) else "",
+        )
+        return True
+
+    def check_shared(self) -> None:
+        """Raises UserError where this process does not see what process 0 began."""
+        if distributed.seen(lambda: _json(self._directory / _MAKING) == self._made_of) is None:
+            raise _not_shared(self._directory)
+
+    def shards(self, process_index: int, process_count: int) -> dict[str, str]:
+        """Makes the shards of one process; returns the digests of their files."""
+        total, rows = len(self._source), self._made_of["shard_rows"]
+        starts = range(process_index * rows, total, process_count * rows)
+        spans = [range(start, min(start + rows, total)) for start in starts]
+        files: dict[str, str] = {}
+        with tqdm(
+            total=sum(map(len, spans)), unit="picture", desc="codes", disable=not sys.stderr.isatty()
+        ) as bar:
+            for span in spans:
+                number = f"{span.start // rows:05}"
+                if finished := self._finished(number):
+                    bar.update(len(span))
+                files |= finished or self._shard(number, span, bar)
+        return files
+
+    def _finished(self, number: str) -> dict[str, str] | None:
+        """The digests of a shard that was made before an interruption, if it is whole still."""
+        files = _json(self._directory / f"codes-{number}.json")
+        if files is None or _damaged(self._directory, files):
+            return None
+        return files
+
+    def _shard(self, number: str, span: range, bar: Any) -> dict[str, str]:
+        parts: dict[str, list[np.ndarray]] = {"codes": [], "labels": []}
+        for images, labels in _read(self._source, span, self._batch_size):
+            count = len(images)
+            # One shape, one compilation: the last batch is filled up.
+            filled = np.concatenate([images, np.repeat(images[-1:], self._batch_size - count, axis=0)])
+            parts["codes"].append(np.asarray(self._encode(filled))[:count].astype(self._dtype))
+            parts["labels"].append(labels)
+            bar.update(count)
+        if self._source.num_classes is None:
+            del parts["labels"]
+        with self._writing():
+            files = {
+                (name := f"{kind}-{number}.npy"): _save(self._directory / name, np.concatenate(arrays))
+                for kind, arrays in parts.items()
+            }
+            _write_json(self._directory / f"codes-{number}.json", files)  # last: with it the shard is whole
+        return files
+
+    def finish(self, files: dict[str, str]) -> None:
+        """Makes it a cache."""
+        with self._writing():
+            _write_json(self._directory / _INDEX, {**self._made_of, "files": dict(sorted(files.items()))})
+            (self._directory / _MAKING).unlink(missing_ok=True)
+            for digests in self._directory.glob(f"codes-{_NUMBER}.json"):
+                digests.unlink()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"cannot write the code cache in {self._directory}: {error.strerror or error}; give another "
+                "directory with --codes.directory, or --codes.mode fly"
+            ) from error
+
+
+def _read(source: Source, span: range, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures and labels (zero where there are none) in order, read ahead by threads."""
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+
+        def start(first: int) -> list[concurrent.futures.Future[Any]]:
+            return [
+                pool.submit(source.__getitem__, number) for number in span[first - span.start :][:batch_size]
+            ]
+
+        coming = start(span.start)
+        for first in span[::batch_size]:
+            records = [future.result() for future in coming]
+            coming = start(first + batch_size)
+            labels = np.array([record.get("label", 0) for record in records], np.int32)
+            yield np.stack([record["image"] for record in records]), labels
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(value, indent=2) + "\n")
+    part.replace(path)
+
+
+def _save(path: Path, array: np.ndarray) -> str:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+    digest = _sha256(part)
+    part.replace(path)
+    return digest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class CodeBatches:
+    """Batches of cached codes without end, in the order in which `train_batches` would give the pictures.
+
+    Args:
+      cache: the codes.
+      config: its batch_size.
+      seed: of the order.
+      position: of the batch that comes next.
+      process_index: of this process.
+      process_count: processes that share each batch.
+    """
+
+    def __init__(
+        self,
+        cache: CodeCache,
+        config: DataConfig,
+        *,
+        seed: int,
+        position: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> None:
+        self.position = position
+        self._cache = cache
+        self._order = Order(len(cache), config, seed)
+        share = config.batch_size // process_count
+        self._rows = slice(process_index * share, (process_index + 1) * share)
+
+    def __iter__(self) -> "CodeBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        numbers = self._order[self.position][self._rows]
+        self.position += 1
+        batch = {"codes": self._cache.take(numbers)}
+        if self._cache.labels is not None:
+            batch["label"] = self._cache.labels[numbers]
+        return batch
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,137 @@
+"""The run directory: whose run it is, and what may change when it goes on."""
+
+import dataclasses
+import json
+import logging
+
+from etils import epath
+
+from vq_jax.configs.serialize import differences, from_dict, to_dict
+from vq_jax.errors import UserError
+from vq_jax.configs.prior_runs import PriorConfig, RunConfig, SamplingConfig
+from vq_jax.host.storage import require_storage
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+IMAGES = "images"
+REPORT = "report.md"
+PROFILE = "profile"
+
+# Everything else makes another run.
+_MAY_DIFFER = {
+    "codes.directory",
+    "codes.mode",
+    "data.data_dir",
+    "data.num_workers",
+    "data.test_limit",
+    *(f"sampling.{field.name}" for field in dataclasses.fields(SamplingConfig)),
+    "tokenizer",  # where it is; whether it is the same one is checked by its weights
+    "training.eval_every",
+    "training.image_every",
+    "training.keep_checkpoints",
+    "training.log_every",
+    "training.mesh_data",
+    "training.mesh_fsdp",
+    "training.save_every",
+    "training.steps",
+    "training.watchdog_minutes",
+}
+_log = logging.getLogger("vq_jax")
+
+
+def read_config(run: epath.PathLike) -> RunConfig:
+    """Reads the configuration of a run directory.
+
+    Raises:
+      UserError: it is no run directory, or its configuration cannot be read.
+    """
+    require_storage(run)
+    path = epath.Path(run) / CONFIG_FILE
+    if not path.exists():
+        raise UserError(
+            f"{run} is no run directory: it has no {CONFIG_FILE}. Give a directory that "
+            "`vq-jax train` wrote, such as runs/vqvae-photos"
+        )
+    try:
+        return from_dict(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as a configuration: {error}") from error
+
+
+def claim(workdir: epath.Path, config: RunConfig) -> None:
+    """Makes the run directory, or checks that the run in it is this one, and writes the configuration.
+
+    Raises:
+      UserError: it holds another run, with the fields that differ; it holds something else; or it
+        cannot be written.
+    """
+    require_storage(workdir)
+    path, part = workdir / CONFIG_FILE, workdir / f"{CONFIG_FILE}.part"
+    if path.exists():
+        _check_same_run(workdir, read_config(workdir), config)
+    elif workdir.exists() and (
+        not workdir.is_dir() or any(entry.name != part.name for entry in workdir.iterdir())
+    ):
+        raise UserError(
+            f"{workdir} is there already and holds no run: give an empty or new directory with --workdir"
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        # Renamed into place: a run killed here is still a run.
+        part.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        part.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the run directory {workdir}: {error.strerror or error}; "
+            "give another one with --workdir"
+        ) from error
+
+
+def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig) -> None:
+    if type(old) is not type(new):
+        kind = "a prior" if isinstance(old, PriorConfig) else "a tokenizer"
+        raise UserError(f"{workdir} holds the run of {kind}, {old.name}: give another --workdir")
+    changed = differences(old, new)
+    forbidden = {name: values for name, values in changed.items() if name not in _MAY_DIFFER}
+    if forbidden:
+        listing = "\n".join(
+            f"  {name}: {was!r} there, {now!r} asked for" for name, (was, now) in forbidden.items()
+        )
+        raise UserError(
+            f"{workdir} holds a run of another configuration; these fields differ:\n{listing}\n"
+            "Give the same values to go on with it, or another --workdir"
+        )
+    if "training.steps" in changed and new.optimizer.schedule != "constant":
+        was, now = changed["training.steps"]
+        _log.warning(
+            "The %s schedule spans the run: going on from %s to %s steps differs from a run planned for %s.",
+            new.optimizer.schedule,
+            was,
+            now,
+            now,
+        )
+
+
+def cut_metrics(workdir: epath.Path, step: int) -> None:
+    """Drops the rows of metrics.jsonl past `step`, and a torn last line."""
+    path = workdir / METRICS_FILE
+    if not path.exists():
+        return
+    kept = "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step)
+    if kept != path.read_text():
+        part = workdir / f"{METRICS_FILE}.part"
+        part.write_text(kept)
+        part.replace(path)  # whole at any moment: nothing else holds these figures
+
+
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
+    """Rows of metrics.jsonl, oldest first, without a torn one; an empty list where there are none."""
+    path = epath.Path(workdir) / METRICS_FILE
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue  # torn: a run was killed, or is writing
+    return rows

@@ -1,0 +1,1 @@
+"""Training steps: pure functions from states and batch to states and metrics."""

@@ -1,0 +1,140 @@
+"""The training step of a noise generator over a frozen tokenizer: a pure function. Jitted in `sharding`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen
+
+from vq_jax import ops
+from vq_jax.configs.runs import Losses
+from vq_jax.nn import Condition, NoiseGenerator, VQModel
+from vq_jax.train.optimizers import apply_gradients
+from vq_jax.train.state import GeneratorState, TrainState, init_discriminator, new_generator
+from vq_jax.train.steps.tokenizer import FAKE, discriminator_step, judge_pictures
+from vq_jax.types import Array, Float, Int, Key, Metrics, Params
+
+
+def init_noise(
+    rng: Key[Array, ""],
+    image_shape: tuple[int, ...],
+    *,
+    model: NoiseGenerator,
+    optimizer: optax.GradientTransformation,
+    discriminator_model: linen.Module,
+    discriminator_optimizer: optax.GradientTransformation,
+    ema: bool = False,
+) -> TrainState:
+    """Makes the state before the first step; pure, to be jitted with output shardings.
+
+    Args:
+      rng: key of the initial parameters.
+      image_shape: shape of one picture (*S, C).
+      model: the noise generator.
+      optimizer: its Optax chain.
+      discriminator_model: the discriminator, with the generator's classes.
+      discriminator_optimizer: its Optax chain.
+      ema: keep a running average of the generator's parameters.
+    """
+    labels = None if model.num_classes is None else jnp.zeros((1,), jnp.int32)
+    variables: Any = model.init(rng, jnp.zeros((1, model.noise_dim)), Condition(labels))
+    generator = new_generator(variables, optimizer, ema=ema)
+    discriminator = init_discriminator(
+        jax.random.fold_in(rng, 1), image_shape, model=discriminator_model, optimizer=discriminator_optimizer
+    )
+    return TrainState(generator, discriminator)
+
+
+def noise_step(
+    state: TrainState,
+    codes: Int[Array, "B *s"],
+    condition: Condition,
+    rng: Key[Array, ""],
+    *,
+    model: NoiseGenerator,
+    tokenizer_model: VQModel,
+    tokenizer_variables: Params,
+    optimizer: optax.GradientTransformation,
+    discriminator_model: linen.Module,
+    discriminator_optimizer: optax.GradientTransformation,
+    losses: Losses,
+    ema_decay: float = 0.0,
+) -> tuple[TrainState, Metrics]:
+    """One update of a noise generator, and one of its discriminator.
+
+    The generator's latents are quantized by the tokenizer's codebook, the gradient passing straight
+    through, and decoded; tokenizer and codebook never change. Real pictures are the tokenizer's
+    reconstructions: decoded from codes as well, they differ in nothing but the codes. The commitment
+    loss holds the latents near the codes.
+
+    Args:
+      state: of both networks; its buffers may be donated.
+      codes: of real pictures, int32 [B, *model.grid].
+      condition: their labels int32 [B], of which new pictures are made too; none for an unconditional
+        generator.
+      rng: key of this step; the noise is drawn from it.
+      model: the noise generator.
+      tokenizer_model: the frozen tokenizer.
+      tokenizer_variables: of it.
+      optimizer: the generator's chain.
+      discriminator_model: the discriminator, with the generator's classes.
+      discriminator_optimizer: its chain.
+      losses: kind and weight of the adversarial losses, with the discriminator's penalties; what is for
+        reconstructions has no effect.
+      ema_decay: of the running average of the generator's parameters, if the state keeps one.
+
+    Returns:
+      The new state and metrics: float32 scalars. `loss` is the generator's: the weighted adversarial and
+      the commitment loss.
+    """
+    generator, discriminator = state.generator, state.discriminator
+    assert discriminator is not None  # see init_noise
+
+    def make(params: Params) -> tuple[Float[Array, "B *S C"], Array, Metrics]:
+        noise = jax.random.normal(jax.random.fold_in(rng, 0), (codes.shape[0], model.noise_dim))
+        latents: Any = model.apply({"params": params}, noise, condition, train=True)
+        quantized: Any = tokenizer_model.apply(tokenizer_variables, latents, method="quantize")
+        pictures: Any = tokenizer_model.apply(
+            tokenizer_variables, quantized.quantized, method="decode_latents"
+        )
+        return pictures, quantized.loss, quantized.metrics
+
+    def loss_of(params: Params) -> tuple[Array, tuple[Array, Metrics]]:
+        pictures, quantizer_loss, metrics = make(params)
+        logits, _ = judge_pictures(
+            discriminator_model,
+            losses,
+            discriminator.params,
+            discriminator.batch_stats,
+            pictures,
+            FAKE,
+            rng,
+            condition.labels,
+        )
+        adversarial = ops.generator_adversarial_loss(logits, losses.adversarial)
+        loss = losses.adversarial_weight * adversarial + quantizer_loss
+        metrics = {"loss": loss, "adversarial_loss": adversarial, "quantizer_loss": quantizer_loss, **metrics}
+        return loss, (pictures, metrics)
+
+    gradients = jax.value_and_grad(loss_of, has_aux=True)
+    (_, (pictures, metrics)), grads = gradients(generator.params)
+    params, opt_state = apply_gradients(optimizer, grads, generator.params, generator.opt_state)
+    ema_params = generator.ema_params
+    if ema_params is not None:
+        ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
+    metrics["grad_norm"] = optax.tree.norm(grads)
+    metrics["param_norm"] = optax.tree.norm(params)
+    made = GeneratorState(generator.step + jnp.ones((), jnp.int32), params, {}, opt_state, ema_params)
+    real: Any = tokenizer_model.apply(tokenizer_variables, codes, method="decode")
+    batch = {"image": real} | ({} if condition.labels is None else {"label": condition.labels})
+    judge, judged = discriminator_step(
+        discriminator,
+        batch,
+        pictures,
+        rng,
+        discriminator_model=discriminator_model,
+        optimizer=discriminator_optimizer,
+        losses=losses,
+    )
+    return TrainState(made, judge), metrics | judged

@@ -1,0 +1,1 @@
+"""Kinds of run: what the loop trains, one module a kind."""

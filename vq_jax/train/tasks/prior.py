@@ -1,0 +1,282 @@
+"""What a run over a tokenizer's codes trains: a prior."""
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import linen
+
+from vq_jax import ops
+from vq_jax.configs.prior_runs import PriorConfig
+from vq_jax.data import Variants, open_source, test_batches, train_batches
+from vq_jax.errors import UserError
+from vq_jax.nn import Condition
+from vq_jax.pretrained.prior import Prior
+from vq_jax.pretrained.restore import (
+    TokenizerRecord,
+    find_tokenizer,
+    load_tokenizer,
+    make_record,
+    read_record,
+)
+from vq_jax.pretrained.tokenizer import Tokenizer
+from vq_jax.runs import report
+from vq_jax.runs.code_cache import CodeBatches, CodeCache, open_cache
+from vq_jax.train import sharding
+from vq_jax.train.optimizers import make_optimizer
+from vq_jax.train.prefetch import Batches, DeviceBatches
+from vq_jax.train.steps.prior import PriorState, init_prior, prior_evaluation
+from vq_jax.types import Array, Metrics, Params
+
+_CODES = "codes"
+_SHOWN_CLASSES = 10
+
+
+def build_prior(config: PriorConfig, record: TokenizerRecord) -> linen.Module:
+    """Makes the prior of a configuration over the codes of a tokenizer.
+
+    Raises:
+      UserError: the configuration does not fit the codes.
+    """
+    dtype = sharding.compute_dtype(config.training.dtype)
+    try:
+        return config.prior.build(record.codebook_size, record.code_shape, record.num_classes, dtype)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def prior_state(rng: Array, config: PriorConfig, model: linen.Module) -> PriorState:
+    """The state before the first step."""
+    optimizer = make_optimizer(config.optimizer, config.training.steps)
+    return init_prior(rng, prior_model=model, optimizer=optimizer, ema=config.training.ema_decay > 0)
+
+
+class PriorTask:
+    """See `tasks.Task`."""
+
+    pictures = "samples"
+
+    def __init__(self, config: PriorConfig, workdir: epath.Path) -> None:
+        self.config, training = config, config.training
+        self.mesh = sharding.make_mesh(training.mesh_data, training.mesh_fsdp)
+        sharding.check_batch_size(config.data.batch_size, self.mesh)
+        self.tokenizer = _tokenizer(config, workdir)
+        self._pictures = config.data.resolve(self.tokenizer.config.data)
+        try:
+            self.tokenizer.config.model.check_image_size(self._pictures.image_size)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        train_source, test_source = (
+            open_source(self._pictures.source, split, self._pictures, self.tokenizer.channels)
+            for split in ("train", "test")
+        )
+        self.source = Variants(train_source, self._pictures, config.codes.variants)
+        classes = train_source.num_classes if config.conditional else None
+        self.record = make_record(
+            workdir, config.tokenizer, self.tokenizer, classes, self._pictures.image_size
+        )
+        self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
+        self.data_name = f"the codes of {self._pictures.source}"
+        self._make_networks()
+        self.rng = sharding.make_key(training.seed, self.mesh)
+        self._encode = _encoder(self.tokenizer, self.mesh)
+        self._held_out = list(
+            test_batches(
+                test_source,
+                self._pictures,
+                batch_size=self._pictures.batch_size,
+                limit=self._pictures.test_limit,
+            )
+        )
+        self._cache: CodeCache | None = None
+        self._directory = _cache_directory(config, workdir)
+
+    def _make_networks(self) -> None:
+        config, training = self.config, self.config.training
+        self.model: Any = build_prior(config, self.record)
+        self._step: Any = sharding.jit_prior_step(
+            self.mesh,
+            prior_model=self.model,
+            optimizer=make_optimizer(config.optimizer, training.steps),
+            ema_decay=training.ema_decay,
+            accumulate=training.accumulate,
+        )
+        # Every process reads the results: each device has all of them.
+        self._evaluate = jax.jit(
+            functools.partial(prior_evaluation, prior_model=self.model),
+            out_shardings=sharding.replicated(self.mesh),
+        )
+
+    def _init(self, rng: Array) -> Any:
+        return prior_state(rng, self.config, self.model)
+
+    def _eval_params(self, state: Any) -> Params:
+        params: Params = state.eval_params
+        return params
+
+    def _shown_params(self, state: Any) -> Params:
+        """The parameters to draw with; of several processes, each draws for itself."""
+        params = sharding.gather(self._eval_params(state), self.mesh)
+        if jax.process_count() > 1:
+            params = jax.tree.map(lambda leaf: jnp.asarray(jax.device_get(leaf)), params)
+        return params
+
+    def prepare(self, workdir: epath.Path) -> None:
+        """Notes the tokenizer, makes or opens the cache, and encodes the held-out pictures."""
+        if jax.process_index() == 0:
+            self.record.write(workdir)
+        # Of several processes, each encodes for itself, on its own devices.
+        mesh = self.mesh if jax.process_count() == 1 else sharding.local_mesh()
+        encoder = self._encode if mesh is self.mesh else _encoder(self.tokenizer, mesh)
+
+        def encode(images: np.ndarray) -> np.ndarray:
+            return np.asarray(encoder(sharding.put_rows({"image": images}, mesh)["image"]))
+
+        for batch in self._held_out:
+            if "codes" not in batch:
+                batch["codes"] = encode(batch.pop("image"))
+        if self._directory is not None:
+            self._cache = open_cache(
+                self._directory,
+                self.source,
+                encode,
+                tokenizer=self.record.fingerprint,
+                codebook_size=self.record.codebook_size,
+                batch_size=self._pictures.batch_size,
+            )
+
+    def abstract_state(self) -> Any:
+        """Shapes and shardings of the state."""
+        state = jax.eval_shape(lambda: self._init(jax.random.key(0)))
+        return sharding.with_sharding(state, self.mesh)
+
+    def init_state(self) -> Any:
+        """The state before the first step."""
+        rng = jax.random.key(self.config.training.seed)
+        return sharding.init_on_mesh(self._init, rng, self.mesh)
+
+    def batches(self, position: int) -> DeviceBatches:
+        """Batches of codes, or of the pictures that they are to be made of, from a position on."""
+        plain = self._pictures.plain()
+        seed = self.config.training.seed
+        share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        batches: Batches
+        if self._cache is not None:
+            batches = CodeBatches(self._cache, plain, seed=seed, position=position, **share)
+        else:
+            batches = train_batches(self.source, plain, seed=seed, start_batch=position, copy=False, **share)
+        return DeviceBatches(batches, self.mesh)
+
+    def take_step(self, state: Any, batch: dict[str, Array], step: int) -> tuple[Any, Metrics]:
+        """One update."""
+        inputs = {"codes": batch["codes"] if "codes" in batch else self._encode(batch["image"])}
+        if self.record.num_classes is not None:
+            inputs["label"] = batch["label"]
+        new: tuple[Any, Metrics] = self._step(state, inputs, self.rng)
+        return new
+
+    def words(self, step: int) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
+    def evaluate(self, state: Any, step: int) -> dict[str, float]:
+        """Means over the held-out pictures, the same masks each time."""
+        sums: dict[str, float] = {}
+        count = 0
+        params = sharding.gather(self._eval_params(state), self.mesh)
+        for number, batch in enumerate(self._held_out):
+            conditional = self.record.num_classes is not None
+            arrays: Any = (batch["codes"], batch["label"] if conditional else None, batch["valid"])
+            codes, labels, valid = sharding.put_whole(arrays, self.mesh)
+            rng = jax.random.fold_in(sharding.make_key(0, self.mesh), number)
+            metrics = jax.device_get(self._evaluate(params, codes, Condition(labels), valid, rng))
+            sums = {name: sums.get(name, 0.0) + float(value) for name, value in metrics.items()}
+            count += int(batch["valid"].sum())
+        figures = {name: value / count for name, value in sums.items()}
+        if "cross_entropy" in figures:
+            figures["bits_per_code"] = figures["cross_entropy"] / math.log(2.0)
+        return figures
+
+    def draw(self, state: Any, step: int) -> np.ndarray:
+        """New pictures, a row for each of a few classes."""
+        return report.picture_grid(self._samples(state, step), self._columns)
+
+    def report(self, workdir: epath.Path, state: Any, step: int) -> dict[str, float]:
+        """Writes report.md."""
+        classes = self._shown_classes
+        words = f"New pictures, a row each of the classes {', '.join(map(str, classes))}:" if classes else ""
+        grid = self.draw(state, step)
+        return report.write_prior_report(workdir, self.config, step, grid, words or "New pictures:")
+
+    @property
+    def _columns(self) -> int:
+        return 8 if self._pictures.image_size <= 64 else 4
+
+    @property
+    def _shown_classes(self) -> list[int]:
+        classes = self.record.num_classes
+        if classes is None:
+            return []
+        shown = min(classes, _SHOWN_CLASSES)
+        return [row * classes // shown for row in range(shown)]
+
+    def _prior(self, state: Any, step: int) -> Prior:
+        variables = {"params": self._shown_params(state)}
+        size = self._pictures.image_size
+        return Prior(self.model, variables, self.tokenizer, self.config, step, size)
+
+    def _samples(self, state: Any, step: int) -> np.ndarray:
+        prior = self._prior(state, step)
+        classes, columns = self._shown_classes, self._columns
+        labels = np.repeat(classes, columns) if classes else None
+        num = len(classes) * columns if classes else columns * columns
+        spread = jax.process_count() == 1 and num % self.mesh.size == 0
+        return prior.sample(
+            num,
+            labels=labels,
+            batch_size=num,
+            sharding=sharding.batch_sharding(self.mesh) if spread else None,
+        )
+
+
+def _tokenizer(config: PriorConfig, workdir: epath.Path) -> Tokenizer:
+    record = read_record(workdir)
+    if record is not None:
+        return find_tokenizer(workdir, config, record)
+    if not config.tokenizer:
+        raise UserError(
+            "expected the run of a tokenizer whose codes are to be learnt: give --tokenizer RUN, a directory "
+            "that `vq-jax train` wrote"
+        )
+    return load_tokenizer(config.tokenizer)
+
+
+def _cache_directory(config: PriorConfig, workdir: epath.Path) -> Path | None:
+    if config.codes.mode == "fly":
+        return None
+    place = config.codes.directory or str(workdir / _CODES)
+    if "://" in place:
+        raise UserError(
+            f"the code cache is read by memory mapping and cannot be kept in {place}: give a local directory "
+            "with --codes.directory, or --codes.mode fly"
+        )
+    return Path(place).expanduser()
+
+
+def _encoder(tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Any:
+    """Pictures uint8 [B, H, W, C] to codes, both over the mesh."""
+    whole, parts = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    variables: Params = sharding.put_whole(tokenizer.variables, mesh)
+    encode = jax.jit(
+        lambda variables, images: tokenizer.model.apply(
+            variables, ops.normalize_pictures(images), method="encode"
+        ),
+        in_shardings=(whole, parts),
+        out_shardings=parts,
+    )
+    return functools.partial(encode, variables)

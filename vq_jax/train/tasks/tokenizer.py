@@ -1,0 +1,181 @@
+"""What a run over pictures trains: a tokenizer, in phases, beside a discriminator where there is one."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from vq_jax import nn, ops
+from vq_jax.configs.runs import ExperimentConfig, Phase
+from vq_jax.data import open_source, train_batches
+from vq_jax.nn import VQModel
+from vq_jax.runs import report
+from vq_jax.train import sharding
+from vq_jax.train.optimizers import make_optimizer
+from vq_jax.train.prefetch import DeviceBatches
+from vq_jax.train.state import TrainState, init_state
+from vq_jax.train.tasks.validation import Validation
+from vq_jax.types import Array, Metrics
+
+
+def build_model(config: ExperimentConfig) -> VQModel:
+    """Makes the model of a configuration."""
+    return config.model.build(head=config.losses.head, dtype=sharding.compute_dtype(config.training.dtype))
+
+
+def image_shape(config: ExperimentConfig) -> tuple[int, int, int]:
+    """Shape of a training picture."""
+    return (config.data.image_size, config.data.image_size, config.model.image_channels)
+
+
+def networks(config: ExperimentConfig, model: VQModel) -> dict[str, Any]:
+    """The networks and optimizers of a configuration, as `init_state` takes them."""
+    steps = config.training.steps
+    parts: dict[str, Any] = {"model": model, "optimizer": make_optimizer(config.optimizer, steps)}
+    if config.losses.has_discriminator:
+        discriminator = config.discriminator
+        parts["discriminator_model"] = discriminator.build(sharding.compute_dtype(config.training.dtype))
+        parts["discriminator_optimizer"] = make_optimizer(discriminator.optimizer, steps)
+    return parts
+
+
+def abstract_state(config: ExperimentConfig, model: VQModel) -> TrainState:
+    """Shapes and shardings of the run's state, for restoring it."""
+    mesh = sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
+    ema, parts = config.training.ema_decay > 0, networks(config, model)
+    state = jax.eval_shape(
+        lambda: init_state(jax.random.key(config.training.seed), image_shape(config), ema=ema, **parts)
+    )
+    return sharding.with_sharding(state, mesh)
+
+
+class TokenizerTask:
+    """See `tasks.Task`."""
+
+    pictures = "reconstructions"
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        self.config, training = config, config.training
+        self.mesh = sharding.make_mesh(training.mesh_data, training.mesh_fsdp)
+        sharding.check_batch_size(config.data.batch_size, self.mesh)
+        channels = config.model.image_channels
+        self.source, test_source = (
+            open_source(config.data.source, split, config.data, channels) for split in ("train", "test")
+        )
+        self.data, self.data_name = self.source.fingerprint, f"the pictures of {config.data.source}"
+        self.model = build_model(config)
+        self.networks = networks(config, self.model)
+        self.perceptual = None
+        if config.losses.perceptual_weight > 0:
+            weights = nn.load_lpips(config.losses.perceptual, config.losses.perceptual_file)
+            self.perceptual = sharding.put_whole(weights, self.mesh)
+        self.rng = sharding.make_key(training.seed, self.mesh)
+        self.validation = Validation(test_source, config, self.model, self.mesh)
+        self._steps: dict[Any, Any] = {}
+
+    def prepare(self, workdir: epath.Path) -> None:
+        """Nothing is needed."""
+
+    def abstract_state(self) -> TrainState:
+        """Shapes and shardings of the state."""
+        return abstract_state(self.config, self.model)
+
+    def init_state(self) -> TrainState:
+        """The state before the first step."""
+        return sharding.init_state_sharded(
+            jax.random.key(self.config.training.seed),
+            image_shape(self.config),
+            self.mesh,
+            ema=self.config.training.ema_decay > 0,
+            **self.networks,
+        )
+
+    def batches(self, position: int) -> DeviceBatches:
+        """Training batches from a position on."""
+        batches = train_batches(
+            self.source,
+            self.config.data,
+            seed=self.config.training.seed,
+            start_batch=position,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            copy=False,
+        )
+        return DeviceBatches(batches, self.mesh)
+
+    def take_step(self, state: TrainState, batch: dict[str, Array], step: int) -> tuple[TrainState, Metrics]:
+        """One update; fits the codebook before it where a phase that asks for it begins."""
+        phase = self._phase(step)
+        if step in self.config.phase_starts() and phase.kmeans_batches:
+            state = self._fit_codebook(state, step, phase.kmeans_batches)
+        return self._step_function(phase, step)(state, batch, self.rng, self.perceptual)
+
+    def words(self, step: int) -> dict[str, str]:
+        """The phase of the step just taken."""
+        return {"phase": self._phase(step - 1).kind}
+
+    def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
+        """Figures on the test set."""
+        return self.validation.figures(state.generator, self._quantize(step))[0]
+
+    def draw(self, state: TrainState, step: int) -> np.ndarray:
+        """Test pictures above their reconstructions."""
+        decoded = self.validation.reconstructions(state.generator, self._quantize(step))
+        return report.comparison_grid(self.validation.pictures, decoded)
+
+    def report(self, workdir: epath.Path, state: TrainState, step: int) -> dict[str, float]:
+        """Writes report.md."""
+        quantize = self._quantize(step)
+        _, counts = self.validation.figures(state.generator, quantize)
+        decoded = self.validation.reconstructions(state.generator, quantize)
+        return report.write_report(workdir, self.config, step, self.validation.pictures, decoded, counts)
+
+    def _phase(self, step: int) -> Phase:
+        """The phase that the update after `step` others belongs to."""
+        return self.config.phases[
+            max(i for i, start in enumerate(self.config.phase_starts()) if start <= step)
+        ]
+
+    def _quantize(self, step: int) -> bool:
+        return self._phase(step - 1).kind != "autoencoder"
+
+    def _fit_codebook(self, state: TrainState, step: int, num_batches: int) -> TrainState:
+        """Sets the codebook by k-means on the encoder's outputs for the batches that come next."""
+        encode = jax.jit(
+            lambda params, codebook, image: self.model.apply(
+                {"params": params, "codebook": codebook},
+                ops.normalize_pictures(image),
+                method="encode_latents",
+            )
+        )
+        latents, generator = [], state.generator
+        with self.batches(step) as batches:
+            for _ in range(num_batches):
+                z = encode(generator.params, generator.codebook, next(batches)["image"])
+                latents.append(z.reshape(-1, z.shape[-1]))
+        params, codebook = self.model.quantizer.fit(
+            jax.random.fold_in(self.rng, step),
+            generator.params.get("quantizer", {}),
+            generator.codebook["quantizer"],
+            jnp.stack(latents),
+        )
+        new = dataclasses.replace(generator, codebook={**generator.codebook, "quantizer": codebook})
+        if params:
+            new = dataclasses.replace(new, params={**new.params, "quantizer": params})
+        return dataclasses.replace(state, generator=sharding.place(new, self.mesh))
+
+    def _step_function(self, phase: Phase, step: int) -> Any:
+        losses = self.config.losses.at(step)
+        if (phase.kind, losses) not in self._steps:
+            self._steps[phase.kind, losses] = sharding.jit_train_step(
+                self.mesh,
+                losses=losses,
+                phase=phase.kind,
+                ema_decay=self.config.training.ema_decay,
+                accumulate=self.config.training.accumulate,
+                **self.networks,
+            )
+        return self._steps[phase.kind, losses]

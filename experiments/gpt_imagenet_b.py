@@ -13,9 +13,15 @@ Expected:  the authors report FID 5.46 with guidance 2.0, 50,000 samples, in the
            README of LlamaGen; not run here
 """
 
-from vq_jax.configs.prior_runs import CodesConfig, PriorConfig, PriorDataConfig, SamplingConfig
-from vq_jax.configs.priors import GPTArchitecture
-from vq_jax.configs.runs import OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    CodesConfig,
+    GPTArchitecture,
+    OptimizerConfig,
+    PriorConfig,
+    PriorDataConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 
 config = PriorConfig(
     name="gpt-imagenet-b",

@@ -12,11 +12,11 @@ Hardware:  8 GPUs of 40 GB or TPU chips; on fewer, --training.accumulate 8 cuts 
 Expected:  the authors report rFID 2.19 and 97 % of the codes used, after 40 epochs; not run here
 """
 
-from vq_jax.configs.models import LlamaGenVQ16
-from vq_jax.configs.runs import (
+from vq_jax.configs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,
+    LlamaGenVQ16,
     Losses,
     OptimizerConfig,
     TrainingConfig,

@@ -14,9 +14,14 @@ Expected:  the authors report FID 6.18 in the paper and 6.06 in the README of ma
            12 steps without guidance; not run here
 """
 
-from vq_jax.configs.prior_runs import CodesConfig, PriorConfig, PriorDataConfig
-from vq_jax.configs.priors import MaskGITArchitecture
-from vq_jax.configs.runs import OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    CodesConfig,
+    MaskGITArchitecture,
+    OptimizerConfig,
+    PriorConfig,
+    PriorDataConfig,
+    TrainingConfig,
+)
 
 config = PriorConfig(
     name="maskgit-imagenet",

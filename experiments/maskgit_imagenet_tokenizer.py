@@ -18,12 +18,12 @@ Hardware:  8 GPUs of 80 GB or a TPU slice of 16 chips; on less, --training.accum
 Expected:  the authors report rFID 2.28, in the README of maskgit; not run here
 """
 
-from vq_jax.configs.models import MaskGITVQGAN
-from vq_jax.configs.runs import (
+from vq_jax.configs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,
     Losses,
+    MaskGITVQGAN,
     OptimizerConfig,
     TrainingConfig,
 )

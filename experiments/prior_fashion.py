@@ -9,9 +9,14 @@ Expected:  F-FID 2.90 and the class asked for in 94 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 
-from vq_jax.configs.prior_runs import PriorConfig, PriorDataConfig, SamplingConfig
-from vq_jax.configs.priors import MaskGITArchitecture
-from vq_jax.configs.runs import OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    MaskGITArchitecture,
+    OptimizerConfig,
+    PriorConfig,
+    PriorDataConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 
 config = PriorConfig(
     name="prior-fashion",

@@ -9,9 +9,14 @@ Expected:  F-FID 1.84 and the class asked for in 88 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 
-from vq_jax.configs.prior_runs import PriorConfig, PriorDataConfig, SamplingConfig
-from vq_jax.configs.priors import GPTArchitecture
-from vq_jax.configs.runs import OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    GPTArchitecture,
+    OptimizerConfig,
+    PriorConfig,
+    PriorDataConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 
 config = PriorConfig(
     name="prior-fashion-gpt",

@@ -9,9 +9,15 @@ Expected:  F-FID 6.48 and the class asked for in 76 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 
-from vq_jax.configs.prior_runs import NoiseConfig, PriorDataConfig
-from vq_jax.configs.priors import NoiseArchitecture
-from vq_jax.configs.runs import DiscriminatorConfig, Losses, OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    DiscriminatorConfig,
+    Losses,
+    NoiseArchitecture,
+    NoiseConfig,
+    OptimizerConfig,
+    PriorDataConfig,
+    TrainingConfig,
+)
 
 config = NoiseConfig(
     name="prior-fashion-noise",

@@ -9,9 +9,14 @@ Expected:  F-FID 1.93 and the class asked for in 89 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 
-from vq_jax.configs.prior_runs import PriorConfig, PriorDataConfig, SamplingConfig
-from vq_jax.configs.priors import PixelCNNArchitecture
-from vq_jax.configs.runs import OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    OptimizerConfig,
+    PixelCNNArchitecture,
+    PriorConfig,
+    PriorDataConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 
 config = PriorConfig(
     name="prior-fashion-pixelcnn",

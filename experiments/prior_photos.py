@@ -9,9 +9,15 @@ Hardware:  2 CPU cores
 Expected:  4.73 bits a code on held-out crops, at the masks of training
 """
 
-from vq_jax.configs.prior_runs import CodesConfig, PriorConfig, PriorDataConfig, SamplingConfig
-from vq_jax.configs.priors import MaskGITArchitecture
-from vq_jax.configs.runs import OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    CodesConfig,
+    MaskGITArchitecture,
+    OptimizerConfig,
+    PriorConfig,
+    PriorDataConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 
 config = PriorConfig(
     name="prior-photos",

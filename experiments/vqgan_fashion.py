@@ -9,13 +9,13 @@ Expected:  PSNR 20.2 dB and SSIM 0.71 on the shown test pictures, all 128 codes 
            is blurred, has 21.2 dB and 0.75
 """
 
-from vq_jax.configs.models import ResidualVQVAE
-from vq_jax.configs.runs import (
+from vq_jax.configs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,
     Losses,
     OptimizerConfig,
+    ResidualVQVAE,
     TrainingConfig,
 )
 

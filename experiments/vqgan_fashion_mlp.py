@@ -11,8 +11,8 @@ Expected:  PSNR 20.0 dB and SSIM 0.68 on the test pictures of the report, all 51
            soft and take on some grain: 16 codes and flat layers say no more
 """
 
-from vq_jax.configs.models import MLPVQVAE
-from vq_jax.configs.runs import (
+from vq_jax.configs import (
+    MLPVQVAE,
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,

@@ -21,14 +21,14 @@ Expected:  the authors report rFID 7.94 on the validation set (10.54 on the trai
            taming-transformers; not run here
 """
 
-from vq_jax.configs.models import VQGANf16
-from vq_jax.configs.runs import (
+from vq_jax.configs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,
     Losses,
     OptimizerConfig,
     TrainingConfig,
+    VQGANf16,
 )
 
 _BATCH_SIZE = 12

@@ -13,7 +13,7 @@ Expected:  for the model trained on OpenImages the authors report rFID 1.14 on I
 
 import dataclasses
 
-from vq_jax.configs.models import VQGANf8
+from vq_jax.configs import VQGANf8
 from vq_jax.configs.presets import load_experiment
 
 _base = load_experiment("vqgan-imagenet-f16-16384")

@@ -11,13 +11,13 @@ Expected:  LPIPS (AlexNet) 0.26, PSNR 25.6 dB and SSIM 0.75 on the two held-out 
            codes used on them; vqvae-photos has 0.35, 27.6 dB and 0.77
 """
 
-from vq_jax.configs.models import ResidualVQVAE
-from vq_jax.configs.runs import (
+from vq_jax.configs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,
     Losses,
     OptimizerConfig,
+    ResidualVQVAE,
     TrainingConfig,
 )
 

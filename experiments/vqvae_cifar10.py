@@ -11,8 +11,14 @@ Expected:  the authors report a normalised mean squared error of 0.056 after 10,
            perplexity of 326 (dm-sonnet's notebook); not run here, where CIFAR-10 cannot be had.
 """
 
-from vq_jax.configs.models import ResidualVQVAE
-from vq_jax.configs.runs import DataConfig, ExperimentConfig, Losses, OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    DataConfig,
+    ExperimentConfig,
+    Losses,
+    OptimizerConfig,
+    ResidualVQVAE,
+    TrainingConfig,
+)
 
 _VARIANCE = 4 * 0.0632704  # of CIFAR-10's pixels, published for [-0.5, 0.5]
 

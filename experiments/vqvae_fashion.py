@@ -6,8 +6,7 @@ Command:   vq-jax train vqvae-fashion
 Hardware:  2 CPU cores
 """
 
-from vq_jax.configs.models import ResidualVQVAE
-from vq_jax.configs.runs import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+from vq_jax.configs import DataConfig, ExperimentConfig, OptimizerConfig, ResidualVQVAE, TrainingConfig
 
 config = ExperimentConfig(
     name="vqvae-fashion",

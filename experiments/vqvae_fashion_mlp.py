@@ -6,8 +6,7 @@ Command:   vq-jax train vqvae-fashion-mlp
 Hardware:  2 CPU cores
 """
 
-from vq_jax.configs.models import MLPVQVAE
-from vq_jax.configs.runs import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+from vq_jax.configs import MLPVQVAE, DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
 
 config = ExperimentConfig(
     name="vqvae-fashion-mlp",

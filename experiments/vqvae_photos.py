@@ -8,8 +8,7 @@ Run time:  about 6 minutes
 Expected:  PSNR 27.6 dB and SSIM 0.77 on the two held-out photographs, 300 of 512 codes used on them
 """
 
-from vq_jax.configs.models import ResidualVQVAE
-from vq_jax.configs.runs import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+from vq_jax.configs import DataConfig, ExperimentConfig, OptimizerConfig, ResidualVQVAE, TrainingConfig
 
 config = ExperimentConfig(
     name="vqvae-photos",

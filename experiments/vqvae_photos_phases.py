@@ -12,8 +12,8 @@ Hardware:  2 CPU cores
 
 import dataclasses
 
+from vq_jax.configs import Phase
 from vq_jax.configs.presets import load_experiment
-from vq_jax.configs.runs import Phase
 
 _photos = load_experiment("vqvae-photos")
 

@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 from cli_runs import SMALL, call, pictures
 
-from vq_jax.configs.prior_runs import CodesConfig, NoiseConfig, PriorConfig, PriorDataConfig
-from vq_jax.configs.priors import (
+from vq_jax.configs import (
+    CodesConfig,
+    DiscriminatorConfig,
     GPTArchitecture,
     MaskGITArchitecture,
     NoiseArchitecture,
+    NoiseConfig,
     PixelCNNArchitecture,
+    PriorConfig,
+    PriorDataConfig,
+    TrainingConfig,
 )
-from vq_jax.configs.runs import DiscriminatorConfig, TrainingConfig
 from vq_jax.train import train
 
 CLASSES = 4

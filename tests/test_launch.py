@@ -14,8 +14,8 @@ import tyro
 import yaml
 
 from vq_jax.cli import main as cli
+from vq_jax.configs import ExperimentConfig
 from vq_jax.configs.presets import load_experiment
-from vq_jax.configs.runs import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 SLICE = ROOT / "experiments" / "tpu" / "slice.sh"

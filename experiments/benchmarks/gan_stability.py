@@ -21,8 +21,8 @@ import jax
 import numpy as np
 
 from vq_jax import ops
+from vq_jax.configs import ExperimentConfig
 from vq_jax.configs.presets import load_experiment
-from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.data import open_source, train_batches
 from vq_jax.train import make_mesh, put_batch
 from vq_jax.train.sharding import init_state_sharded, jit_train_step

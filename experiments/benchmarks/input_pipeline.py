@@ -25,7 +25,7 @@ import turns
 from PIL import Image
 
 from vq_jax import data
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.data import folder as folders
 
 SIZE, BATCH = 256, 32

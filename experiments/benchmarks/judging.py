@@ -25,7 +25,7 @@ from flax import linen, traverse_util
 from PIL import Image
 
 from vq_jax import ops
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.data import open_source
 from vq_jax.errors import UserError
 

@@ -36,13 +36,13 @@ import input_pipeline  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from vq_jax.configs.models import ResidualVQVAE  # noqa: E402
-from vq_jax.configs.runs import (
+from vq_jax.configs import (
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,
     Losses,
     OptimizerConfig,
+    ResidualVQVAE,
     TrainingConfig,
 )
 from vq_jax.runs.rundir import read_metrics  # noqa: E402

@@ -35,7 +35,7 @@ def ours(size: int, batch: int, perceptual: bool, device: str) -> Callable[[], N
     import optax
 
     from vq_jax import create_model, nn
-    from vq_jax.configs.runs import Losses
+    from vq_jax.configs import Losses
     from vq_jax.train import make_mesh
     from vq_jax.train.sharding import init_state_sharded, jit_train_step, put_batch
 

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 
 from vq_jax import ops
-from vq_jax.configs.runs import DataConfig, Losses, OptimizerConfig
+from vq_jax.configs import DataConfig, Losses, OptimizerConfig
 from vq_jax.data import open_source, test_batches, train_batches
 from vq_jax.nn import ResidualDecoder, ResidualEncoder, VectorQuantizerEMA, VQModel
 from vq_jax.train import make_mesh, make_optimizer, put_batch

@@ -3,8 +3,18 @@ import json
 
 import pytest
 
-from vq_jax.configs.models import ARCHITECTURES, MLPVQVAE, Architecture, ResidualVQVAE, make_architecture
-from vq_jax.configs.runs import DataConfig, ExperimentConfig, Losses, OptimizerConfig, Phase, TrainingConfig
+from vq_jax.configs import (
+    MLPVQVAE,
+    Architecture,
+    DataConfig,
+    ExperimentConfig,
+    Losses,
+    OptimizerConfig,
+    Phase,
+    ResidualVQVAE,
+    TrainingConfig,
+)
+from vq_jax.configs.models import ARCHITECTURES, make_architecture
 from vq_jax.configs.serialize import differences, from_dict, to_dict
 
 

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from vq_jax.configs import ExperimentConfig
 from vq_jax.configs.presets import DEFAULT_PRESET, load_experiment, presets
-from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.configs.serialize import from_dict, to_dict
 from vq_jax.errors import UserError
 
@@ -82,7 +82,7 @@ def test_an_unknown_preset_names_the_nearest():
         ("config = 1 / 0", "fails when it is run: ZeroDivisionError"),
         ("config = (", "fails when it is run: SyntaxError"),
         (
-            "from vq_jax.configs.runs import DataConfig\nDataConfig(batch_size=0)",
+            "from vq_jax.configs import DataConfig\nDataConfig(batch_size=0)",
             "data.batch_size must be at least 1",
         ),
         ("settings = 1", "must expose `config`, an ExperimentConfig or PriorConfig; it has none"),

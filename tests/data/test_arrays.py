@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vq_jax import data
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.errors import UserError
 
 CONFIG = DataConfig()

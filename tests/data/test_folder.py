@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vq_jax import data
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.data import folder, folder_index
 from vq_jax.data.crops import Window, cut
 from vq_jax.errors import UserError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vq_jax import data
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.data.in_memory import MemorySource
 
 WHOLE = DataConfig(image_size=8)

@@ -9,7 +9,7 @@ import pytest
 from skimage import data as photographs
 
 from vq_jax import data
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.errors import UserError
 
 CONFIG = DataConfig()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.data import open_source, pictures
 from vq_jax.data.crops import Window, cut
 from vq_jax.data.pictures import decode_check, picture_extensions, read_picture, read_square

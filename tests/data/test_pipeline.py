@@ -16,7 +16,7 @@ from PIL import Image
 from runs import shared_memory
 
 from vq_jax import data
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.data import folder
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.errors import UserError
@@ -308,7 +308,7 @@ KILLED = """
 import multiprocessing, os, signal
 import numpy as np
 from vq_jax import data
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs import DataConfig
 from vq_jax.data.in_memory import MemorySource
 
 if __name__ == "__main__":

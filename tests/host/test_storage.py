@@ -5,8 +5,8 @@ import importlib.util
 import pytest
 
 from vq_jax import data, load
+from vq_jax.configs import DataConfig
 from vq_jax.configs.presets import load_experiment
-from vq_jax.configs.runs import DataConfig
 from vq_jax.errors import UserError
 from vq_jax.host.storage import require_storage
 from vq_jax.train import train

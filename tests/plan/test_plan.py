@@ -13,7 +13,7 @@ import jax
 import pytest
 
 from vq_jax.cli.main import main
-from vq_jax.configs.models import VQGANf16
+from vq_jax.configs import VQGANf16
 from vq_jax.configs.presets import load_experiment
 from vq_jax.errors import UserError
 from vq_jax.host.chips import CHIPS, known_slices, parse_slice

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vq_jax.configs.models import ResidualVQVAE
-from vq_jax.configs.runs import DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+from vq_jax.configs import DataConfig, ExperimentConfig, OptimizerConfig, ResidualVQVAE, TrainingConfig
 
 STEPS = 12
 

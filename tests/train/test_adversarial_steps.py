@@ -12,7 +12,7 @@ import pytest
 from test_sharding import mesh_of
 
 from vq_jax import nn, ops
-from vq_jax.configs.runs import Losses, OptimizerConfig
+from vq_jax.configs import Losses, OptimizerConfig
 from vq_jax.train import discriminator_step, generator_step, init_state, make_mesh, make_optimizer, put_batch
 from vq_jax.train.sharding import jit_train_step, replicated
 from vq_jax.train.steps.tokenizer import generator_loss

@@ -9,8 +9,7 @@ import numpy as np
 from test_sharding import mesh_of
 
 from vq_jax import ops
-from vq_jax.configs.models import ResidualVQVAE
-from vq_jax.configs.runs import DataConfig, DiscriminatorConfig, Losses, OptimizerConfig
+from vq_jax.configs import DataConfig, DiscriminatorConfig, Losses, OptimizerConfig, ResidualVQVAE
 from vq_jax.data import open_source, train_batches
 from vq_jax.train import init_state, make_optimizer, put_batch
 from vq_jax.train.sharding import jit_train_step

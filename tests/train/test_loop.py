@@ -18,7 +18,7 @@ from PIL import Image
 from runs import STEPS, rows_of, shared_memory, small_config, state_of
 
 from vq_jax import nn
-from vq_jax.configs.runs import Phase
+from vq_jax.configs import Phase
 from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
 from vq_jax.runs.rundir import cut_metrics, read_metrics

@@ -10,9 +10,15 @@ import pytest
 from test_sharding import mesh_of
 
 from vq_jax import nn, train
-from vq_jax.configs.prior_runs import NoiseConfig, PriorConfig
-from vq_jax.configs.priors import GPTArchitecture, NoiseArchitecture
-from vq_jax.configs.runs import Losses, OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    GPTArchitecture,
+    Losses,
+    NoiseArchitecture,
+    NoiseConfig,
+    OptimizerConfig,
+    PriorConfig,
+    TrainingConfig,
+)
 from vq_jax.configs.serialize import from_dict, to_dict
 from vq_jax.generate import sample_noise
 from vq_jax.train.sharding import jit_noise_step, replicated

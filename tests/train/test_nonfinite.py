@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from runs import small_config, state_of
 
-from vq_jax.configs.models import MLPVQVAE
-from vq_jax.configs.runs import DiscriminatorConfig, Losses, OptimizerConfig
+from vq_jax.configs import MLPVQVAE, DiscriminatorConfig, Losses, OptimizerConfig
 from vq_jax.train import NonFiniteError, optimizers, train
 
 _USUAL = 1e-3

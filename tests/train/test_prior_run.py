@@ -11,7 +11,7 @@ import pytest
 from prior_runs import CLASSES, STEPS, labelled_file, prior_config, prior_run, tokenizer_run
 from runs import rows_of
 
-from vq_jax.configs.prior_runs import CodesConfig
+from vq_jax.configs import CodesConfig
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.errors import UserError
 from vq_jax.runs import code_cache

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, Mesh
 
 from vq_jax import nn, ops
-from vq_jax.configs.runs import Losses, OptimizerConfig
+from vq_jax.configs import Losses, OptimizerConfig
 from vq_jax.errors import UserError
 from vq_jax.train import generator_loss, jit_train_step, make_mesh, make_optimizer, put_batch
 from vq_jax.train.sharding import AXES, batch_sharding, check_batch_size, init_state_sharded

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from vq_jax import nn
-from vq_jax.configs.runs import Losses, OptimizerConfig
+from vq_jax.configs import Losses, OptimizerConfig
 from vq_jax.train import generator_step, init_generator, make_optimizer
 from vq_jax.train.optimizers import make_schedule
 

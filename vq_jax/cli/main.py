@@ -28,7 +28,7 @@ from vq_jax.cli.files import (
 from vq_jax.cli.generate import inpaint, sample
 from vq_jax.cli.plan import plan
 from vq_jax.configs.presets import DEFAULT_PRESET, load_experiment, presets
-from vq_jax.configs.prior_runs import RunConfig
+from vq_jax.configs.runs import RunConfig
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.host.compilation import keep_compiled_programs
 from vq_jax.host.memory import keep_freed_memory

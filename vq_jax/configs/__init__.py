@@ -1,1 +1,59 @@
 """Frozen dataclasses that describe a run and all its parts. None imports jax until something is built."""
+
+from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig
+from vq_jax.configs.discriminators import DiscriminatorConfig
+from vq_jax.configs.losses import Losses
+from vq_jax.configs.models import (
+    MLPVQVAE,
+    VQGAN,
+    Architecture,
+    LlamaGenVQ16,
+    MaskGITVQGAN,
+    ResidualVQVAE,
+    VQGANf4,
+    VQGANf8,
+    VQGANf16,
+)
+from vq_jax.configs.optimizers import OptimizerConfig
+from vq_jax.configs.priors import (
+    GPTArchitecture,
+    MaskGITArchitecture,
+    NoiseArchitecture,
+    PixelCNNArchitecture,
+    PriorArchitecture,
+    TransformerArchitecture,
+)
+from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
+from vq_jax.configs.sampling import SamplingConfig
+from vq_jax.configs.training import Phase, TrainingConfig
+
+__all__ = [
+    "Architecture",
+    "CodesConfig",
+    "DataConfig",
+    "DiscriminatorConfig",
+    "ExperimentConfig",
+    "GPTArchitecture",
+    "LlamaGenVQ16",
+    "Losses",
+    "MLPVQVAE",
+    "MaskGITArchitecture",
+    "MaskGITVQGAN",
+    "NoiseArchitecture",
+    "NoiseConfig",
+    "OptimizerConfig",
+    "Phase",
+    "PixelCNNArchitecture",
+    "PriorArchitecture",
+    "PriorConfig",
+    "PriorDataConfig",
+    "ResidualVQVAE",
+    "RunConfig",
+    "SamplingConfig",
+    "TrainingConfig",
+    "TransformerArchitecture",
+    "VQGAN",
+    "VQGANf16",
+    "VQGANf4",
+    "VQGANf8",
+]

@@ -4,8 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from vq_jax.configs.prior_runs import PriorConfig, RunConfig
-from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RunConfig
 from vq_jax.errors import UserError, nearest_names
 
 DEFAULT_PRESET = "vqgan-photos"

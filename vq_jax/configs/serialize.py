@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vq_jax.configs.models import Architecture, architecture_class
-from vq_jax.configs.prior_runs import NoiseConfig, PriorConfig, RunConfig
 from vq_jax.configs.priors import PriorArchitecture, prior_class
-from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
 from vq_jax.errors import nearest_names
 from vq_jax.errors import require as _require
 

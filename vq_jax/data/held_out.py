@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs.data import DataConfig
 from vq_jax.data.crops import cut, held_out_windows
 from vq_jax.data.source import Batch, Record, Source
 from vq_jax.data.splits import evenly_spaced

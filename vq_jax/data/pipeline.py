@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float, Int
 
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs.data import DataConfig
 from vq_jax.data.crops import Window, training_window
 from vq_jax.data.source import Batch, Source, take_square
 from vq_jax.errors import UserError

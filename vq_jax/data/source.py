@@ -4,7 +4,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs.data import DataConfig
 from vq_jax.data.crops import Choose, cut
 from vq_jax.errors import UserError, nearest_names
 

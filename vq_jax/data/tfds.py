@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs.data import DataConfig
 from vq_jax.data.source import Record, Split, check_channels
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.host.storage import require_storage

@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 from jaxtyping import Float
 
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs.data import DataConfig
 from vq_jax.data.crops import Window, training_window
 from vq_jax.data.source import Record, Source, take_square
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_jax.configs.presets import load_experiment, presets
-from vq_jax.configs.prior_runs import PriorConfig, RunConfig
-from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RunConfig
 from vq_jax.errors import UserError
 from vq_jax.host.chips import Slice
 from vq_jax.plan.hlo import Program, read_program

@@ -5,7 +5,7 @@ from typing import Any
 from etils import epath
 
 from vq_jax.configs.models import make_architecture
-from vq_jax.configs.prior_runs import PriorConfig
+from vq_jax.configs.runs import PriorConfig
 from vq_jax.nn import VQModel
 from vq_jax.pretrained.load_prior import load_prior
 from vq_jax.pretrained.prior import Prior

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from vq_jax.configs.prior_runs import NoiseConfig, PriorConfig
+from vq_jax.configs.runs import NoiseConfig, PriorConfig
 from vq_jax.errors import UserError
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.restore import find_tokenizer, read_record, restore

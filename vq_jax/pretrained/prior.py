@@ -13,7 +13,8 @@ from flax import linen
 from jax.sharding import NamedSharding
 from tqdm import tqdm
 
-from vq_jax.configs.prior_runs import PriorConfig, SamplingConfig
+from vq_jax.configs.runs import PriorConfig
+from vq_jax.configs.sampling import SamplingConfig
 from vq_jax.errors import UserError
 from vq_jax.generate import MaskedOptions, SamplingOptions, sample_noise
 from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from vq_jax.configs.prior_runs import PriorConfig, RunConfig
-from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RunConfig
 from vq_jax.errors import UserError
 from vq_jax.host.storage import require_storage
 from vq_jax.pretrained.tokenizer import Tokenizer

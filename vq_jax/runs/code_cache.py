@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from vq_jax.configs.runs import DataConfig
+from vq_jax.configs.data import DataConfig
 from vq_jax.data import Batch, Order, Source
 from vq_jax.errors import UserError
 from vq_jax.runs import distributed

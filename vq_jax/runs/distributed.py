@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 
 from vq_jax.configs.serialize import differences, from_dict, to_dict
 from vq_jax.errors import UserError
-from vq_jax.configs.prior_runs import RunConfig
+from vq_jax.configs.runs import RunConfig
 from vq_jax.runs.orbax_managers import wait_for_processes
 from vq_jax.runs.signals import StopRequest
 

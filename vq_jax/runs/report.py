@@ -11,7 +11,7 @@ from PIL import Image
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
-from vq_jax.configs.prior_runs import RunConfig
+from vq_jax.configs.runs import RunConfig
 from vq_jax.runs.distributed import is_main
 from vq_jax.runs.rundir import IMAGES, REPORT, read_metrics
 

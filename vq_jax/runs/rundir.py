@@ -8,7 +8,8 @@ from etils import epath
 
 from vq_jax.configs.serialize import differences, from_dict, to_dict
 from vq_jax.errors import UserError
-from vq_jax.configs.prior_runs import PriorConfig, RunConfig, SamplingConfig
+from vq_jax.configs.runs import PriorConfig, RunConfig
+from vq_jax.configs.sampling import SamplingConfig
 from vq_jax.host.storage import require_storage
 
 CONFIG_FILE = "config.json"

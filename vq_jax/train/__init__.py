@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vq_jax.configs.runs import Losses, OptimizerConfig
+    from vq_jax.configs.losses import Losses
+    from vq_jax.configs.optimizers import OptimizerConfig
     from vq_jax.runs.checkpoint import Checkpointer
     from vq_jax.train.loop import NonFiniteError, RunResult, train
     from vq_jax.train.optimizers import make_optimizer, make_schedule
@@ -34,9 +35,9 @@ _NAMES = {
     "Checkpointer": "vq_jax.runs.checkpoint",
     "DiscriminatorState": "vq_jax.train.state",
     "GeneratorState": "vq_jax.train.state",
-    "Losses": "vq_jax.configs.runs",
+    "Losses": "vq_jax.configs.losses",
     "NonFiniteError": "vq_jax.train.loop",
-    "OptimizerConfig": "vq_jax.configs.runs",
+    "OptimizerConfig": "vq_jax.configs.optimizers",
     "PriorState": "vq_jax.train.steps.prior",
     "RunResult": "vq_jax.train.loop",
     "TrainState": "vq_jax.train.state",

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from vq_jax.configs.prior_runs import RunConfig
+from vq_jax.configs.runs import RunConfig
 from vq_jax.errors import UserError
 from vq_jax.runs import distributed, report, rundir
 from vq_jax.runs.checkpoint import Checkpointer

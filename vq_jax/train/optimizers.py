@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict
 
-from vq_jax.configs.runs import OptimizerConfig
+from vq_jax.configs.optimizers import OptimizerConfig
 from vq_jax.errors import UserError
 from vq_jax.types import Array, Params
 

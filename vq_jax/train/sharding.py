@@ -13,7 +13,8 @@ from flax import linen
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vq_jax.configs.runs import Losses, PhaseKind
+from vq_jax.configs.losses import Losses
+from vq_jax.configs.training import PhaseKind
 from vq_jax.errors import UserError
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
 from vq_jax.runs.telemetry import count_flops

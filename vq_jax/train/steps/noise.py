@@ -8,7 +8,7 @@ import optax
 from flax import linen
 
 from vq_jax import ops
-from vq_jax.configs.runs import Losses
+from vq_jax.configs.losses import Losses
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
 from vq_jax.train.optimizers import apply_gradients
 from vq_jax.train.state import GeneratorState, TrainState, init_discriminator, new_generator

@@ -16,7 +16,8 @@ import optax
 from flax import linen
 
 from vq_jax import nn, ops
-from vq_jax.configs.runs import Losses, PhaseKind
+from vq_jax.configs.losses import Losses
+from vq_jax.configs.training import PhaseKind
 from vq_jax.nn import VQModel, VQOutput
 from vq_jax.train.optimizers import apply_gradients, apply_revival, keep_frozen
 from vq_jax.train.state import DiscriminatorState, GeneratorState

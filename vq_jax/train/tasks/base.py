@@ -6,8 +6,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from vq_jax.configs.prior_runs import NoiseConfig, RunConfig
-from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, RunConfig
 from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.types import Array, Metrics
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vq_jax.configs.prior_runs import NoiseConfig
+from vq_jax.configs.runs import NoiseConfig
 from vq_jax.errors import UserError
 from vq_jax.nn import NoiseGenerator
 from vq_jax.pretrained.restore import TokenizerRecord

@@ -12,7 +12,7 @@ from etils import epath
 from flax import linen
 
 from vq_jax import ops
-from vq_jax.configs.prior_runs import PriorConfig
+from vq_jax.configs.runs import PriorConfig
 from vq_jax.data import Variants, open_source, test_batches, train_batches
 from vq_jax.errors import UserError
 from vq_jax.nn import Condition

@@ -9,7 +9,8 @@ import numpy as np
 from etils import epath
 
 from vq_jax import nn, ops
-from vq_jax.configs.runs import ExperimentConfig, Phase
+from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.training import Phase
 from vq_jax.data import open_source, train_batches
 from vq_jax.nn import VQModel
 from vq_jax.runs import report

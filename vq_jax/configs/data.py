@@ -1,0 +1,112 @@
+"""Where the pictures, and the codes made of them, come from."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import tyro
+
+from vq_jax.errors import require
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where the pictures come from and how a batch is made of them."""
+
+    source: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "photos"
+    """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]."""
+    data_dir: str | None = None
+    """Directory of the prepared tensorflow-datasets sets (their own default when absent)."""
+    batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch-size"])] = 32
+    """Pictures a step, over all devices and processes."""
+    image_size: int = 64
+    """Height and width of a training picture, in pixels."""
+    resize: Literal["none", "short-side", "random"] = "none"
+    """Before the crop: leave the picture, bring its short side to image_size, or bring it to a random
+    length between image_size and twice that."""
+    crop: Literal["random", "center"] = "random"
+    """Where in the picture the square of image_size is cut out."""
+    flip: bool = True
+    """Mirror every other training picture, left to right."""
+    crops_per_picture: int = 1
+    """Training crops of one picture in an epoch: more for a few large photographs."""
+    test_fraction: float = 0.1
+    """Share of the pictures held out, for sources that come without a test set (folder, arrays)."""
+    test_limit: int = 1024
+    """Test pictures (or crops of them) that an evaluation takes at most."""
+    scaled_decoding: bool = True
+    """Decode a JPEG file at a half, a quarter or an eighth of its size where a training picture takes 3, 6 or
+    12 times image_size of it; for a folder:PATH too large to stay in memory."""
+    num_workers: int = 0
+    """Processes that read pictures; 0 reads in threads. It never changes the order of the pictures."""
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"data.batch_size must be at least 1, got {self.batch_size}")
+        require(self.image_size >= 4, f"data.image_size must be at least 4 px, got {self.image_size}")
+        require(
+            self.crops_per_picture >= 1,
+            f"data.crops_per_picture must be at least 1, got {self.crops_per_picture}",
+        )
+        require(
+            0.0 < self.test_fraction < 1.0,
+            f"data.test_fraction must lie between 0 and 1, got {self.test_fraction}",
+        )
+        require(self.test_limit >= 1, f"data.test_limit must be at least 1, got {self.test_limit}")
+        require(self.num_workers >= 0, f"data.num_workers must not be negative, got {self.num_workers}")
+
+    def plain(self) -> "DataConfig":
+        """The same for pictures that have their size: an epoch takes each once, as it is."""
+        return dataclasses.replace(self, resize="none", crop="center", flip=False, crops_per_picture=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorDataConfig:
+    """The pictures whose codes are learnt; what is absent is as the tokenizer's run had it."""
+
+    source: Annotated[str | None, tyro.conf.arg(aliases=["--data"])] = None
+    """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]."""
+    data_dir: str | None = None
+    """Directory of the prepared tensorflow-datasets sets."""
+    batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch-size"])] = 64
+    """Grids of codes a step, over all devices and processes."""
+    image_size: int | None = None
+    """Height and width of a training picture, in pixels."""
+    resize: Literal["none", "short-side", "random"] | None = None
+    """Before the crop, see the tokenizer's."""
+    crop: Literal["random", "center"] | None = None
+    """Where in the picture the square of image_size is cut out."""
+    flip: bool | None = None
+    """Mirror every other training picture, left to right."""
+    crops_per_picture: int | None = None
+    """Training crops of one picture in an epoch."""
+    test_fraction: float | None = None
+    """Share of the pictures held out, for sources that come without a test set."""
+    test_limit: int | None = None
+    """Test pictures that an evaluation takes at most."""
+    num_workers: int = 0
+    """Processes that read pictures where codes are made on the fly; 0 reads in threads."""
+
+    def __post_init__(self) -> None:
+        self.resolve(DataConfig())  # knows the ranges
+
+    def resolve(self, tokenizer: DataConfig) -> DataConfig:
+        """These settings with what is absent taken from the tokenizer's."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dataclasses.replace(
+            tokenizer, **{name: value for name, value in given.items() if value is not None}
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class CodesConfig:
+    """How the codes of the training pictures are made."""
+
+    mode: Literal["cache", "fly"] = "cache"
+    """cache: once, into files; fly: in every step, from the pictures. Codes and their order are the same."""
+    variants: int = 1
+    """Crops of a picture (times data.crops_per_picture) that there are codes of; where pictures are
+    mirrored, every other one is the mirror image of the one before."""
+    directory: str | None = None
+    """Where the files are kept; in the run directory when absent."""
+
+    def __post_init__(self) -> None:
+        require(self.variants >= 1, f"codes.variants must be at least 1, got {self.variants}")

@@ -49,7 +49,9 @@ def prior():
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     tokenizer = Tokenizer(model, variables, config, 0)
     config = load_experiment("prior-fashion")
-    network = dataclasses.replace(config.prior, width=8, num_layers=1, num_heads=2).build(16, (7, 7), 10)
+    network = dataclasses.replace(config.prior, width=8, num_layers=1, num_heads=2).build(
+        nn.CodeSpec((7, 7), 16), 10
+    )
     condition = nn.Condition(labels=jnp.zeros((1,), jnp.int32))
     variables = jax.jit(network.init)(jax.random.key(1), jnp.zeros((1, 7, 7), jnp.int32), condition)
     return Prior(network, variables, tokenizer, config, 0, 28)
@@ -249,7 +251,7 @@ def test_held_out_pictures_are_the_first_of_many_or_crops_of_a_few(prior):
     np.testing.assert_array_equal(images, expected[0][:7])
     np.testing.assert_array_equal(labels, expected[1][:7])
     config = dataclasses.replace(prior.config, data=dataclasses.replace(prior.config.data, source="photos"))
-    plain = Prior(prior.config.prior.build(16, (7, 7), None), {}, prior.tokenizer, config, 0, 28)
+    plain = Prior(prior.config.prior.build(nn.CodeSpec((7, 7), 16), None), {}, prior.tokenizer, config, 0, 28)
     crops, labels = inpainting.held_out(plain, 6)
     assert crops.shape == (6, 28, 28, 1) and labels is None and len(np.unique(crops, axis=0)) == 6
 

@@ -6,8 +6,12 @@
     H W picture height and width       h w height and width of the code grid
 
 Pictures are `[B, *S, C]`: `[B, H, W, C]` for photographs, `[B, T, H, W, C]` for video.
+
+The codes of a batch are a pytree of int32 arrays, laid out like a model's `code_specs`: one grid, or a
+tuple of grids from coarse to fine.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,4 +23,41 @@ AnyArray = Array | np.ndarray  # on a device or on the host
 Metrics = dict[str, Array]
 Params = Mapping[str, Any]
 
-__all__ = ["AnyArray", "Array", "Bool", "Float", "Int", "Key", "Metrics", "Num", "Params", "UInt8"]
+
+@dataclasses.dataclass(frozen=True)
+class CodeSpec:
+    """One grid of codes: what a quantizer gives for one picture.
+
+    Attributes:
+      shape: lengths of the grid's axes *s.
+      codebook_size: K; codes are integers in [0, K).
+      codes_per_position: Q, more than 1 for residual and grouped quantizers.
+    """
+
+    shape: tuple[int, ...]
+    codebook_size: int
+    codes_per_position: int = 1
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        """Shape of one picture's codes: *s, or (*s, Q) with several codes a position."""
+        return self.shape if self.codes_per_position == 1 else (*self.shape, self.codes_per_position)
+
+
+CodeSpecs = Any
+"""A pytree of CodeSpec, such as a single one or a tuple from coarse to fine."""
+
+__all__ = [
+    "AnyArray",
+    "Array",
+    "Bool",
+    "CodeSpec",
+    "CodeSpecs",
+    "Float",
+    "Int",
+    "Key",
+    "Metrics",
+    "Num",
+    "Params",
+    "UInt8",
+]

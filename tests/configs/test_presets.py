@@ -43,7 +43,7 @@ def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, d
     networks = (model, config.discriminator.build())
     with jax.numpy_dtype_promotion("standard"):  # linen's average pooling
         params = [jax.eval_shape(network.init, jax.random.key(0), pictures)["params"] for network in networks]
-        assert model.code_shapes(pictures.shape[1:]) == codes
+        assert model.code_specs(pictures.shape[1:]).array_shape == codes
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in params]
     assert sizes == [generator or sizes[0], discriminator]
 

@@ -34,7 +34,7 @@ def test_residual_model_takes_any_number_of_spatial_axes(getkey, spatial):
     out = apply(model, variables, images)
     codes = tuple(size // 4 for size in spatial)
     assert out.reconstruction.shape == images.shape and out.reconstruction.dtype == jnp.float32
-    assert out.indices.shape == (2, *codes) == (2, *model.code_shapes((*spatial, 3)))
+    assert out.indices.shape == (2, *codes) == (2, *model.code_specs((*spatial, 3)).array_shape)
 
 
 def test_encode_decode_and_lookup_are_the_parts_of_the_call(getkey):

@@ -36,7 +36,7 @@ def mlp(tmp_path_factory):
 def test_a_model_is_made_by_name():
     model = vq_jax.create_model("vqvae-residual", codebook_size=33, channels=8)
     assert model.quantizer.codebook_size == 33 and model.encoder.channels == 8
-    assert model.code_shapes((32, 48, 3)) == (8, 12)
+    assert model.code_specs((32, 48, 3)).shape == (8, 12)
     with pytest.raises(ValueError, match="unknown architecture 'vqvae-residul'; did you mean vqvae-residual"):
         vq_jax.create_model("vqvae-residul")
     with pytest.raises(ValueError, match="no field 'codebooksize'; did you mean codebook_size"):

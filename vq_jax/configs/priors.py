@@ -12,25 +12,61 @@ from vq_jax.errors import nearest_names, require
 if TYPE_CHECKING:
     from flax import linen
 
+    from vq_jax.types import CodeSpecs
+
 
 @dataclasses.dataclass(frozen=True)
 class PriorArchitecture:
     """Base of the named priors."""
 
     architecture: ClassVar[str] = ""
+    module: ClassVar[str] = ""
+    """Name in `vq_jax.nn` of the prior that is built."""
+    several_codes: ClassVar[bool] = False
+    """Whether it models several codes a position."""
 
     def build(
-        self, codebook_size: int, code_shape: tuple[int, ...], num_classes: int | None, dtype: Any = None
+        self, specs: "CodeSpecs", num_classes: int | None, dtype: Any = None, **fields: Any
     ) -> "linen.Module":
         """Makes the prior, a linen module with `loss(codes, condition, train=...)`.
 
         Args:
-          codebook_size: number of codes.
-          code_shape: shape of one picture's codes.
+          specs: of the codes that it models.
           num_classes: classes of the condition; None for an unconditional prior.
           dtype: compute dtype; float32 when absent.
+          **fields: of the module, beside those of this configuration.
+
+        Raises:
+          ValueError: the prior cannot model such codes; the message says which can.
         """
-        raise TypeError(f"{type(self).__name__} names no prior; use a named one")
+        import jax.numpy as jnp
+
+        from vq_jax import nn
+        from vq_jax.types import CodeSpec
+
+        if not isinstance(specs, CodeSpec):
+            raise ValueError(
+                f"the prior {self.architecture} models one grid of codes, and the tokenizer gives several: "
+                f"{specs}"
+            )
+        if specs.codes_per_position > 1:
+            if not self.several_codes:
+                able = ", ".join(name for name, prior in PRIORS.items() if prior.several_codes)
+                raise ValueError(
+                    f"the prior {self.architecture} models one code a position, and the tokenizer gives "
+                    f"{specs.codes_per_position}: use {able}"
+                )
+            fields["codes_per_position"] = specs.codes_per_position
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        module: linen.Module = getattr(nn, self.module)(
+            codebook_size=specs.codebook_size,
+            grid=specs.shape,
+            num_classes=num_classes,
+            dtype=jnp.float32 if dtype is None else dtype,
+            **own,
+            **fields,
+        )
+        return module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +110,8 @@ class GPTArchitecture(TransformerArchitecture):
     """Predicts the codes one after the other."""
 
     architecture: ClassVar[str] = "gpt"
+    module: ClassVar[str] = "GPT"
+    several_codes: ClassVar[bool] = True
 
     depth_layers: int = 2
     """Layers of the small transformer over the codes of a position, where there are several."""
@@ -82,22 +120,13 @@ class GPTArchitecture(TransformerArchitecture):
         super().__post_init__()
         require(self.depth_layers >= 1, f"prior.depth_layers must be at least 1, got {self.depth_layers}")
 
-    def build(
-        self, codebook_size: int, code_shape: tuple[int, ...], num_classes: int | None, dtype: Any = None
-    ) -> "linen.Module":
-        import jax.numpy as jnp
-
-        from vq_jax import nn
-
-        dtype = jnp.float32 if dtype is None else dtype
-        return nn.GPT(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **_fields(self))
-
 
 @dataclasses.dataclass(frozen=True)
 class MaskGITArchitecture(TransformerArchitecture):
     """Predicts masked codes from the others, all at once."""
 
     architecture: ClassVar[str] = "maskgit"
+    module: ClassVar[str] = "MaskGIT"
 
     mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
     """Of the training masks."""
@@ -111,22 +140,13 @@ class MaskGITArchitecture(TransformerArchitecture):
             f"prior.unmasked_weight must not be negative, got {self.unmasked_weight}",
         )
 
-    def build(
-        self, codebook_size: int, code_shape: tuple[int, ...], num_classes: int | None, dtype: Any = None
-    ) -> "linen.Module":
-        import jax.numpy as jnp
-
-        from vq_jax import nn
-
-        dtype = jnp.float32 if dtype is None else dtype
-        return nn.MaskGIT(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **_fields(self))
-
 
 @dataclasses.dataclass(frozen=True)
 class PixelCNNArchitecture(PriorArchitecture):
     """Predicts the codes one after the other, by gated convolutions."""
 
     architecture: ClassVar[str] = "pixelcnn"
+    module: ClassVar[str] = "PixelCNN"
 
     width: int = 128
     """Channels of every stack."""
@@ -151,22 +171,13 @@ class PixelCNNArchitecture(PriorArchitecture):
             f"prior.kernel must be odd and at least 3, got {self.kernel}",
         )
 
-    def build(
-        self, codebook_size: int, code_shape: tuple[int, ...], num_classes: int | None, dtype: Any = None
-    ) -> "linen.Module":
-        import jax.numpy as jnp
-
-        from vq_jax import nn
-
-        dtype = jnp.float32 if dtype is None else dtype
-        return nn.PixelCNN(codebook_size, code_shape, num_classes=num_classes, dtype=dtype, **_fields(self))
-
 
 @dataclasses.dataclass(frozen=True)
 class NoiseArchitecture(PriorArchitecture):
     """Maps noise to all codes at once; a discriminator teaches it."""
 
     architecture: ClassVar[str] = "noise"
+    module: ClassVar[str] = "NoiseGenerator"
 
     noise_dim: int = 100
     """Width of the noise."""
@@ -177,25 +188,6 @@ class NoiseArchitecture(PriorArchitecture):
 
     def __post_init__(self) -> None:
         _check_positive(self, "noise_dim", "width", "num_blocks")
-
-    def build(
-        self,
-        codebook_size: int,
-        code_shape: tuple[int, ...],
-        num_classes: int | None,
-        dtype: Any = None,
-        *,
-        code_dim: int = 0,
-    ) -> Any:
-        """As that of the others, with `code_dim`, the width of the tokenizer's codes."""
-        import jax.numpy as jnp
-
-        from vq_jax import nn
-
-        dtype = jnp.float32 if dtype is None else dtype
-        return nn.NoiseGenerator(
-            codebook_size, code_shape, code_dim, num_classes=num_classes, dtype=dtype, **_fields(self)
-        )
 
 
 def _check_positive(prior: PriorArchitecture, *names: str) -> None:
@@ -208,10 +200,6 @@ def _check_shares(prior: PriorArchitecture, *names: str) -> None:
     for name in names:
         value = getattr(prior, name)
         require(0.0 <= value < 1.0, f"prior.{name} must lie in [0, 1), got {value}")
-
-
-def _fields(prior: PriorArchitecture) -> dict[str, Any]:
-    return {field.name: getattr(prior, field.name) for field in dataclasses.fields(prior)}
 
 
 PRIORS: dict[str, type[PriorArchitecture]] = {

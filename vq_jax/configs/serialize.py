@@ -4,13 +4,16 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vq_jax.configs.models import Architecture, architecture_class
 from vq_jax.configs.priors import PriorArchitecture, prior_class
 from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
 from vq_jax.errors import nearest_names
 from vq_jax.errors import require as _require
+
+if TYPE_CHECKING:
+    from vq_jax.types import CodeSpecs
 
 # Parts whose class the JSON names by its architecture.
 _BY_NAME: dict[Any, Callable[[str], Any]] = {Architecture: architecture_class, PriorArchitecture: prior_class}
@@ -96,3 +99,19 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for name, item in items:
         flat |= _flatten(item, f"{prefix}.{name}" if prefix else name)
     return flat
+
+
+def specs_to_json(specs: "CodeSpecs") -> Any:
+    """Returns a pytree of CodeSpec as dictionaries and lists, for JSON."""
+    if isinstance(specs, tuple | list):
+        return [specs_to_json(spec) for spec in specs]
+    return dataclasses.asdict(specs)
+
+
+def specs_from_json(values: Any) -> "CodeSpecs":
+    """Rebuilds what `specs_to_json` wrote; lists become tuples."""
+    from vq_jax.types import CodeSpec
+
+    if isinstance(values, list):
+        return tuple(specs_from_json(value) for value in values)
+    return CodeSpec(**{**values, "shape": tuple(values["shape"])})

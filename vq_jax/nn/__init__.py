@@ -17,10 +17,12 @@ from vq_jax.nn.quantizers import (
     VectorQuantizer,
     VectorQuantizerEMA,
 )
+from vq_jax.types import CodeSpec
 
 __all__ = [
     "CNNDecoder",
     "CNNEncoder",
+    "CodeSpec",
     "CodebookQuantizer",
     "Condition",
     "Conv",

@@ -9,7 +9,7 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.nn.quantizers import QuantizerOutput
-from vq_jax.types import Array, Float, Int, Metrics, Num
+from vq_jax.types import Array, CodeSpecs, Float, Int, Metrics, Num
 
 
 @struct.dataclass
@@ -120,9 +120,23 @@ class VQModel(nn.Module):
         return self.decode_latents(self.lookup(indices))
 
     @nn.nowrap
-    def code_shapes(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of one picture's indices, for a picture of `image_shape` (*S, C)."""
+    def code_specs(self, image_shape: tuple[int, ...]) -> CodeSpecs:
+        """What the codes of one picture of `image_shape` (*S, C) are, laid out like the codes."""
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         rng = jax.eval_shape(lambda: jax.random.key(0))
-        indices = jax.eval_shape(lambda *inputs: self.init_with_output(*inputs)[0].indices, rng, images)
-        return tuple(indices.shape[1:])
+        latents = jax.eval_shape(
+            lambda *inputs: self.init_with_output(*inputs, method="encode_latents")[0], rng, images
+        )
+        return self.quantizer.code_spec(jax.tree.map(lambda leaf: leaf.shape[1:], latents))
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """The one shape (*S, C) of picture that the model takes; None where it takes any size."""
+        shape: tuple[int, ...] | None = getattr(self.decoder, "image_shape", None)
+        return shape
+
+    @nn.nowrap
+    def strides(self, axes: int) -> tuple[int, ...]:
+        """Pixels a code along each of `axes` spatial axes; empty where codes have no place in the picture."""
+        strides: tuple[int, ...] = self.encoder.strides(axes)
+        return strides

@@ -352,13 +352,11 @@ def _prior_step(config: PriorConfig, mesh: Any, tokenizer: str | None, classes: 
     codes = _tokenizer_config(config, tokenizer)
     data = config.data.resolve(codes.data)
     num_classes = _num_classes(config, data.source, classes)
-    grid = build_model(dataclasses.replace(codes, training=config.training)).code_shapes(
+    specs = build_model(dataclasses.replace(codes, training=config.training)).code_specs(
         (data.image_size, data.image_size, codes.model.image_channels)
     )
     try:
-        prior = config.prior.build(
-            codes.model.codebook_size, grid, num_classes, sharding.compute_dtype(config.training.dtype)
-        )
+        prior = config.prior.build(specs, num_classes, sharding.compute_dtype(config.training.dtype))
     except ValueError as error:
         raise UserError(str(error)) from error
     parts: dict[str, Any] = {
@@ -371,7 +369,7 @@ def _prior_step(config: PriorConfig, mesh: Any, tokenizer: str | None, classes: 
     ema = config.training.ema_decay > 0
     state = jax.eval_shape(lambda: init_prior(jax.random.key(0), ema=ema, **parts))
     size = config.data.batch_size
-    batch = {"codes": jax.ShapeDtypeStruct((size, *grid), jnp.int32)}
+    batch = {"codes": jax.ShapeDtypeStruct((size, *specs.array_shape), jnp.int32)}
     if num_classes is not None:
         batch["label"] = jax.ShapeDtypeStruct((size,), jnp.int32)
     return step.lower(  # type: ignore[attr-defined]

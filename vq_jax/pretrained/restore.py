@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from etils import epath
 
 from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RunConfig
+from vq_jax.configs.serialize import specs_from_json, specs_to_json
 from vq_jax.errors import UserError
 from vq_jax.host.storage import require_storage
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs.checkpoint import Checkpointer, Restored
 from vq_jax.runs.rundir import CHECKPOINTS, CONFIG_FILE, read_config
 from vq_jax.train.tasks.tokenizer import abstract_state, build_model
+from vq_jax.types import CodeSpecs
 
 _RECORD = "tokenizer.json"
 
@@ -78,15 +80,15 @@ class TokenizerRecord:
     relative: str | None  # to the prior's run
     fingerprint: str
     step: int
-    codebook_size: int
-    code_shape: tuple[int, ...]
+    specs: CodeSpecs
     num_classes: int | None
     image_size: int
 
     def write(self, workdir: epath.Path) -> None:
         """Writes it into the prior's run, whole or not at all."""
+        values = {**dataclasses.asdict(self), "specs": specs_to_json(self.specs)}
         part = workdir / f"{_RECORD}.part"
-        part.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        part.write_text(json.dumps(values, indent=2) + "\n")
         part.replace(workdir / _RECORD)
 
 
@@ -102,7 +104,7 @@ def read_record(workdir: epath.PathLike) -> TokenizerRecord | None:
         return None
     try:
         values = json.loads(path.read_text())
-        return TokenizerRecord(**{**values, "code_shape": tuple(values["code_shape"])})
+        return TokenizerRecord(**{**values, "specs": specs_from_json(values["specs"])})
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
@@ -117,8 +119,7 @@ def make_record(
         relative=None if remote else os.path.relpath(os.path.expanduser(run), workdir),
         fingerprint=tokenizer.fingerprint,
         step=tokenizer.step,
-        codebook_size=tokenizer.model.quantizer.codebook_size,
-        code_shape=tokenizer.code_shape(image_size),
+        specs=tokenizer.code_specs(image_size),
         num_classes=num_classes,
         image_size=image_size,
     )

@@ -13,7 +13,7 @@ from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.configs.serialize import to_dict
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
-from vq_jax.types import Array, Params
+from vq_jax.types import Array, CodeSpecs, Params
 
 
 class Tokenizer:
@@ -33,9 +33,9 @@ class Tokenizer:
         self.variables = variables
         self.config = config
         self.step = step
-        self._fixed_shape: tuple[int, ...] | None = getattr(model.decoder, "image_shape", None)
-        self._code_shapes: dict[int, tuple[int, ...]] = {}
-        self._stride = 2 ** getattr(model.encoder, "num_downsamples", 0)
+        self._fixed_shape: tuple[int, ...] | None = model.image_shape
+        self._code_specs: dict[int, CodeSpecs] = {}
+        self._stride = max(model.strides(2), default=1)
         self._encode = jax.jit(
             lambda variables, images: model.apply(variables, ops.normalize_pictures(images), method="encode")
         )
@@ -100,7 +100,7 @@ class Tokenizer:
                 f"expected indices from 0 to {size_limit - 1} for this model's codebook, got {span}: "
                 "were they made by another model?"
             )
-        latents = self.code_shape(self.config.data.image_size)
+        latents = self.code_specs(self.config.data.image_size).array_shape
         if indices.ndim != 1 + len(latents) or (self._fixed_shape and indices.shape[1:] != latents):
             raise UserError(
                 f"expected indices of shape [B, {', '.join(map(str, latents))}]"
@@ -120,12 +120,12 @@ class Tokenizer:
         """Pictures uint8 [B, H, W, C] through the codes and back, same shape and dtype."""
         return self.decode(self.encode(pictures), size=pictures.shape[1:-1])
 
-    def code_shape(self, image_size: int) -> tuple[int, ...]:
-        """Shape of the codes of a square picture, of the one size where the model takes no other."""
-        if image_size not in self._code_shapes:
+    def code_specs(self, image_size: int) -> CodeSpecs:
+        """The codes of a square picture, of the one size where the model takes no other."""
+        if image_size not in self._code_specs:
             shape = self._fixed_shape or (image_size, image_size, self.channels)
-            self._code_shapes[image_size] = self.model.code_shapes(shape)
-        return self._code_shapes[image_size]
+            self._code_specs[image_size] = self.model.code_specs(shape)
+        return self._code_specs[image_size]
 
     def check(self, pictures: np.ndarray) -> None:
         """Compares pictures with what the model takes, uint8 [B, H, W, C].

@@ -44,6 +44,11 @@ class MaskGITEncoder(nn.Module):
         """Times that each spatial axis is halved."""
         return len(self.channel_multipliers) - 1
 
+    @nn.nowrap
+    def strides(self, axes: int) -> tuple[int, ...]:
+        """Pixels a code, along each of `axes` spatial axes."""
+        return (2**self.num_downsamples,) * axes
+
     @nn.compact
     def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
         """Encodes pictures; each spatial axis must be a multiple of 2^num_downsamples."""

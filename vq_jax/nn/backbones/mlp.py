@@ -27,6 +27,11 @@ class MLPEncoder(nn.Module):
     latent_channels: int = 4
     dtype: Any = jnp.float32
 
+    @nn.nowrap
+    def strides(self, axes: int) -> tuple[int, ...]:
+        """Empty: the codes have no place in the picture."""
+        return ()
+
     @nn.compact
     def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B P D"]:
         """Encodes pictures of any shape; all must have the shape seen by `init`."""

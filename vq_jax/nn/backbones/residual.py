@@ -51,6 +51,11 @@ class ResidualEncoder(nn.Module):
     latent_channels: int = 64
     dtype: Any = jnp.float32
 
+    @nn.nowrap
+    def strides(self, axes: int) -> tuple[int, ...]:
+        """Pixels a code, along each of `axes` spatial axes."""
+        return (2**self.num_downsamples,) * axes
+
     @nn.compact
     def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
         """Encodes pictures; each spatial axis s is S / 2^num_downsamples, rounded up."""

@@ -10,7 +10,7 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.nn.priors.layers import init_kernel
-from vq_jax.types import Array, Float, Int, Metrics
+from vq_jax.types import Array, CodeSpec, Float, Int, Metrics
 
 
 @struct.dataclass
@@ -36,6 +36,7 @@ class LabelledPrior:
     grid: tuple[int, ...]
     num_classes: int | None
     class_dropout: float
+    codes_per_position = 1
 
     def _check_fields(self, positive: tuple[str, ...], shares: tuple[str, ...]) -> None:
         """Raises ValueError unless some fields are at least 1 and others in [0, 1)."""
@@ -50,6 +51,16 @@ class LabelledPrior:
         for field in ("class_dropout", *shares):
             if not 0.0 <= getattr(self, field) < 1.0:
                 raise ValueError(f"{name}.{field} must lie in [0, 1), got {getattr(self, field)}")
+
+    @property
+    def code_specs(self) -> CodeSpec:
+        """The codes that it models."""
+        return CodeSpec(self.grid, self.codebook_size, self.codes_per_position)
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of one picture's codes."""
+        return self.code_specs.array_shape
 
     @property
     def positions(self) -> int:

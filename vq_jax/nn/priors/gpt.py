@@ -57,11 +57,6 @@ class GPT(TransformerPrior):
             if getattr(self, field) < 1:
                 raise ValueError(f"GPT.{field} must be at least 1, got {getattr(self, field)}")
 
-    @property
-    def code_shape(self) -> tuple[int, ...]:
-        """Shape of one picture's codes."""
-        return self.grid if self.codes_per_position == 1 else (*self.grid, self.codes_per_position)
-
     def setup(self) -> None:
         depth, size = self.codes_per_position, self.codebook_size
         self.prefix = self._prefix_table()

@@ -42,11 +42,6 @@ class MaskGIT(TransformerPrior):
         if self.unmasked_weight < 0.0:
             raise ValueError(f"MaskGIT.unmasked_weight must not be negative, got {self.unmasked_weight}")
 
-    @property
-    def code_shape(self) -> tuple[int, ...]:
-        """Shape of one picture's codes: the grid."""
-        return self.grid
-
     def setup(self) -> None:
         self.prefix = self._prefix_table()
         self.axis_positions = self._position_tables()

@@ -66,11 +66,6 @@ class NoiseGenerator(LabelledPrior, nn.Module):
         super().__post_init__()
         self._check_fields(("code_dim", "noise_dim", "width", "num_blocks"), ())
 
-    @property
-    def code_shape(self) -> tuple[int, ...]:
-        """Shape of one picture's codes."""
-        return self.grid
-
     @nn.compact
     def __call__(
         self, noise: Float[Array, "B Z"], condition: Condition | None = None, *, train: bool = False

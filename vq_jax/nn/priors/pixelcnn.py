@@ -134,11 +134,6 @@ class PixelCNN(LabelledPrior, nn.Module):
         if self.kernel < 3 or self.kernel % 2 == 0:
             raise ValueError(f"PixelCNN.kernel must be odd and at least 3, got {self.kernel}")
 
-    @property
-    def code_shape(self) -> tuple[int, ...]:
-        """Shape of one picture's codes."""
-        return self.grid
-
     @nn.compact
     def __call__(
         self, codes: Int[Array, "B *s"], condition: Condition | None = None, *, train: bool = False

@@ -9,7 +9,7 @@ from flax import linen as nn
 from flax import struct
 
 from vq_jax import ops
-from vq_jax.types import Array, Bool, Float, Int, Key, Metrics
+from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Key, Metrics
 
 
 @struct.dataclass
@@ -77,10 +77,10 @@ class CodebookQuantizer(nn.Module):
         if self.entropy_temperature <= 0.0:
             raise ValueError(f"{name}.entropy_temperature must be positive, got {self.entropy_temperature}")
 
-    @property
-    def codebook_sizes(self) -> int:
-        """Number of codes, laid out like the indices."""
-        return self.codebook_size
+    @nn.nowrap
+    def code_spec(self, latent_shape: tuple[int, ...]) -> CodeSpec:
+        """The codes of one picture, given the shape (*s, D) of its latents."""
+        return CodeSpec(latent_shape[:-1], self.codebook_size)
 
     def codes(self) -> Float[Array, "K D"]:
         """The codebook as it is compared with latents, float32."""

@@ -22,9 +22,8 @@ def build_noise(config: NoiseConfig, record: TokenizerRecord, tokenizer: Tokeniz
     """Makes the noise generator of a configuration over the codes of a tokenizer."""
     dtype = sharding.compute_dtype(config.training.dtype)
     code_dim: int = tokenizer.model.quantizer.code_dim
-    return config.prior.build(
-        record.codebook_size, record.code_shape, record.num_classes, dtype, code_dim=code_dim
-    )
+    model: Any = config.prior.build(record.specs, record.num_classes, dtype, code_dim=code_dim)
+    return model
 
 
 def noise_networks(config: NoiseConfig, model: NoiseGenerator) -> dict[str, Any]:
@@ -93,7 +92,8 @@ class NoiseTask(PriorTask):
             codes = prior.sample_codes(len(batch["valid"]), labels=labels, seed=number)
             drawn.append(codes[batch["valid"]])
             held_out.append(batch["codes"][batch["valid"]])
-        shares = [_shares(np.concatenate(codes), self.record.codebook_size) for codes in (drawn, held_out)]
+        size = self.record.specs.codebook_size
+        shares = [_shares(np.concatenate(codes), size) for codes in (drawn, held_out)]
         distance = float(0.5 * np.abs(shares[0] - shares[1]).sum(axis=-1).mean())
         used = float((shares[0].sum(axis=0) > 0).sum())
         return {"loss": distance, "code_distance": distance, "used_codes": used}

@@ -45,7 +45,7 @@ def build_prior(config: PriorConfig, record: TokenizerRecord) -> linen.Module:
     """
     dtype = sharding.compute_dtype(config.training.dtype)
     try:
-        return config.prior.build(record.codebook_size, record.code_shape, record.num_classes, dtype)
+        return config.prior.build(record.specs, record.num_classes, dtype)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -146,7 +146,7 @@ class PriorTask:
                 self.source,
                 encode,
                 tokenizer=self.record.fingerprint,
-                codebook_size=self.record.codebook_size,
+                codebook_size=self.record.specs.codebook_size,
                 batch_size=self._pictures.batch_size,
             )
 

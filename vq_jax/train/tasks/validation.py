@@ -37,7 +37,7 @@ class Validation:
         jit = functools.partial(jax.jit, static_argnames="quantize", out_shardings=replicated(mesh))
         self._step = jit(step)
         self._reconstruct = jit(functools.partial(_reconstruct, model=model))
-        if hasattr(model.decoder, "image_shape"):
+        if model.image_shape is not None:
             # Of the size that the model takes, spread over the set, which may be sorted by class.
             crops = np.concatenate([batch["image"][batch["valid"]] for batch in self._batches])
             self.pictures = list(crops[:: max(1, len(crops) // 16)][:16])
@@ -45,7 +45,7 @@ class Validation:
             self.pictures = [_shrink(picture) for picture in test_pictures(source, 16)]
             if max(max(picture.shape[:2]) for picture in self.pictures) > 64:
                 self.pictures = self.pictures[:4]
-        stride = 2 ** getattr(model.encoder, "num_downsamples", 0)
+        stride = max(model.strides(2), default=1)
         self._canvas = tuple(
             -(-max(picture.shape[axis] for picture in self.pictures) // stride) * stride for axis in (0, 1)
         )

@@ -1,0 +1,129 @@
+"""Quantizers by name: each a frozen dataclass that builds a module of `vq_jax.nn`.
+
+A new quantizer is a module in `nn/quantizers/` and its dataclass here, listed in `QUANTIZERS`.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from vq_jax.errors import lookup
+from vq_jax.ranges import check_ranges
+
+if TYPE_CHECKING:
+    from flax import linen
+
+_CodebookSize = Annotated[int, tyro.conf.arg(aliases=["--model.codebook-size"])]
+_CodeDim = Annotated[int, tyro.conf.arg(aliases=["--model.code-dim"])]
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizerConfig:
+    """Base of the named quantizers."""
+
+    name: ClassVar[str] = ""
+    module: ClassVar[str] = ""
+    """Name in `vq_jax.nn` of the quantizer that is built; it has the fields of the configuration."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "model.quantizer")
+
+    @property
+    def latent_channels(self) -> int:
+        """Width D of the latents that the quantizer takes."""
+        raise TypeError(f"{type(self).__name__} names no quantizer; use a named one")
+
+    def build(self) -> "linen.Module":
+        """Makes the quantizer."""
+        from vq_jax import nn
+
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        quantizer: linen.Module = getattr(nn, self.module)(**fields)
+        return quantizer
+
+    def describe(self) -> str:
+        """The quantizer in a few words, for people."""
+        raise TypeError(f"{type(self).__name__} names no quantizer; use a named one")
+
+
+@dataclasses.dataclass(frozen=True)
+class CodebookQuantizerConfig(QuantizerConfig):
+    """The fields of the quantizers that pick the nearest of K vectors, see `nn.CodebookQuantizer`."""
+
+    codebook_size: _CodebookSize = 512
+    """Number of codes K."""
+    code_dim: _CodeDim = 64
+    """Width D of a vector of the codebook."""
+    commitment_weight: float = 0.25
+    """Weight of the loss that keeps the encoder's outputs near the codebook."""
+    normalize: bool = False
+    """Compare and use vectors of length one."""
+    decay: float = 0.99
+    """Decay of the running averages."""
+    revive_threshold: float = 0.0
+    """A code used less than this many times a step, on average, is replaced by a latent of the batch;
+    0: off."""
+    entropy_weight: float = 0.0
+    """Weight of the code-usage term, which rewards certain assignments and even use of all codes."""
+    entropy_temperature: float = 0.01
+    """Softness of the assignments in the code-usage term."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width D of the latents, that of the codebook."""
+        return self.code_dim
+
+    def describe(self) -> str:
+        """Size of the codebook."""
+        return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorQuantizerEMAConfig(CodebookQuantizerConfig):
+    """A codebook of running averages of the latents."""
+
+    name: ClassVar[str] = "ema"
+    module: ClassVar[str] = "VectorQuantizerEMA"
+
+    epsilon: float = 1e-5
+    """Laplace smoothing of the code counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorQuantizerConfig(CodebookQuantizerConfig):
+    """A codebook learnt by gradient."""
+
+    name: ClassVar[str] = "gradient"
+    module: ClassVar[str] = "VectorQuantizer"
+
+    codebook_weight: float = 1.0
+    """Weight of the codebook's own loss."""
+
+
+QUANTIZERS: dict[str, type[QuantizerConfig]] = {
+    cls.name: cls for cls in (VectorQuantizerEMAConfig, VectorQuantizerConfig)
+}
+
+
+def quantizer_class(name: str) -> type[QuantizerConfig]:
+    """Returns the dataclass of a named quantizer.
+
+    Raises:
+      ValueError: no quantizer has that name; the message has the nearest ones.
+    """
+    return lookup(QUANTIZERS, name, "quantizer")
+
+
+def convert_quantizer(old: QuantizerConfig, name: str) -> QuantizerConfig:
+    """Returns the quantizer of another name; the fields that both have keep their values.
+
+    Raises:
+      ValueError: no quantizer has that name; the message has the nearest ones.
+    """
+    cls = quantizer_class(name)
+    if cls is type(old):
+        return old
+    shared = {field.name for field in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
+    kept: dict[str, Any] = {field: getattr(old, field) for field in shared}
+    return cls(**kept)

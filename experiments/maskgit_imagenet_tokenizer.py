@@ -26,13 +26,18 @@ from vq_jax.configs import (
     MaskGITVQGAN,
     OptimizerConfig,
     TrainingConfig,
+    VectorQuantizerConfig,
 )
 
 _optimizer = OptimizerConfig(learning_rate=1e-4, b1=0.0, b2=0.99)
 
 config = ExperimentConfig(
     name="maskgit-imagenet-tokenizer",
-    model=MaskGITVQGAN(entropy_weight=0.1, entropy_temperature=0.01),
+    model=MaskGITVQGAN(
+        quantizer=VectorQuantizerConfig(
+            codebook_size=1024, code_dim=256, entropy_weight=0.1, entropy_temperature=0.01
+        )
+    ),
     data=DataConfig(
         source="tfds:imagenet2012", image_size=256, batch_size=256, resize="short-side", num_workers=16
     ),

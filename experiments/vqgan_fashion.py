@@ -17,6 +17,7 @@ from vq_jax.configs import (
     OptimizerConfig,
     ResidualVQVAE,
     TrainingConfig,
+    VectorQuantizerEMAConfig,
 )
 
 config = ExperimentConfig(
@@ -27,9 +28,7 @@ config = ExperimentConfig(
         residual_channels=64,
         num_res_blocks=3,
         upsampling="nearest",
-        codebook_size=128,
-        code_dim=16,
-        revive_threshold=0.03,
+        quantizer=VectorQuantizerEMAConfig(codebook_size=128, code_dim=16, revive_threshold=0.03),
     ),
     data=DataConfig(source="fashion", image_size=28, batch_size=64),
     losses=Losses(reconstruction="l1", adversarial_weight=0.4, adversarial_start=1000, adversarial_ramp=300),

@@ -19,11 +19,12 @@ from vq_jax.configs import (
     Losses,
     OptimizerConfig,
     TrainingConfig,
+    VectorQuantizerEMAConfig,
 )
 
 config = ExperimentConfig(
     name="vqgan-fashion-mlp",
-    model=MLPVQVAE(codebook_size=512, revive_threshold=0.03),
+    model=MLPVQVAE(quantizer=VectorQuantizerEMAConfig(codebook_size=512, revive_threshold=0.03, code_dim=4)),
     data=DataConfig(source="fashion", image_size=28, batch_size=128, flip=False),
     losses=Losses(adversarial_weight=0.3, adversarial_start=500, adversarial_ramp=500),
     optimizer=OptimizerConfig(learning_rate=1e-3, b1=0.5, schedule="cosine", final_ratio=0.02),

@@ -28,6 +28,7 @@ from vq_jax.configs import (
     Losses,
     OptimizerConfig,
     TrainingConfig,
+    VectorQuantizerConfig,
     VQGANf16,
 )
 
@@ -36,7 +37,11 @@ _optimizer = OptimizerConfig(learning_rate=4.5e-6 * _BATCH_SIZE, b1=0.5, b2=0.9)
 
 config = ExperimentConfig(
     name="vqgan-imagenet-f16-1024",
-    model=VQGANf16(codebook_size=1024, commitment_weight=1.0, codebook_weight=0.25),
+    model=VQGANf16(
+        quantizer=VectorQuantizerConfig(
+            codebook_size=1024, commitment_weight=1.0, codebook_weight=0.25, code_dim=256
+        )
+    ),
     data=DataConfig(
         source="tfds:imagenet2012",
         image_size=256,

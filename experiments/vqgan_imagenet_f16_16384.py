@@ -24,7 +24,7 @@ _base = load_experiment("vqgan-imagenet-f16-1024")
 config = dataclasses.replace(
     _base,
     name="vqgan-imagenet-f16-16384",
-    model=dataclasses.replace(_base.model, codebook_size=16384),
+    model=_base.model.override(codebook_size=16384),
     losses=dataclasses.replace(_base.losses, adversarial_weight=0.75, disc_start=0),
     discriminator=dataclasses.replace(_base.discriminator, num_layers=2),
 )

@@ -13,7 +13,7 @@ Expected:  for the model trained on OpenImages the authors report rFID 1.14 on I
 
 import dataclasses
 
-from vq_jax.configs import VQGANf8
+from vq_jax.configs import VectorQuantizerConfig, VQGANf8
 from vq_jax.configs.presets import load_experiment
 
 _base = load_experiment("vqgan-imagenet-f16-16384")
@@ -21,5 +21,10 @@ _base = load_experiment("vqgan-imagenet-f16-16384")
 config = dataclasses.replace(
     _base,
     name="vqgan-imagenet-f8",
-    model=VQGANf8(codebook_size=16384, code_dim=4, z_channels=4, commitment_weight=1.0, codebook_weight=0.25),
+    model=VQGANf8(
+        z_channels=4,
+        quantizer=VectorQuantizerConfig(
+            codebook_size=16384, code_dim=4, commitment_weight=1.0, codebook_weight=0.25
+        ),
+    ),
 )

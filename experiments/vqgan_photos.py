@@ -19,6 +19,7 @@ from vq_jax.configs import (
     OptimizerConfig,
     ResidualVQVAE,
     TrainingConfig,
+    VectorQuantizerEMAConfig,
 )
 
 config = ExperimentConfig(
@@ -27,9 +28,7 @@ config = ExperimentConfig(
         residual_channels=64,
         num_res_blocks=4,
         upsampling="nearest",
-        codebook_size=512,
-        code_dim=64,
-        revive_threshold=0.03,
+        quantizer=VectorQuantizerEMAConfig(codebook_size=512, code_dim=64, revive_threshold=0.03),
     ),
     data=DataConfig(source="photos", image_size=64, batch_size=8, crops_per_picture=64),
     losses=Losses(

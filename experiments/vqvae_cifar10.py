@@ -18,13 +18,16 @@ from vq_jax.configs import (
     OptimizerConfig,
     ResidualVQVAE,
     TrainingConfig,
+    VectorQuantizerEMAConfig,
 )
 
 _VARIANCE = 4 * 0.0632704  # of CIFAR-10's pixels, published for [-0.5, 0.5]
 
 config = ExperimentConfig(
     name="vqvae-cifar10",
-    model=ResidualVQVAE(codebook_size=512, code_dim=64, revive_threshold=0.03),
+    model=ResidualVQVAE(
+        quantizer=VectorQuantizerEMAConfig(codebook_size=512, code_dim=64, revive_threshold=0.03)
+    ),
     data=DataConfig(source="tfds:cifar10", image_size=32, batch_size=32),
     losses=Losses(reconstruction_weight=1.0 / _VARIANCE),
     optimizer=OptimizerConfig(learning_rate=3e-4),

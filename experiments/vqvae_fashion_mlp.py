@@ -6,11 +6,18 @@ Command:   vq-jax train vqvae-fashion-mlp
 Hardware:  2 CPU cores
 """
 
-from vq_jax.configs import MLPVQVAE, DataConfig, ExperimentConfig, OptimizerConfig, TrainingConfig
+from vq_jax.configs import (
+    MLPVQVAE,
+    DataConfig,
+    ExperimentConfig,
+    OptimizerConfig,
+    TrainingConfig,
+    VectorQuantizerEMAConfig,
+)
 
 config = ExperimentConfig(
     name="vqvae-fashion-mlp",
-    model=MLPVQVAE(codebook_size=512, revive_threshold=0.03),
+    model=MLPVQVAE(quantizer=VectorQuantizerEMAConfig(codebook_size=512, revive_threshold=0.03, code_dim=4)),
     data=DataConfig(source="fashion", image_size=28, batch_size=128, flip=False),
     optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", final_ratio=0.02),
     training=TrainingConfig(steps=3000, log_every=25, eval_every=500, image_every=1000, save_every=500),

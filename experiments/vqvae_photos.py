@@ -8,11 +8,20 @@ Run time:  about 6 minutes
 Expected:  PSNR 27.6 dB and SSIM 0.77 on the two held-out photographs, 300 of 512 codes used on them
 """
 
-from vq_jax.configs import DataConfig, ExperimentConfig, OptimizerConfig, ResidualVQVAE, TrainingConfig
+from vq_jax.configs import (
+    DataConfig,
+    ExperimentConfig,
+    OptimizerConfig,
+    ResidualVQVAE,
+    TrainingConfig,
+    VectorQuantizerEMAConfig,
+)
 
 config = ExperimentConfig(
     name="vqvae-photos",
-    model=ResidualVQVAE(codebook_size=512, code_dim=64, revive_threshold=0.03),
+    model=ResidualVQVAE(
+        quantizer=VectorQuantizerEMAConfig(codebook_size=512, code_dim=64, revive_threshold=0.03)
+    ),
     data=DataConfig(source="photos", image_size=64, batch_size=16, crops_per_picture=64),
     optimizer=OptimizerConfig(learning_rate=1e-3, schedule="cosine", final_ratio=0.02),
     training=TrainingConfig(steps=1500, eval_every=250, image_every=250, save_every=250),

@@ -44,7 +44,7 @@ def prior():
     """An untrained prior over an untrained tokenizer, the presets' in small."""
     config = load_experiment("vqgan-fashion")
     small = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "codebook_size": 16, "code_dim": 4}
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **small))
+    config = dataclasses.replace(config, model=config.model.override(**small))
     model = build_model(config)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     tokenizer = Tokenizer(model, variables, config, 0)

@@ -1,11 +1,14 @@
 """The error for a user's mistake, checks, and suggestions for a name that is not known."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Member = TypeVar("Member")
 
 
 class UserError(ValueError):
-    """A mistake of the user's, told in one message: what was expected, what came, what to do.
+    """A user's mistake, reported in one message: what was expected, what came, what to do.
 
     The command line prints the message alone and exits with status 2.
     """
@@ -21,3 +24,20 @@ def require(condition: bool, message: str) -> None:
     """Raises ValueError with the message unless the condition holds."""
     if not condition:
         raise ValueError(message)
+
+
+def lookup(registry: Mapping[str, Member], name: str, what: str) -> Member:
+    """Returns the member of a registry that has a name.
+
+    Args:
+      registry: members by name.
+      name: the one wanted.
+      what: what the members are, for the message, such as "quantizer".
+
+    Raises:
+      ValueError: there is none; the message has the nearest names and all known ones.
+    """
+    if name not in registry:
+        known = ", ".join(sorted(registry))
+        raise ValueError(f"unknown {what} {name!r}{nearest_names(name, registry)} (known: {known})")
+    return registry[name]

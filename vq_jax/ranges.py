@@ -1,4 +1,4 @@
-"""Ranges of numeric fields by name, stated once for the modules and for the configurations that build them."""
+"""Ranges of numeric fields by name: one table for modules and for the configurations that build them."""
 
 import dataclasses
 from collections.abc import Callable

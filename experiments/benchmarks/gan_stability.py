@@ -56,7 +56,7 @@ def run(config: ExperimentConfig) -> dict[str, Any]:
         )
     )
     source = open_source(config.data.source, "train", config.data, config.model.image_channels)
-    steps, history, used = config.training.steps, [], np.zeros(config.model.codebook_size, bool)
+    steps, history, used = config.training.steps, [], np.zeros(config.model.quantizer.codebook_size, bool)
     with train_batches(source, config.data, seed=config.training.seed) as batches:
         for number in range(steps):
             batch = next(batches)

@@ -44,6 +44,7 @@ from vq_jax.configs import (
     OptimizerConfig,
     ResidualVQVAE,
     TrainingConfig,
+    VectorQuantizerEMAConfig,
 )
 from vq_jax.runs.rundir import read_metrics  # noqa: E402
 from vq_jax.train import loop, prefetch, sharding  # noqa: E402
@@ -58,7 +59,12 @@ def configuration(data: DataConfig, training: TrainingConfig) -> ExperimentConfi
     """A VQ-GAN whose step takes a few hundredths of a second."""
     return ExperimentConfig(
         name="soak",
-        model=ResidualVQVAE(channels=16, residual_channels=8, num_res_blocks=1, codebook_size=64, code_dim=8),
+        model=ResidualVQVAE(
+            channels=16,
+            residual_channels=8,
+            num_res_blocks=1,
+            quantizer=VectorQuantizerEMAConfig(codebook_size=64, code_dim=8),
+        ),
         data=data,
         losses=Losses(reconstruction="l1", adversarial_weight=0.4, adversarial_ramp=100),
         optimizer=OptimizerConfig(learning_rate=1e-4, b1=0.5),

@@ -131,7 +131,10 @@ def test_every_field_has_a_line_of_help(capsys):
         (["train", "--model.codebok-size", "3"], ["--model.codebok-size", "--model.codebook-size INT"]),
         (["train", "--steps", "many"], ["--steps", "invalid literal", "'many'"]),
         (["train", "--losses.reconstruction", "l3"], ["--losses.reconstruction", "l3", "log_laplace"]),
-        (["train", "--model.codebook-size", "0"], ["model.codebook_size must be at least 1, got 0"]),
+        (
+            ["train", "--model.codebook-size", "0"],
+            ["model.quantizer.codebook_size must be at least 1, got 0"],
+        ),
         (["train", "--steps", "3", "--optimizer.warmup-steps", "5"], ["warmup_steps = 5 must be less than"]),
         (["train", "--steps", "3", "--phases.0.steps", "5"], ["the phases take 5 steps"]),
         (["train", "--batch-size", "6"], ["data.batch_size = 6", "4 devices", "a multiple of 4"]),
@@ -214,7 +217,7 @@ def test_an_experiment_of_ones_own_is_trained_wherever_it_stands_on_the_line(tmp
 def test_a_run_of_another_configuration_is_left_alone(copied, training, refused):
     before = tree(copied)
     message = refused(*training(copied, "--seed", 3, "--model.codebook-size", 8))
-    assert "model.codebook_size: 16 there, 8 asked for" in message
+    assert "model.quantizer.codebook_size: 16 there, 8 asked for" in message
     assert "training.seed: 0 there, 3 asked for" in message
     assert "another --workdir" in message
     assert tree(copied) == before

@@ -13,6 +13,7 @@ from vq_jax.configs import (
     Phase,
     ResidualVQVAE,
     TrainingConfig,
+    VectorQuantizerEMAConfig,
 )
 from vq_jax.configs.models import ARCHITECTURES, make_architecture
 from vq_jax.configs.serialize import differences, from_dict, to_dict
@@ -45,10 +46,22 @@ def experiment(**fields):
         (lambda: TrainingConfig(seed=-1), "training.seed must not be negative"),
         (lambda: TrainingConfig(ema_decay=1.0), r"training.ema_decay must lie in \[0, 1\)"),
         (lambda: TrainingConfig(mesh_data=0), "training.mesh_data must be -1 or at least 1"),
-        (lambda: ResidualVQVAE(codebook_size=0), "model.codebook_size must be at least 1, got 0"),
-        (lambda: ResidualVQVAE(decay=1.5), r"model.decay must lie in \[0, 1\), got 1.5"),
-        (lambda: ResidualVQVAE(epsilon=0.0), "model.epsilon must be positive"),
-        (lambda: ResidualVQVAE(revive_threshold=-1.0), "model.revive_threshold must be at least 0"),
+        (
+            lambda: ResidualVQVAE(quantizer=VectorQuantizerEMAConfig(codebook_size=0)),
+            "model.quantizer.codebook_size must be at least 1, got 0",
+        ),
+        (
+            lambda: ResidualVQVAE(quantizer=VectorQuantizerEMAConfig(decay=1.5)),
+            r"model.quantizer.decay must lie in \[0, 1\), got 1.5",
+        ),
+        (
+            lambda: ResidualVQVAE(quantizer=VectorQuantizerEMAConfig(epsilon=0.0)),
+            "model.quantizer.epsilon must be positive",
+        ),
+        (
+            lambda: ResidualVQVAE(quantizer=VectorQuantizerEMAConfig(revive_threshold=-1.0)),
+            "model.quantizer.revive_threshold must be at least 0",
+        ),
         (lambda: ResidualVQVAE(channels=1), "model.channels must be at least 2, got 1"),
         (lambda: ResidualVQVAE(num_downsamples=-1), "model.num_downsamples must be at least 0"),
         (lambda: MLPVQVAE(hidden_features=(8, 0)), r"model.hidden_features must be at least 1, got \(8, 0\)"),
@@ -125,11 +138,11 @@ def test_differences_names_the_fields_with_both_values():
     old = experiment(phases=(Phase("autoencoder", steps=3), Phase()))
     new = dataclasses.replace(
         old,
-        model=ResidualVQVAE(codebook_size=7),
+        model=ResidualVQVAE(quantizer=VectorQuantizerEMAConfig(codebook_size=7)),
         phases=(Phase("autoencoder", steps=4), Phase()),
     )
     assert differences(old, old) == {}
-    assert differences(old, new) == {"model.codebook_size": (512, 7), "phases.0.steps": (3, 4)}
+    assert differences(old, new) == {"model.quantizer.codebook_size": (512, 7), "phases.0.steps": (3, 4)}
 
 
 def test_phases_start_where_the_ones_before_end():
@@ -149,10 +162,15 @@ def test_the_perceptual_loss_counts_from_its_start():
 
 
 def test_an_architecture_is_made_by_name():
-    assert make_architecture("vqvae-residual", codebook_size=7) == ResidualVQVAE(codebook_size=7)
+    assert make_architecture("vqvae-residual", codebook_size=7) == ResidualVQVAE(
+        quantizer=VectorQuantizerEMAConfig(codebook_size=7)
+    )
     with pytest.raises(ValueError, match="unknown architecture 'vqvae-resid'; did you mean vqvae-residual"):
         make_architecture("vqvae-resid")
-    with pytest.raises(ValueError, match="vqvae-mlp has no field 'codebook_siz'; did you mean codebook_size"):
+    with pytest.raises(
+        ValueError,
+        match="vqvae-mlp with the quantizer ema has no field 'codebook_siz'; did you mean codebook_size",
+    ):
         make_architecture("vqvae-mlp", codebook_siz=7)
 
 

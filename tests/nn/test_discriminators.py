@@ -289,7 +289,7 @@ def test_the_least_size_that_is_told_is_enough():
     [
         (PatchDiscriminator, {"num_layers": 0}, "num_layers must be at least 1, got 0"),
         (PatchDiscriminator, {"norm": "layer"}, "expected norm batch, group or none, got 'layer'"),
-        (StyleGANDiscriminator, {"minibatch_group": -1}, "minibatch_group must not be negative"),
+        (StyleGANDiscriminator, {"minibatch_group": -1}, "minibatch_group must be at least 0"),
     ],
 )
 def test_bad_fields_are_refused_when_the_module_is_made(kind, fields, message):

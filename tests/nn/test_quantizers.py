@@ -234,9 +234,9 @@ def test_wrong_width_is_told_with_both_numbers(getkey, kind):
     [
         ({"codebook_size": 0}, "codebook_size must be at least 1, got 0"),
         ({"code_dim": 0}, "code_dim must be at least 1, got 0"),
-        ({"commitment_weight": -1.0}, "commitment_weight must not be negative"),
+        ({"commitment_weight": -1.0}, "commitment_weight must be at least 0"),
         ({"decay": 1.0}, r"decay must lie in \[0, 1\), got 1.0"),
-        ({"revive_threshold": -0.1}, "revive_threshold must not be negative"),
+        ({"revive_threshold": -0.1}, "revive_threshold must be at least 0"),
         ({"entropy_temperature": 0.0}, "entropy_temperature must be positive"),
     ],
 )

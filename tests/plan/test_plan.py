@@ -38,9 +38,7 @@ base = load_experiment("vqgan-fashion")
 config = dataclasses.replace(
     base,
     name="small",
-    model=dataclasses.replace(
-        base.model, channels=8, residual_channels=8, num_res_blocks=1, codebook_size=16
-    ),
+    model=base.model.override(channels=8, residual_channels=8, num_res_blocks=1, codebook_size=16),
     data=dataclasses.replace(base.data, batch_size=32),
     discriminator=dataclasses.replace(base.discriminator, channels=8, num_layers=1),
 )

@@ -41,7 +41,7 @@ def test_a_model_is_made_by_name():
         vq_jax.create_model("vqvae-residul")
     with pytest.raises(ValueError, match="no field 'codebooksize'; did you mean codebook_size"):
         vq_jax.create_model("vqvae-residual", codebooksize=33)
-    with pytest.raises(ValueError, match="model.codebook_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="model.quantizer.codebook_size must be at least 1, got 0"):
         vq_jax.create_model("vqvae-residual", codebook_size=0)
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vq_jax.configs import DataConfig, ExperimentConfig, OptimizerConfig, ResidualVQVAE, TrainingConfig
+from vq_jax.configs import (
+    DataConfig,
+    ExperimentConfig,
+    OptimizerConfig,
+    ResidualVQVAE,
+    TrainingConfig,
+    VectorQuantizerEMAConfig,
+)
 
 STEPS = 12
 
@@ -22,9 +29,7 @@ def small_config(**training):
             channels=8,
             residual_channels=4,
             num_res_blocks=1,
-            codebook_size=16,
-            code_dim=4,
-            revive_threshold=0.5,
+            quantizer=VectorQuantizerEMAConfig(codebook_size=16, code_dim=4, revive_threshold=0.5),
         ),
         data=DataConfig(source="photos", image_size=16, batch_size=8, crops_per_picture=4, test_limit=16),
         optimizer=OptimizerConfig(learning_rate=1e-3),

@@ -9,7 +9,14 @@ import numpy as np
 from test_sharding import mesh_of
 
 from vq_jax import ops
-from vq_jax.configs import DataConfig, DiscriminatorConfig, Losses, OptimizerConfig, ResidualVQVAE
+from vq_jax.configs import (
+    DataConfig,
+    DiscriminatorConfig,
+    Losses,
+    OptimizerConfig,
+    ResidualVQVAE,
+    VectorQuantizerEMAConfig,
+)
 from vq_jax.data import open_source, train_batches
 from vq_jax.train import init_state, make_optimizer, put_batch
 from vq_jax.train.sharding import jit_train_step
@@ -23,9 +30,7 @@ def test_a_hundred_steps_in_bfloat16_stay_finite_and_give_the_codes_of_float32()
         channels=16,
         residual_channels=8,
         num_res_blocks=1,
-        codebook_size=64,
-        code_dim=8,
-        revive_threshold=0.03,
+        quantizer=VectorQuantizerEMAConfig(codebook_size=64, code_dim=8, revive_threshold=0.03),
     )
     data = DataConfig(image_size=SHAPE[0], batch_size=8, crops_per_picture=64)
     losses = Losses(reconstruction="l1", adversarial_weight=0.5, adversarial_start=50, adversarial_ramp=25)

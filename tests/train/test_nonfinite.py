@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from runs import small_config, state_of
 
-from vq_jax.configs import MLPVQVAE, DiscriminatorConfig, Losses, OptimizerConfig
+from vq_jax.configs import MLPVQVAE, DiscriminatorConfig, Losses, OptimizerConfig, VectorQuantizerEMAConfig
 from vq_jax.train import NonFiniteError, optimizers, train
 
 _USUAL = 1e-3
@@ -19,7 +19,11 @@ def config(side):
     return dataclasses.replace(
         small_config(ema_decay=0.0),
         model=MLPVQVAE(
-            image_channels=3, image_size=(16, 16), hidden_features=(8,), num_latents=2, codebook_size=8
+            image_channels=3,
+            image_size=(16, 16),
+            hidden_features=(8,),
+            num_latents=2,
+            quantizer=VectorQuantizerEMAConfig(codebook_size=8, code_dim=4),
         ),
         losses=Losses(adversarial_weight=0.5, adaptive=False),
         optimizer=OptimizerConfig("sgd", rates["generator"]),

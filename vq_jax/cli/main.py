@@ -264,7 +264,7 @@ def _described(trained: "Tokenizer | Prior") -> list[str]:
         ]
     return [
         f"{config.name}: {config.model.architecture}, step {trained.step}, {config.data.source}",
-        f"  codebook: {config.model.codebook_size} codes of {config.model.code_dim}",
+        f"  codebook: {config.model.quantizer.describe()}",
     ]
 
 

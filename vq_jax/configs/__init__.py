@@ -23,6 +23,7 @@ from vq_jax.configs.priors import (
     PriorArchitecture,
     TransformerArchitecture,
 )
+from vq_jax.configs.quantizers import QuantizerConfig, VectorQuantizerConfig, VectorQuantizerEMAConfig
 from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
 from vq_jax.configs.sampling import SamplingConfig
 from vq_jax.configs.training import Phase, TrainingConfig
@@ -47,6 +48,7 @@ __all__ = [
     "PriorArchitecture",
     "PriorConfig",
     "PriorDataConfig",
+    "QuantizerConfig",
     "ResidualVQVAE",
     "RunConfig",
     "SamplingConfig",
@@ -56,4 +58,6 @@ __all__ = [
     "VQGANf16",
     "VQGANf4",
     "VQGANf8",
+    "VectorQuantizerConfig",
+    "VectorQuantizerEMAConfig",
 ]

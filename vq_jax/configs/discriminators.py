@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from vq_jax.configs.optimizers import OptimizerConfig
-from vq_jax.errors import require
+from vq_jax.ranges import check_ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +28,7 @@ class DiscriminatorConfig:
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, b1=0.5)
 
     def __post_init__(self) -> None:
-        for name in ("channels", "num_layers", "channel_multiplier"):
-            value = getattr(self, name)
-            require(value >= 1, f"discriminator.{name} must be at least 1, got {value}")
-        require(
-            all(features >= 1 for features in self.hidden_features),
-            f"discriminator.hidden_features must be at least 1, got {self.hidden_features}",
-        )
+        check_ranges(self, "discriminator")
 
     def build(self, dtype: Any = None, num_classes: int | None = None) -> Any:
         """Makes the discriminator, a linen module.

@@ -4,10 +4,16 @@ Nothing here imports jax until a model is built, so that the command line answer
 """
 
 import dataclasses
-import typing
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from vq_jax.errors import nearest_names
+from vq_jax.configs.quantizers import (
+    QuantizerConfig,
+    VectorQuantizerConfig,
+    VectorQuantizerEMAConfig,
+    convert_quantizer,
+)
+from vq_jax.errors import lookup, nearest_names
+from vq_jax.ranges import at_least, check_ranges
 
 if TYPE_CHECKING:
     from flax import linen
@@ -23,49 +29,34 @@ class Architecture:
 
     image_channels: int = 3
     """Channels of a picture: 3 for colour, 1 for grey."""
-    quantizer: Literal["ema", "gradient"] = "ema"
-    """How the codebook learns: running averages (VectorQuantizerEMA) or its gradient (VectorQuantizer)."""
-    codebook_size: int = 512
-    """Number of codes."""
-    code_dim: int = 64
-    """Width of a code."""
-    commitment_weight: float = 0.25
-    """Weight of the loss that keeps the encoder's outputs near their codes."""
-    codebook_weight: float = 1.0
-    """Weight of the codebook's own loss; quantizer=gradient only."""
-    decay: float = 0.99
-    """Decay of the running averages."""
-    epsilon: float = 1e-5
-    """Laplace smoothing of the code counts; quantizer=ema only."""
-    normalize: bool = False
-    """Compare and use codes of length one."""
-    revive_threshold: float = 0.0
-    """A code used less than this many times a step, on average, is replaced by a latent of the batch;
-    0: off."""
-    entropy_weight: float = 0.0
-    """Weight of the code-usage term: certain assignments, all codes used alike."""
-    entropy_temperature: float = 0.01
-    """Softness of the assignments in the code-usage term."""
+    quantizer: QuantizerConfig = VectorQuantizerEMAConfig()
 
     def __post_init__(self) -> None:
-        # The modules check their numbers too, but only once jax is there and a model is built.
-        self._require_at_least(1, "image_channels", "codebook_size", "code_dim")
-        self._require_at_least(
-            0, "commitment_weight", "codebook_weight", "revive_threshold", "entropy_weight"
-        )
-        for name in ("epsilon", "entropy_temperature"):
-            value = getattr(self, name)
-            if not value > 0.0:
-                raise ValueError(f"model.{name} must be positive, got {value}")
-        if not 0.0 <= self.decay < 1.0:
-            raise ValueError(f"model.decay must lie in [0, 1), got {self.decay}")
+        check_ranges(self, "model")
 
-    def _require_at_least(self, minimum: int, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if not all(number >= minimum for number in numbers):
-                raise ValueError(f"model.{name} must be at least {minimum}, got {value}")
+    def override(self, **fields: Any) -> Self:
+        """Returns the architecture with fields overridden, its own or those of its quantizer.
+
+        Args:
+          **fields: `quantizer` may be a name, such as "gradient"; fields that both quantizers have are kept.
+
+        Raises:
+          ValueError: a field that neither has, with the nearest ones.
+        """
+        quantizer = fields.pop("quantizer", self.quantizer)
+        if isinstance(quantizer, str):
+            quantizer = convert_quantizer(self.quantizer, quantizer)
+        own = {field.name for field in dataclasses.fields(self)}
+        inner = {field.name for field in dataclasses.fields(quantizer)}
+        for name in fields:
+            if name not in own | inner:
+                raise ValueError(
+                    f"{self.architecture} with the quantizer {quantizer.name} has no field {name!r}"
+                    f"{nearest_names(name, own | inner)}"
+                )
+        of_quantizer = {name: fields.pop(name) for name in list(fields) if name not in own}
+        quantizer = dataclasses.replace(quantizer, **of_quantizer)
+        return dataclasses.replace(self, quantizer=quantizer, **fields)
 
     def check_image_size(self, size: int) -> None:
         """Checks that the model can be trained on square pictures of a size, in pixels.
@@ -78,7 +69,7 @@ class Architecture:
         """Makes the model.
 
         Args:
-          head: what the decoder puts out, see `nn.VQModel`.
+          head: what the decoder outputs, see `nn.VQModel`.
           dtype: compute dtype of encoder and decoder; float32 when absent.
         """
         import jax.numpy as jnp
@@ -89,28 +80,7 @@ class Architecture:
         encoder, decoder = self.networks(
             head_channels(head, self.image_channels), jnp.float32 if dtype is None else dtype
         )
-        return nn.VQModel(encoder, self.build_quantizer(), decoder, head=head)
-
-    def build_quantizer(self) -> "linen.Module":
-        """Makes the quantizer that the fields describe."""
-        from vq_jax import nn
-
-        common: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "codebook_size",
-                "code_dim",
-                "commitment_weight",
-                "normalize",
-                "decay",
-                "revive_threshold",
-                "entropy_weight",
-                "entropy_temperature",
-            )
-        }
-        if self.quantizer == "ema":
-            return nn.VectorQuantizerEMA(**common, epsilon=self.epsilon)
-        return nn.VectorQuantizer(**common, codebook_weight=self.codebook_weight)
+        return nn.VQModel(encoder, self.quantizer.build(), decoder, head=head)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         """Makes encoder and decoder; `out_channels` are the decoder's."""
@@ -136,10 +106,8 @@ class ResidualVQVAE(Architecture):
     leaves no pattern of dots under adversarial and perceptual losses."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require_at_least(2 if self.upsampling == "transposed" else 4, "channels")
-        self._require_at_least(1, "residual_channels")
-        self._require_at_least(0, "num_res_blocks", "num_downsamples")
+        channels = at_least(2 if self.upsampling == "transposed" else 4)
+        check_ranges(self, "model", channels=channels, num_res_blocks=at_least(0))
 
     def check_image_size(self, size: int) -> None:
         stride = 2**self.num_downsamples
@@ -161,7 +129,7 @@ class ResidualVQVAE(Architecture):
             "dtype": dtype,
         }
         return (
-            nn.ResidualEncoder(latent_channels=self.code_dim, **shared),
+            nn.ResidualEncoder(latent_channels=self.quantizer.latent_channels, **shared),
             nn.ResidualDecoder(out_channels=out_channels, upsampling=self.upsampling, **shared),
         )
 
@@ -173,17 +141,13 @@ class MLPVQVAE(Architecture):
     architecture: ClassVar[str] = "vqvae-mlp"
 
     image_channels: int = 1
-    code_dim: int = 4
+    quantizer: QuantizerConfig = VectorQuantizerEMAConfig(code_dim=4)
     image_size: tuple[int, ...] = (28, 28)
     """Height and width of every picture, in pixels."""
     hidden_features: tuple[int, ...] = (256, 128)
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
     num_latents: int = 16
     """Codes a picture; the last layer is num_latents times code_dim wide."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require_at_least(1, "image_size", "hidden_features", "num_latents")
 
     def check_image_size(self, size: int) -> None:
         if self.image_size != (size, size):
@@ -200,7 +164,7 @@ class MLPVQVAE(Architecture):
             nn.MLPEncoder(
                 self.hidden_features,
                 num_latents=self.num_latents,
-                latent_channels=self.code_dim,
+                latent_channels=self.quantizer.latent_channels,
                 dtype=dtype,
             ),
             nn.MLPDecoder(
@@ -215,8 +179,7 @@ class MLPVQVAE(Architecture):
 class VQGAN(Architecture):
     """The convolutional network of VQGAN; a named subclass for each downsampling factor."""
 
-    code_dim: int = 256
-    quantizer: Literal["ema", "gradient"] = "gradient"
+    quantizer: QuantizerConfig = VectorQuantizerConfig(code_dim=256)
     channels: int = 128
     """Width of the network."""
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
@@ -234,8 +197,6 @@ class VQGAN(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_at_least(1, "channels", "channel_multipliers", "num_res_blocks", "z_channels")
-        self._require_at_least(0, "attention_levels")
         levels = len(self.channel_multipliers)
         if levels == 0 or any(level >= levels for level in self.attention_levels):
             raise ValueError(
@@ -260,7 +221,7 @@ class VQGAN(Architecture):
             "dtype": dtype,
         }
         return (
-            nn.CNNEncoder(latent_channels=self.code_dim, **shared),
+            nn.CNNEncoder(latent_channels=self.quantizer.latent_channels, **shared),
             nn.CNNDecoder(out_channels=out_channels, **shared),
         )
 
@@ -271,7 +232,7 @@ class VQGANf16(VQGAN):
 
     architecture: ClassVar[str] = "vqgan-f16"
 
-    codebook_size: int = 1024
+    quantizer: QuantizerConfig = VectorQuantizerConfig(codebook_size=1024, code_dim=256)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,7 +241,7 @@ class VQGANf8(VQGAN):
 
     architecture: ClassVar[str] = "vqgan-f8"
 
-    codebook_size: int = 16384
+    quantizer: QuantizerConfig = VectorQuantizerConfig(codebook_size=16384, code_dim=256)
     channel_multipliers: tuple[int, ...] = (1, 2, 2, 4)
     attention_levels: tuple[int, ...] = (3,)
 
@@ -291,7 +252,7 @@ class VQGANf4(VQGAN):
 
     architecture: ClassVar[str] = "vqgan-f4"
 
-    codebook_size: int = 8192
+    quantizer: QuantizerConfig = VectorQuantizerConfig(codebook_size=8192, code_dim=256)
     channel_multipliers: tuple[int, ...] = (1, 2, 4)
     attention_levels: tuple[int, ...] = ()
 
@@ -302,9 +263,7 @@ class LlamaGenVQ16(VQGAN):
 
     architecture: ClassVar[str] = "llamagen-vq16"
 
-    codebook_size: int = 16384
-    code_dim: int = 8
-    normalize: bool = True
+    quantizer: QuantizerConfig = VectorQuantizerConfig(codebook_size=16384, code_dim=8, normalize=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,9 +272,7 @@ class MaskGITVQGAN(Architecture):
 
     architecture: ClassVar[str] = "maskgit-vqgan"
 
-    codebook_size: int = 1024
-    code_dim: int = 256
-    quantizer: Literal["ema", "gradient"] = "gradient"
+    quantizer: QuantizerConfig = VectorQuantizerConfig(codebook_size=1024, code_dim=256)
     channels: int = 128
     """Width of the network."""
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
@@ -327,7 +284,6 @@ class MaskGITVQGAN(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_at_least(1, "channels", "channel_multipliers", "num_res_blocks")
         if not self.channel_multipliers:
             raise ValueError("model.channel_multipliers must name at least one level, got ()")
 
@@ -345,7 +301,7 @@ class MaskGITVQGAN(Architecture):
             "dtype": dtype,
         }
         return (
-            nn.MaskGITEncoder(latent_channels=self.code_dim, **shared),
+            nn.MaskGITEncoder(latent_channels=self.quantizer.latent_channels, **shared),
             nn.MaskGITDecoder(out_channels=out_channels, **shared),
         )
 
@@ -371,23 +327,13 @@ def architecture_class(name: str) -> type[Architecture]:
     Raises:
       ValueError: no architecture has that name; the message has the nearest ones.
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(
-            f"unknown architecture {name!r}{nearest_names(name, ARCHITECTURES)} "
-            f"(there are: {', '.join(sorted(ARCHITECTURES))})"
-        )
-    return ARCHITECTURES[name]
+    return lookup(ARCHITECTURES, name, "architecture")
 
 
 def make_architecture(name: str, **fields: Any) -> Architecture:
-    """Returns an architecture by name with fields overridden.
+    """Returns an architecture by name with fields overridden, see `Architecture.override`.
 
     Raises:
       ValueError: unknown name or field, with the nearest ones.
     """
-    cls = architecture_class(name)
-    known = typing.get_type_hints(cls)
-    for field in fields:
-        if field not in known:
-            raise ValueError(f"{name} has no field {field!r}{nearest_names(field, known)}")
-    return cls(**fields)
+    return architecture_class(name)().override(**fields)

@@ -7,7 +7,8 @@ Nothing here imports jax until a prior is built, so that the command line answer
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from vq_jax.errors import nearest_names, require
+from vq_jax.errors import lookup
+from vq_jax.ranges import check_ranges
 
 if TYPE_CHECKING:
     from flax import linen
@@ -24,6 +25,9 @@ class PriorArchitecture:
     """Name in `vq_jax.nn` of the prior that is built."""
     several_codes: ClassVar[bool] = False
     """Whether it models several codes a position."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "prior")
 
     def build(
         self, specs: "CodeSpecs", num_classes: int | None, dtype: Any = None, **fields: Any
@@ -92,18 +96,6 @@ class TransformerArchitecture(PriorArchitecture):
     remat: bool = False
     """Recompute layers in the backward pass: less memory, more time."""
 
-    def __post_init__(self) -> None:
-        _check_positive(self, "width", "num_layers", "num_heads")
-        require(
-            self.width % self.num_heads == 0,
-            f"prior.width = {self.width} must be a multiple of prior.num_heads = {self.num_heads}",
-        )
-        require(
-            self.mlp_features is None or self.mlp_features >= 1,
-            f"prior.mlp_features must be at least 1 or absent, got {self.mlp_features}",
-        )
-        _check_shares(self, "class_dropout", "dropout", "token_dropout", "label_smoothing")
-
 
 @dataclasses.dataclass(frozen=True)
 class GPTArchitecture(TransformerArchitecture):
@@ -115,10 +107,6 @@ class GPTArchitecture(TransformerArchitecture):
 
     depth_layers: int = 2
     """Layers of the small transformer over the codes of a position, where there are several."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.depth_layers >= 1, f"prior.depth_layers must be at least 1, got {self.depth_layers}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,13 +120,6 @@ class MaskGITArchitecture(TransformerArchitecture):
     """Of the training masks."""
     unmasked_weight: float = 0.0
     """Weight in the loss of the codes that are not masked."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.unmasked_weight >= 0.0,
-            f"prior.unmasked_weight must not be negative, got {self.unmasked_weight}",
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,14 +144,6 @@ class PixelCNNArchitecture(PriorArchitecture):
     label_smoothing: float = 0.0
     """Of the loss, in training."""
 
-    def __post_init__(self) -> None:
-        _check_positive(self, "width", "num_layers", "head_features")
-        _check_shares(self, "class_dropout", "dropout", "label_smoothing")
-        require(
-            self.kernel >= 3 and self.kernel % 2 == 1,
-            f"prior.kernel must be odd and at least 3, got {self.kernel}",
-        )
-
 
 @dataclasses.dataclass(frozen=True)
 class NoiseArchitecture(PriorArchitecture):
@@ -186,21 +159,6 @@ class NoiseArchitecture(PriorArchitecture):
     num_blocks: int = 3
     """Residual blocks."""
 
-    def __post_init__(self) -> None:
-        _check_positive(self, "noise_dim", "width", "num_blocks")
-
-
-def _check_positive(prior: PriorArchitecture, *names: str) -> None:
-    for name in names:
-        value = getattr(prior, name)
-        require(value >= 1, f"prior.{name} must be at least 1, got {value}")
-
-
-def _check_shares(prior: PriorArchitecture, *names: str) -> None:
-    for name in names:
-        value = getattr(prior, name)
-        require(0.0 <= value < 1.0, f"prior.{name} must lie in [0, 1), got {value}")
-
 
 PRIORS: dict[str, type[PriorArchitecture]] = {
     cls.architecture: cls
@@ -214,8 +172,4 @@ def prior_class(name: str) -> type[PriorArchitecture]:
     Raises:
       ValueError: no prior has that name; the message has the nearest ones.
     """
-    if name not in PRIORS:
-        raise ValueError(
-            f"unknown prior {name!r}{nearest_names(name, PRIORS)} (there are: {', '.join(sorted(PRIORS))})"
-        )
-    return PRIORS[name]
+    return lookup(PRIORS, name, "prior")

@@ -1,12 +1,13 @@
 """What a whole run of each kind is: a tokenizer, a prior, a noise generator."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
+from vq_jax.configs.fields import LOCAL
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import ARCHITECTURES, Architecture
 from vq_jax.configs.optimizers import OptimizerConfig
@@ -18,7 +19,9 @@ from vq_jax.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """Everything that defines a run."""
+    """Everything that defines the run of a tokenizer."""
+
+    kind: ClassVar[str] = "tokenizer"
 
     name: tyro.conf.Fixed[str]
     model: Architecture
@@ -90,12 +93,14 @@ class ExperimentConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PriorConfig:
-    """Everything that defines a run of a prior."""
+    """Everything that defines the run of a prior."""
+
+    kind: ClassVar[str] = "prior"
 
     name: tyro.conf.Fixed[str]
     prior: PriorArchitecture
-    tokenizer: Annotated[str, tyro.conf.arg(metavar="RUN")] = ""
-    """Run directory of the tokenizer whose codes are learnt."""
+    tokenizer: Annotated[str, tyro.conf.arg(metavar="RUN")] = dataclasses.field(default="", metadata=LOCAL)
+    """Run or model directory of the tokenizer whose codes are learnt."""
     conditional: bool = True
     """Learn the codes of each class, where the pictures have labels."""
     data: PriorDataConfig = PriorDataConfig()
@@ -129,7 +134,9 @@ class PriorConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NoiseConfig(PriorConfig):
-    """Everything that defines a run of a noise generator, with its discriminator."""
+    """Everything that defines the run of a noise generator, with its discriminator."""
+
+    kind: ClassVar[str] = "noise"
 
     prior: NoiseArchitecture = NoiseArchitecture()
     losses: Losses = Losses(adversarial_weight=1.0, adaptive=False)

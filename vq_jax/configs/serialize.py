@@ -6,65 +6,101 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vq_jax.configs.earlier import upgrade
+from vq_jax.configs.fields import Across
 from vq_jax.configs.models import Architecture, architecture_class
 from vq_jax.configs.priors import PriorArchitecture, prior_class
-from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
-from vq_jax.errors import nearest_names
-from vq_jax.errors import require as _require
+from vq_jax.configs.quantizers import QuantizerConfig, quantizer_class
+from vq_jax.configs.registry import RUN_KINDS
+from vq_jax.configs.runs import RunConfig
+from vq_jax.errors import nearest_names, require
 
 if TYPE_CHECKING:
     from vq_jax.types import CodeSpecs
 
-# Parts whose class the JSON names by its architecture.
-_BY_NAME: dict[Any, Callable[[str], Any]] = {Architecture: architecture_class, PriorArchitecture: prior_class}
+VERSION = 1
+"""Of every JSON that the library writes; files from before it have none."""
+
+# Parts whose class the JSON names, with the key that names it.
+_BY_NAME: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    Architecture: ("architecture", architecture_class),
+    PriorArchitecture: ("architecture", prior_class),
+    QuantizerConfig: ("name", quantizer_class),
+}
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Returns a configuration as plain dictionaries and lists, for JSON."""
+def header(kind: str) -> dict[str, Any]:
+    """What every JSON that the library writes begins with."""
+    return {"kind": kind, "version": VERSION}
+
+
+def check_header(values: Mapping[str, Any], kinds: tuple[str, ...], where: str) -> None:
+    """Checks the header of a JSON.
+
+    Args:
+      values: what was read.
+      kinds: those that the reader knows.
+      where: the file, for the message.
+
+    Raises:
+      ValueError: another kind, or a version that this library does not read.
+    """
+    kind, version = values.get("kind"), values.get("version")
+    require(kind in kinds, f"{where} is of kind {kind!r}, expected {' or '.join(kinds)}")
+    require(
+        version == VERSION,
+        f"{where} has version {version!r}, and this vq_jax reads version {VERSION}: install a newer vq_jax",
+    )
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Returns the configuration of a run as plain dictionaries and lists, for JSON, with its kind."""
+    return {**header(config.kind), **part_to_dict(config)}
+
+
+def part_to_dict(config: Any) -> dict[str, Any]:
+    """Returns a part of a configuration, any of its dataclasses, as plain dictionaries and lists."""
+    named = next((key for base, (key, _) in _BY_NAME.items() if isinstance(config, base)), None)
     return {
-        **(
-            {"architecture": config.architecture}
-            if isinstance(config, Architecture | PriorArchitecture)
-            else {}
-        ),
+        **({named: getattr(config, named)} if named else {}),
         **{field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)},
     }
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return to_dict(value)
+        return part_to_dict(value)
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """Rebuilds the configuration that `to_dict` wrote: a prior's where it has one, else a tokenizer's.
-
-    A prior with losses is a noise generator.
+    """Rebuilds the configuration that `to_dict` wrote, now or before there was a `version`.
 
     Raises:
-      ValueError: an unknown field, with the nearest names, or a value that its class refuses.
+      ValueError: an unknown kind, version or field, with the nearest names, or a value that its class
+        refuses.
     """
-    kind: type[RunConfig] = ExperimentConfig
-    if isinstance(values, Mapping) and "prior" in values:
-        kind = NoiseConfig if "losses" in values else PriorConfig
-    config: RunConfig = _build(kind, values, "")
+    require(isinstance(values, Mapping), f"expected named fields for the configuration, got {values!r}")
+    if "version" not in values:
+        values = {"version": VERSION, **upgrade(values)}
+    check_header(values, tuple(RUN_KINDS), "the configuration")
+    fields = {name: value for name, value in values.items() if name not in ("kind", "version")}
+    config: RunConfig = _build(RUN_KINDS[values["kind"]], fields, "")
     return config
 
 
 def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
-    _require(
-        isinstance(values, Mapping),
-        f"expected named fields for {path.rstrip('.') or 'the configuration'}, got {values!r}",
-    )
+    require(isinstance(values, Mapping), f"expected named fields for {path.rstrip('.')}, got {values!r}")
     base = next((base for base in _BY_NAME if issubclass(cls, base)), None)
     if base is not None:
-        _require("architecture" in values, f"{path}architecture is missing")
-        cls = _BY_NAME[base](values["architecture"])
-        values = {name: value for name, value in values.items() if name != "architecture"}
+        key, class_of = _BY_NAME[base]
+        require(key in values, f"{path}{key} is missing")
+        cls = class_of(values[key])
+        values = {name: value for name, value in values.items() if name != key}
     hints = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]
     for name in values:
-        _require(name in hints, f"unknown field {path}{name}{nearest_names(name, hints)}")
+        require(name in known, f"unknown field {path}{name}{nearest_names(name, known)}")
     return cls(**{name: _convert(hints[name], value, path + name) for name, value in values.items()})
 
 
@@ -86,6 +122,32 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     }
+
+
+def fixed_differences(old: RunConfig, new: RunConfig, across: Across) -> dict[str, tuple[Any, Any]]:
+    """Returns the `differences` in fields whose metadata does not allow one.
+
+    Args:
+      old: one configuration.
+      new: the other.
+      across: what the two belong to: a run and its continuation, or two processes of one run.
+    """
+    return {
+        name: values
+        for name, values in differences(old, new).items()
+        if not _may_differ(old, name.split("."), across)
+    }
+
+
+def _may_differ(config: Any, path: list[str], across: Across) -> bool:
+    """Whether the field at the end of a path, or one that contains it, allows a difference."""
+    if not path or not dataclasses.is_dataclass(config):
+        return False
+    field = next((field for field in dataclasses.fields(config) if field.name == path[0]), None)
+    if field is None:
+        return False
+    allowed = across in field.metadata.get("may_differ", ())
+    return allowed or _may_differ(getattr(config, field.name), path[1:], across)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vq_jax.configs.fields import RESUME
 from vq_jax.errors import require
 
 PhaseKind = Literal["autoencoder", "codebook", "joint"]
@@ -44,8 +45,10 @@ class Phase:
 class TrainingConfig:
     """Length, seed, numerics and the intervals at which a run reports and saves, in steps."""
 
-    steps: Annotated[int, tyro.conf.arg(aliases=["--steps"])] = 1000
-    """Updates in all, those of a run that is gone on with included."""
+    steps: Annotated[int, tyro.conf.arg(aliases=["--steps"])] = dataclasses.field(
+        default=1000, metadata=RESUME
+    )
+    """Updates in all, counting those before a run was resumed."""
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = 0
     """Of the weights, of the order of the pictures and of their crops."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -54,21 +57,21 @@ class TrainingConfig:
     """Decay of a running average of the weights, used for evaluation and by `load`; 0: none."""
     accumulate: int = 1
     """Parts that a batch is cut into, one after the other, for one update: less memory."""
-    mesh_data: int = -1
+    mesh_data: int = dataclasses.field(default=-1, metadata=RESUME)
     """Devices along the mesh's data axis; -1: all that are left."""
-    mesh_fsdp: int = 1
+    mesh_fsdp: int = dataclasses.field(default=1, metadata=RESUME)
     """Devices along the mesh's fsdp axis."""
-    log_every: int = 10
+    log_every: int = dataclasses.field(default=10, metadata=RESUME)
     """Steps from one row of metrics to the next."""
-    eval_every: int = 100
+    eval_every: int = dataclasses.field(default=100, metadata=RESUME)
     """Steps from one evaluation on the test set to the next."""
-    image_every: int = 100
+    image_every: int = dataclasses.field(default=100, metadata=RESUME)
     """Steps from one picture of reconstructions to the next."""
-    save_every: int = 100
+    save_every: int = dataclasses.field(default=100, metadata=RESUME)
     """Steps from one checkpoint to the next; each is evaluated too."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = dataclasses.field(default=2, metadata=RESUME)
     """Newest checkpoints kept, beside the best by validation loss."""
-    watchdog_minutes: float = 0.0
+    watchdog_minutes: float = dataclasses.field(default=0.0, metadata=RESUME)
     """A step, with its evaluation and saving, that takes longer ends the run with all stacks printed and
     status 124; 0: none does. Compilation counts as the first step's."""
 

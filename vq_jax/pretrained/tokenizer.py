@@ -10,7 +10,7 @@ import numpy as np
 
 from vq_jax import ops
 from vq_jax.configs.runs import ExperimentConfig
-from vq_jax.configs.serialize import to_dict
+from vq_jax.configs.serialize import part_to_dict
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
 from vq_jax.types import Array, CodeSpecs, Params
@@ -59,7 +59,7 @@ class Tokenizer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the model and its variables: whether codes were made by this tokenizer."""
-        digest = hashlib.sha256(json.dumps(to_dict(self.config.model), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(part_to_dict(self.config.model), sort_keys=True).encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.variables):
             digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
             digest.update(np.ascontiguousarray(leaf).data)

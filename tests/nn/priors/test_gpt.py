@@ -185,10 +185,10 @@ def test_it_memorises_eight_grids_and_samples_them(getkey, depth):
 def test_mistakes_are_told(getkey):
     for fields, message in [
         ({"codebook_size": 0}, "codebook_size must be at least 1, got 0"),
-        ({"grid": ()}, r"grid must be lengths of at least 1, got \(\)"),
+        ({"grid": ()}, r"grid must have at least one axis, got \(\)"),
         ({"width": 30, "num_heads": 4}, "width must be a multiple of num_heads = 4, got 30"),
         ({"width": 12, "num_heads": 4}, "even width, at least 4 for 2 spatial axes, got 3"),
-        ({"num_classes": 0}, "num_classes must be at least 1 or None, got 0"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ({"class_dropout": 1.0}, r"class_dropout must lie in \[0, 1\), got 1.0"),
         ({"label_smoothing": -0.1}, r"label_smoothing must lie in \[0, 1\), got -0.1"),
         ({"codes_per_position": 0}, "codes_per_position must be at least 1, got 0"),

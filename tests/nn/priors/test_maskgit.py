@@ -124,7 +124,7 @@ def test_it_memorises_eight_grids_and_samples_the_one_of_each_label(getkey):
 def test_mistakes_are_told(getkey):
     for fields, message in [
         ({"mask_schedule": "cubic"}, "mask_schedule must be one of cosine, .*, got 'cubic'"),
-        ({"unmasked_weight": -1.0}, "unmasked_weight must not be negative, got -1.0"),
+        ({"unmasked_weight": -1.0}, "unmasked_weight must be at least 0, got -1.0"),
         ({"dropout": 1.5}, r"MaskGIT.dropout must lie in \[0, 1\), got 1.5"),
     ]:
         with pytest.raises(ValueError, match=message):

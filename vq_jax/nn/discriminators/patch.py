@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax.ranges import check_ranges
 from vq_jax.types import Array, Float, Int
 
 _SLOPE = 0.2  # of the leaky rectifier below zero
@@ -139,8 +140,7 @@ class PatchDiscriminator(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {self.num_layers}")
+        check_ranges(self, type(self).__name__)
         if self.norm not in ("batch", "group", "none"):
             raise ValueError(f"expected norm batch, group or none, got {self.norm!r}")
 
@@ -287,8 +287,7 @@ class StyleGANDiscriminator(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.minibatch_group < 0:
-            raise ValueError(f"minibatch_group must not be negative, got {self.minibatch_group}")
+        check_ranges(self, type(self).__name__)
 
     @nn.compact
     def __call__(

@@ -10,6 +10,7 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.nn.priors.layers import init_kernel
+from vq_jax.ranges import check_ranges
 from vq_jax.types import Array, CodeSpec, Float, Int, Metrics
 
 
@@ -38,19 +39,12 @@ class LabelledPrior:
     class_dropout: float
     codes_per_position = 1
 
-    def _check_fields(self, positive: tuple[str, ...], shares: tuple[str, ...]) -> None:
-        """Raises ValueError unless some fields are at least 1 and others in [0, 1)."""
+    def _check_fields(self) -> None:
+        """Raises ValueError for a field out of its range, or a grid without axes."""
         name = type(self).__name__
-        for field in ("codebook_size", *positive):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}")
-        if not self.grid or min(self.grid) < 1:
-            raise ValueError(f"{name}.grid must be lengths of at least 1, got {self.grid}")
-        if self.num_classes is not None and self.num_classes < 1:
-            raise ValueError(f"{name}.num_classes must be at least 1 or None, got {self.num_classes}")
-        for field in ("class_dropout", *shares):
-            if not 0.0 <= getattr(self, field) < 1.0:
-                raise ValueError(f"{name}.{field} must lie in [0, 1), got {getattr(self, field)}")
+        check_ranges(self, name)
+        if not self.grid:
+            raise ValueError(f"{name}.grid must have at least one axis, got ()")
 
     @property
     def code_specs(self) -> CodeSpec:
@@ -175,9 +169,7 @@ class TransformerPrior(LabelledPrior, nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         name = type(self).__name__
-        self._check_fields(
-            ("width", "num_layers", "num_heads"), ("dropout", "token_dropout", "label_smoothing")
-        )
+        self._check_fields()
         if self.width % self.num_heads:
             raise ValueError(
                 f"{name}.width must be a multiple of num_heads = {self.num_heads}, got {self.width}"

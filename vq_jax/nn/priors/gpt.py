@@ -51,12 +51,6 @@ class GPT(TransformerPrior):
     codes_per_position: int = 1
     depth_layers: int = 2
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field in ("codes_per_position", "depth_layers"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"GPT.{field} must be at least 1, got {getattr(self, field)}")
-
     def setup(self) -> None:
         depth, size = self.codes_per_position, self.codebook_size
         self.prefix = self._prefix_table()

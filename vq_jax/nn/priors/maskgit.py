@@ -39,8 +39,6 @@ class MaskGIT(TransformerPrior):
                 f"MaskGIT.mask_schedule must be one of {', '.join(ops.MASK_SCHEDULES)}, "
                 f"got {self.mask_schedule!r}"
             )
-        if self.unmasked_weight < 0.0:
-            raise ValueError(f"MaskGIT.unmasked_weight must not be negative, got {self.unmasked_weight}")
 
     def setup(self) -> None:
         self.prefix = self._prefix_table()

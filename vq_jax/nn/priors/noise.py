@@ -64,7 +64,7 @@ class NoiseGenerator(LabelledPrior, nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_fields(("code_dim", "noise_dim", "width", "num_blocks"), ())
+        self._check_fields()
 
     @nn.compact
     def __call__(

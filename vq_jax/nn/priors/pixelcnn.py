@@ -130,9 +130,7 @@ class PixelCNN(LabelledPrior, nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_fields(("width", "num_layers", "head_features"), ("dropout", "label_smoothing"))
-        if self.kernel < 3 or self.kernel % 2 == 0:
-            raise ValueError(f"PixelCNN.kernel must be odd and at least 3, got {self.kernel}")
+        self._check_fields()
 
     @nn.compact
     def __call__(

@@ -9,6 +9,7 @@ from flax import linen as nn
 from flax import struct
 
 from vq_jax import ops
+from vq_jax.ranges import check_ranges
 from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Key, Metrics
 
 
@@ -65,17 +66,7 @@ class CodebookQuantizer(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        name = type(self).__name__
-        for field in ("codebook_size", "code_dim"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{name}.{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("commitment_weight", "revive_threshold", "entropy_weight"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{name}.{field} must not be negative, got {getattr(self, field)}")
-        if not 0.0 <= self.decay < 1.0:
-            raise ValueError(f"{name}.decay must lie in [0, 1), got {self.decay}")
-        if self.entropy_temperature <= 0.0:
-            raise ValueError(f"{name}.entropy_temperature must be positive, got {self.entropy_temperature}")
+        check_ranges(self, type(self).__name__)
 
     @nn.nowrap
     def code_spec(self, latent_shape: tuple[int, ...]) -> CodeSpec:

@@ -1,0 +1,7 @@
+"""Kinds of run: the one place that lists them."""
+
+from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
+
+RUN_KINDS: dict[str, type[RunConfig]] = {
+    cls.kind: cls for cls in (ExperimentConfig, PriorConfig, NoiseConfig)
+}

@@ -141,7 +141,7 @@ def test_recomputed_blocks_keep_less_for_the_backward_pass(family):
             r"model.attention_levels = \(5,\) must be below the 5 levels of model.channel_multipliers",
         ),
         ({"channel_multipliers": ()}, r"model.attention_levels = \(4,\) must be below the 0 levels"),
-        ({"widths": (1, 2)}, "vqgan-f16 has no field 'widths'"),
+        ({"widths": (1, 2)}, "vqgan-f16 with the quantizer gradient has no field 'widths'"),
     ],
 )
 def test_a_wrong_field_of_the_network_is_named(fields, message):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from vq_jax.nn import discriminators
-from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator
+from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator, stylegan
+from vq_jax.nn.discriminators.base import BatchNorm
 from vq_jax.ops.adversarial import r1_penalty
 
 SMALL = {"channels": 4, "num_layers": 2}
@@ -114,7 +114,7 @@ def test_training_normalises_by_the_batch_and_only_a_mutable_collection_moves(ge
 
 
 def test_batch_norm_matches_numpy_with_torchs_running_variance(getkey):
-    norm = discriminators.BatchNorm()
+    norm = BatchNorm()
     x = 3.0 * jax.random.normal(getkey(), (3, 4, 2, 5)) + jnp.arange(5.0).reshape(1, 1, 1, 5)
     variables = init(norm, getkey(), x)
     y, updates = norm.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -208,13 +208,13 @@ def test_blur_halves_with_the_binomial_filter_as_numpy_does(getkey):
         for j in range(3):
             window = padded[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
             expected[:, i, j] = np.einsum("bijc,i,j->bc", window, taps, taps)
-    np.testing.assert_allclose(discriminators._blur_down(x, (1, 2)), expected, atol=1e-6)
+    np.testing.assert_allclose(stylegan._blur_down(x, (1, 2)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch,group,used", [(8, 4, 4), (6, 4, 3), (5, 4, 1), (2, 4, 2), (1, 4, 1)])
 def test_minibatch_deviation_matches_numpy_for_any_batch_size(getkey, batch, group, used):
     x = jax.random.normal(getkey(), (batch, 3, 2, 5))
-    out = discriminators.minibatch_deviation(x, group)
+    out = stylegan.minibatch_deviation(x, group)
     np.testing.assert_array_equal(out[..., :5], x)
     groups = np.asarray(x, np.float64).reshape(batch // used, used, -1)
     deviation = np.sqrt(groups.var(1) + 1e-8).mean(-1).repeat(used)

@@ -96,7 +96,7 @@ def test_features_are_divided_by_their_length_plus_epsilon(scale):
     np.testing.assert_allclose(_unit(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)  # float32 sums
 
 
-def test_features_of_zero_stay_zero_and_pass_no_gradient():
+def test_features_of_zero_stay_zero_and_have_no_gradient():
     x, weight = jnp.zeros((1, 2, 2, 3)).at[0, 0, 0].set(1.0), pictures(1, (1, 2, 2, 3))
     value, grad = jax.value_and_grad(lambda x: jnp.sum(weight * _unit(x)))(x)
     assert np.isfinite(value) and np.all(np.isfinite(grad)) and np.any(grad[0, 0, 0] != 0.0)
@@ -116,7 +116,7 @@ def test_halving_is_the_max_pooling_and_has_its_gradient(height, width):
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_picture_is_at_no_distance_from_itself_and_the_distance_is_symmetric(alex):
+def test_a_picture_has_no_distance_from_itself_and_the_distance_is_symmetric(alex):
     a, b = pictures(0, (2, 31, 31, 3)), pictures(1, (2, 31, 31, 3))
     np.testing.assert_allclose(alex(a, a), np.zeros(2), atol=1e-12)  # rounding: the compiler fuses the two
     assert np.all(alex(a, b) > 1e-3)
@@ -250,18 +250,18 @@ class Malicious:
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, protocol):
     content = pickle.dumps({"AlexNet_0": Malicious(tmp_path / "touched")}, protocol)
     (tmp_path / "bad.ckpt").write_bytes(content)
-    with pytest.raises(UserError, match=r"ask for .*open.*not read"):
+    with pytest.raises(UserError, match=r"asks for .*open.*not read"):
         nn.load_lpips("alex", tmp_path / "bad.ckpt")
     assert not (tmp_path / "touched").exists()
     pickle.loads(content)["AlexNet_0"].close()
-    assert (tmp_path / "touched").exists()  # so the file is one that runs code
+    assert (tmp_path / "touched").exists()  # the file does run code
 
 
 def test_code_behind_good_arrays_is_refused(tmp_path):
     theirs, _ = package_layout()
     theirs["NetLinLayer_4"]["Conv_0"]["kernel"] = Malicious(tmp_path / "touched")
     (tmp_path / "bad.ckpt").write_bytes(pickle.dumps(theirs, 4))
-    with pytest.raises(UserError, match=r"ask for .*open.*not read"):
+    with pytest.raises(UserError, match=r"asks for .*open.*not read"):
         nn.load_lpips("alex", tmp_path / "bad.ckpt")
     assert not (tmp_path / "touched").exists()
 
@@ -294,7 +294,7 @@ def test_a_torn_file_is_refused(tmp_path):
         (np.full(64, np.nan, np.float32), "conv_0/bias has values that are not finite"),
     ],
 )
-def test_a_leaf_that_is_no_array_of_its_shape_is_named(tmp_path, bias, message):
+def test_an_array_of_the_wrong_shape_or_type_is_named(tmp_path, bias, message):
     theirs, _ = package_layout()
     theirs["AlexNet_0"]["Conv_0"] = {**theirs["AlexNet_0"]["Conv_0"], "bias": bias}
     (tmp_path / "file.ckpt").write_bytes(pickle.dumps(theirs, 4))

@@ -1,4 +1,4 @@
-"""Linen modules: encoders, decoders, quantizers and the model that joins them."""
+"""Linen modules: tokenizers and their parts, discriminators, perceptual features and priors."""
 
 from vq_jax.nn.backbones.cnn import CNNDecoder, CNNEncoder
 from vq_jax.nn.backbones.maskgit_cnn import MaskGITDecoder, MaskGITEncoder

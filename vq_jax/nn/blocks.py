@@ -1,4 +1,4 @@
-"""Layers that more than one family of networks is made of."""
+"""Layers that several families of networks share."""
 
 import math
 from typing import Any
@@ -9,21 +9,21 @@ from flax import linen as nn
 from vq_jax import ops
 from vq_jax.types import Array, Float
 
-# PyTorch's default for convolutions, which the published recipes were tuned with.
+# PyTorch's default for convolutions, with which the published recipes were tuned.
 _init_kernel = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
-    """Convolution over any number of spatial axes; `ops.conv` computes it, fast on CPU too.
+    """Convolution over any number of spatial axes, computed by `ops.conv`, which is also fast on CPU.
 
-    Parameters and result are those of `nn.Conv` of flax, with PyTorch's range of initial kernels.
+    Parameters and result are those of flax's `nn.Conv`; kernels are initialised as in PyTorch.
 
     Attributes:
       features: output channels.
-      width: of the kernel, along every spatial axis.
-      stride: along every spatial axis.
-      padding: zeros before and after along every spatial axis; half the width on both sides when absent.
-      use_bias: add a bias.
+      width: width of the kernel along every spatial axis.
+      stride: stride along every spatial axis.
+      padding: zeros before and after along every spatial axis; by default, half the width on both sides.
+      use_bias: whether to add a bias.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -51,7 +51,7 @@ class Conv(nn.Module):
 
 
 class UpsampleConv(nn.Module):
-    """Doubles every spatial axis by repetition, then a convolution of width 3, see `ops.upsample_conv`.
+    """Nearest-neighbour doubling of every spatial axis, then a width-3 convolution: `ops.upsample_conv`.
 
     Attributes:
       features: output channels.
@@ -71,10 +71,10 @@ class UpsampleConv(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, see `ops.group_norm`; statistics are float32.
+    """Group normalisation with float32 statistics, see `ops.group_norm`.
 
     Attributes:
-      groups: at most so many; as many as divide the channels.
+      groups: the most groups; the number used is its greatest common divisor with the channels.
       epsilon: added to the variance.
       dtype: dtype of the result.
     """
@@ -93,10 +93,10 @@ class GroupNorm(nn.Module):
 
 
 class DoubleConvTranspose(nn.Module):
-    """Transposed convolution of width 4 and stride 2, over any number of spatial axes.
+    """Transposed convolution of width 4 and stride 2 over any number of spatial axes.
 
-    Parameters and result are those of `nn.ConvTranspose(features, (4, ...), strides=(2, ...))`; the
-    computation is `ops.double_conv_transpose`, fast on CPU too.
+    Parameters and result are those of `nn.ConvTranspose(features, (4, ...), strides=(2, ...))`;
+    `ops.double_conv_transpose` computes it, which is also fast on CPU.
 
     Attributes:
       features: output channels.

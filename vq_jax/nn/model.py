@@ -14,11 +14,16 @@ from vq_jax.types import Array, CodeSpecs, Float, Int, Metrics, Num
 
 @struct.dataclass
 class VQOutput:
-    """What a VQModel returns.
+    """Output of a VQModel.
 
-    `reconstruction` float32 [B, *S, C] in about [-1, 1]; `indices` int32, one a latent, None where the
-    quantizer was passed by; `loss` float32 (), the quantizer's; `metrics` scalars by name; `outputs`
-    the decoder's own, before the head; `latents` the encoder's; `revival` see `QuantizerOutput`.
+    Attributes:
+      reconstruction: float32 [B, *S, C], in about [-1, 1].
+      indices: codes, int32, one per latent; None if the quantizer was bypassed.
+      loss: the quantizer's loss, float32 ().
+      metrics: scalars by name.
+      outputs: the decoder's outputs, before the head.
+      latents: the encoder's outputs, before the quantizer.
+      revival: see `QuantizerOutput`.
     """
 
     reconstruction: Float[Array, "B *S C"]
@@ -33,14 +38,14 @@ class VQOutput:
 class VQModel(nn.Module):
     """Encoder, quantizer and decoder: a VQ-VAE, or the generator of a VQ-GAN.
 
-    Encoder and decoder are modules called as `encoder(images, train=...)` and
-    `decoder(latents, train=...)`; the number of spatial axes is theirs to choose.
+    The encoder and the decoder are modules called as `encoder(images, train=...)` and
+    `decoder(latents, train=...)`; they determine the number of spatial axes.
 
     Attributes:
-      encoder: pictures [B, *S, C] in [-1, 1] to latents [B, *s, D].
-      quantizer: latents to `QuantizerOutput`.
-      decoder: latents to what the head reads.
-      head: what the decoder puts out: `picture`, or the parameters of a likelihood, `bernoulli` or
+      encoder: maps pictures [B, *S, C] in [-1, 1] to latents [B, *s, D].
+      quantizer: maps latents to a `QuantizerOutput`.
+      decoder: maps latents to the head's inputs [B, *S, O].
+      head: what the decoder outputs: `picture`, or the parameters of a likelihood, `bernoulli` or
         `log_laplace`, see `ops.head_to_picture`.
     """
 
@@ -61,8 +66,8 @@ class VQModel(nn.Module):
 
         Args:
           images: float, in [-1, 1].
-          train: training mode; the codebook moves if its collection is mutable.
-          quantize: False hands the latents to the decoder as they are, with loss zero.
+          train: training mode; the codebook is updated if its collection is mutable.
+          quantize: False bypasses the quantizer: the decoder reads the latents, and the loss is zero.
         """
         latents = self.encode_latents(images, train=train)
         if quantize:
@@ -88,10 +93,10 @@ class VQModel(nn.Module):
         )
 
     def encode_latents(self, images: Num[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
-        """Pictures to continuous latents, before the quantizer.
+        """Encodes pictures to continuous latents, before the quantizer.
 
         Raises:
-          ValueError: the pictures are not float; `ops.normalize_pictures` makes them so.
+          ValueError: the pictures are not float; `ops.normalize_pictures` converts them.
         """
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(
@@ -100,28 +105,28 @@ class VQModel(nn.Module):
         return self.encoder(images, train=train)
 
     def decode_latents(self, latents: Float[Array, "B *s D"]) -> Float[Array, "B *S C"]:
-        """Continuous latents to pictures in about [-1, 1], float32."""
+        """Decodes continuous latents to pictures in about [-1, 1], float32."""
         return ops.head_to_picture(self.decoder(latents, train=False), self.head)
 
     def encode(self, images: Float[Array, "B *S C"]) -> Int[Array, "B *s"]:
-        """Pictures in [-1, 1] to int32 indices."""
+        """Encodes pictures in [-1, 1] to codes, int32."""
         return self.quantizer(self.encode_latents(images), train=False).indices
 
     def quantize(self, latents: Float[Array, "B *s D"], *, train: bool = False) -> QuantizerOutput:
-        """Continuous latents through the quantizer alone."""
+        """Quantizes continuous latents."""
         return self.quantizer(latents, train=train)
 
     def lookup(self, indices: Int[Array, "B *s"]) -> Float[Array, "B *s D"]:
-        """Indices to the codes that they stand for, float32."""
+        """Looks up the vectors that codes stand for, float32."""
         return self.quantizer.lookup(indices)
 
     def decode(self, indices: Int[Array, "B *s"]) -> Float[Array, "B *S C"]:
-        """Indices to pictures in about [-1, 1], float32."""
+        """Decodes codes to pictures in about [-1, 1], float32."""
         return self.decode_latents(self.lookup(indices))
 
     @nn.nowrap
     def code_specs(self, image_shape: tuple[int, ...]) -> CodeSpecs:
-        """What the codes of one picture of `image_shape` (*S, C) are, laid out like the codes."""
+        """Returns the specs of the codes of one picture of `image_shape` (*S, C), laid out like the codes."""
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         rng = jax.eval_shape(lambda: jax.random.key(0))
         latents = jax.eval_shape(
@@ -131,12 +136,12 @@ class VQModel(nn.Module):
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
-        """The one shape (*S, C) of picture that the model takes; None where it takes any size."""
+        """The only picture shape (*S, C) that the model accepts; None if it accepts any size."""
         shape: tuple[int, ...] | None = getattr(self.decoder, "image_shape", None)
         return shape
 
     @nn.nowrap
     def strides(self, axes: int) -> tuple[int, ...]:
-        """Pixels a code along each of `axes` spatial axes; empty where codes have no place in the picture."""
+        """Returns the pixels per code along each of `axes` spatial axes; () if codes have no position."""
         strides: tuple[int, ...] = self.encoder.strides(axes)
         return strides

@@ -1,1 +1,1 @@
-"""Encoders and decoders, one module a family."""
+"""Encoders and decoders, one module per family."""

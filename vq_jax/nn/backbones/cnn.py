@@ -1,7 +1,7 @@
 """The convolutional encoder and decoder of VQGAN.
 
-Names of the parameters follow the original's: `encoder/down_0/block_1/norm1/scale` is its
-`encoder.down.0.block.1.norm1.weight`, and up levels are numbered by resolution, 0 the full one.
+Parameters are named after the original's: `encoder/down_0/block_1/norm1/scale` is its
+`encoder.down.0.block.1.norm1.weight`; the decoder's levels are numbered by resolution, 0 being the full one.
 
 References:
   Esser, Rombach, Ommer 2021, Taming Transformers for High-Resolution Image Synthesis,
@@ -19,13 +19,13 @@ from vq_jax.types import Array, Float
 
 
 class ResBlock(nn.Module):
-    """Norm, swish, 3x3, norm, swish, 3x3, with skip; a 1x1 convolution where the channels change.
+    """Residual block: twice norm, swish and 3x3 convolution; a 1x1 convolution if the channels change.
 
     Attributes:
       features: output channels.
-      use_bias: of the convolutions.
-      shortcut_of: what the 1x1 convolution of the skip reads: the block's `input`, or, as MaskGIT's
-        published network has it, the `output` of its second convolution.
+      use_bias: whether the convolutions have a bias.
+      shortcut_of: what the skip's 1x1 convolution reads: the block's `input`, or, as in MaskGIT's
+        published network, the `output` of the second convolution.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -48,7 +48,7 @@ class ResBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Single-head self-attention over all positions, with skip; softmax in float32.
+    """Single-head self-attention over all positions with a skip connection; softmax in float32.
 
     Attributes:
       dtype: compute dtype; parameters are float32.
@@ -71,7 +71,7 @@ class SpatialAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """3x3 convolution of stride 2, one row and column of zeros behind and none before."""
+    """3x3 convolution of stride 2, padded with one row and column of zeros at the end only."""
 
     dtype: Any = jnp.float32
 
@@ -81,7 +81,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Repeats every pixel along each axis, then a 3x3 convolution."""
+    """Nearest-neighbour doubling of every spatial axis, then a 3x3 convolution."""
 
     dtype: Any = jnp.float32
 
@@ -91,14 +91,14 @@ class Upsample(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks of one resolution, each followed by attention if asked for.
+    """Residual blocks at one resolution, each optionally followed by attention.
 
     Attributes:
-      features: channels.
-      num_blocks: residual blocks.
-      attention: attention after every block.
-      block: fields of `ResBlock`.
-      remat: recompute each block in the backward pass rather than keep what is inside.
+      features: output channels.
+      num_blocks: number of residual blocks.
+      attention: whether attention follows every block.
+      block: fields of `ResBlock`, as (name, value) pairs.
+      remat: recompute each block in the backward pass instead of keeping its activations.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -120,7 +120,7 @@ class Level(nn.Module):
 
 
 class Middle(nn.Module):
-    """Block, attention if asked for, block, at the lowest resolution."""
+    """Residual block, optional attention, residual block, at the lowest resolution."""
 
     attention: bool = True
     remat: bool = False
@@ -136,16 +136,16 @@ class Middle(nn.Module):
 
 
 class CNNEncoder(nn.Module):
-    """VQGAN's encoder: levels of residual blocks, each but the last halving the picture.
+    """VQGAN's encoder: levels of residual blocks; every level but the last halves the picture.
 
     Attributes:
       channels: width of the network.
-      channel_multipliers: of the width, one a level; as many halvings as levels less one.
-      num_res_blocks: residual blocks a level.
+      channel_multipliers: multipliers of `channels`, one per level; the picture is halved between levels.
+      num_res_blocks: residual blocks per level.
       attention_levels: levels whose blocks are followed by attention.
-      middle_attention: attention between the two last blocks.
-      z_channels: channels of the network's last 3x3 convolution.
-      latent_channels: width of a latent D, by a 1x1 convolution (`quant_conv`).
+      middle_attention: whether there is attention between the last two blocks.
+      z_channels: output channels of the last 3x3 convolution.
+      latent_channels: width D of a latent, the output channels of a 1x1 convolution (`quant_conv`).
       remat: recompute residual blocks in the backward pass: less memory, more time.
       dtype: compute dtype; parameters are float32.
     """
@@ -162,12 +162,12 @@ class CNNEncoder(nn.Module):
 
     @property
     def num_downsamples(self) -> int:
-        """Times that each spatial axis is halved."""
+        """Number of times that each spatial axis is halved."""
         return len(self.channel_multipliers) - 1
 
     @nn.nowrap
     def strides(self, axes: int) -> tuple[int, ...]:
-        """Pixels a code, along each of `axes` spatial axes."""
+        """Returns the pixels per code along each of `axes` spatial axes."""
         return (2**self.num_downsamples,) * axes
 
     @nn.compact
@@ -192,16 +192,16 @@ class CNNEncoder(nn.Module):
 
 
 class CNNDecoder(nn.Module):
-    """VQGAN's decoder: the encoder's mirror, with one more residual block a level.
+    """VQGAN's decoder: mirrors the encoder, with one more residual block per level.
 
     Attributes:
       channels: width of the network.
-      channel_multipliers: of the width, one a level, level 0 at the full resolution.
-      num_res_blocks: residual blocks a level, less one.
+      channel_multipliers: multipliers of `channels`, one per level; level 0 has the full resolution.
+      num_res_blocks: residual blocks per level, minus one.
       attention_levels: levels whose blocks are followed by attention.
-      middle_attention: attention between the two first blocks.
-      z_channels: channels that the latents are brought to by a 1x1 convolution (`post_quant_conv`).
-      out_channels: channels put out.
+      middle_attention: whether there is attention between the first two blocks.
+      z_channels: output channels of a 1x1 convolution (`post_quant_conv`) that reads the latents.
+      out_channels: output channels.
       remat: recompute residual blocks in the backward pass: less memory, more time.
       dtype: compute dtype; parameters are float32.
     """
@@ -218,7 +218,7 @@ class CNNDecoder(nn.Module):
 
     @property
     def last_layer(self) -> str:
-        """Name of the layer whose kernel the adaptive adversarial weight is measured at."""
+        """Name of the layer at whose kernel the adaptive adversarial weight is measured."""
         return "conv_out"
 
     @nn.compact

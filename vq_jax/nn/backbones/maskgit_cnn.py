@@ -1,8 +1,8 @@
 """The convolutional encoder and decoder of MaskGIT's tokenizer.
 
-VQGAN's without attention, with average pooling, residual convolutions without bias, and a skip that,
-where the channels change, reads the block's own output (`ResBlock.shortcut_of`): so is the published
-network, and its weights need it.
+It is VQGAN's network without attention, with average pooling, residual convolutions without bias, and a skip
+that, where the channels change, reads the output of the block's second convolution
+(`ResBlock.shortcut_of`), as in the published network, whose weights require it.
 
 References:
   Chang, Zhang, Jiang, Liu, Freeman 2022, MaskGIT, arXiv:2202.04200; sizes as in the authors' release.
@@ -21,13 +21,13 @@ _BLOCK = (("use_bias", False), ("shortcut_of", "output"))
 
 
 class MaskGITEncoder(nn.Module):
-    """Levels of residual blocks with average pooling between them, two more blocks, a 1x1 convolution.
+    """MaskGIT's encoder: levels of residual blocks, average pooling between them, a 1x1 convolution.
 
     Attributes:
       channels: width of the network.
-      channel_multipliers: of the width, one a level; as many halvings as levels less one.
-      num_res_blocks: residual blocks a level.
-      latent_channels: width of a latent D.
+      channel_multipliers: multipliers of `channels`, one per level; the picture is halved between levels.
+      num_res_blocks: residual blocks per level, and at the lowest resolution.
+      latent_channels: width D of a latent.
       remat: recompute residual blocks in the backward pass: less memory, more time.
       dtype: compute dtype; parameters are float32.
     """
@@ -41,12 +41,12 @@ class MaskGITEncoder(nn.Module):
 
     @property
     def num_downsamples(self) -> int:
-        """Times that each spatial axis is halved."""
+        """Number of times that each spatial axis is halved."""
         return len(self.channel_multipliers) - 1
 
     @nn.nowrap
     def strides(self, axes: int) -> tuple[int, ...]:
-        """Pixels a code, along each of `axes` spatial axes."""
+        """Returns the pixels per code along each of `axes` spatial axes."""
         return (2**self.num_downsamples,) * axes
 
     @nn.compact
@@ -64,13 +64,13 @@ class MaskGITEncoder(nn.Module):
 
 
 class MaskGITDecoder(nn.Module):
-    """The encoder's mirror; pixels are repeated and convolved between levels.
+    """MaskGIT's decoder: mirrors the encoder, with a nearest-neighbour doubling between levels.
 
     Attributes:
       channels: width of the network.
-      channel_multipliers: of the width, one a level, level 0 at the full resolution.
-      num_res_blocks: residual blocks a level.
-      out_channels: channels put out.
+      channel_multipliers: multipliers of `channels`, one per level; level 0 has the full resolution.
+      num_res_blocks: residual blocks per level, and at the lowest resolution.
+      out_channels: output channels.
       remat: recompute residual blocks in the backward pass: less memory, more time.
       dtype: compute dtype; parameters are float32.
     """
@@ -84,7 +84,7 @@ class MaskGITDecoder(nn.Module):
 
     @property
     def last_layer(self) -> str:
-        """Name of the layer whose kernel the adaptive adversarial weight is measured at."""
+        """Name of the layer at whose kernel the adaptive adversarial weight is measured."""
         return "conv_out"
 
     @nn.compact
@@ -103,7 +103,7 @@ class MaskGITDecoder(nn.Module):
 
 
 def _halve(x: Array) -> Array:
-    """Mean of every 2x2 pixels (2^n of n spatial axes), of the dtype of x."""
+    """Mean of every 2x2 pixels (2^n with n spatial axes), in the dtype of x."""
     for axis in range(1, x.ndim - 1):
         pairs = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :])
         x = jnp.mean(pairs, axis=axis + 1)

@@ -10,15 +10,15 @@ from vq_jax.types import Array, Float
 
 
 class MLPEncoder(nn.Module):
-    """Flattens the picture and narrows it, ReLU between layers: 784-256-128-64 by default.
+    """Dense layers with ReLU between them, from a flattened picture to P latents: 784-256-128-64 by default.
 
-    The last layer is num_latents * latent_channels wide and is cut into that many latents, so that a
-    picture is described by several codes; num_latents = 1 gives it a single one.
+    The last layer is num_latents * latent_channels wide and is split into num_latents latents, so that
+    several codes describe a picture.
 
     Attributes:
       hidden_features: widths of the hidden layers.
-      num_latents: latents a picture P.
-      latent_channels: width of a latent D.
+      num_latents: latents per picture P.
+      latent_channels: width D of a latent.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -29,12 +29,12 @@ class MLPEncoder(nn.Module):
 
     @nn.nowrap
     def strides(self, axes: int) -> tuple[int, ...]:
-        """Empty: the codes have no place in the picture."""
+        """Returns (): codes have no position in the picture."""
         return ()
 
     @nn.compact
     def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B P D"]:
-        """Encodes pictures of any shape; all must have the shape seen by `init`."""
+        """Encodes pictures, which must have the shape that `init` was given."""
         x = images.reshape(images.shape[0], -1)
         for features in self.hidden_features:
             x = nn.relu(nn.Dense(features, dtype=self.dtype)(x))
@@ -43,7 +43,7 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """Widens the latents to a picture, ReLU between layers: 64-128-256-784 by default.
+    """Dense layers with ReLU between them, from the latents to a picture: 64-128-256-784 by default.
 
     Attributes:
       image_shape: shape of a picture, channels last.
@@ -57,7 +57,7 @@ class MLPDecoder(nn.Module):
 
     @property
     def last_layer(self) -> str:
-        """Name of the layer whose kernel the adaptive adversarial weight is measured at."""
+        """Name of the layer at whose kernel the adaptive adversarial weight is measured."""
         return f"Dense_{len(self.hidden_features)}"
 
     @nn.compact

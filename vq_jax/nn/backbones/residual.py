@@ -15,7 +15,7 @@ from vq_jax.types import Array, Float
 
 
 class ResidualStack(nn.Module):
-    """Residual blocks relu - 3x3 - relu - 1x1 with skip, and a final relu."""
+    """Residual blocks (ReLU, 3x3, ReLU, 1x1) and a final ReLU."""
 
     channels: int
     residual_channels: int
@@ -33,14 +33,14 @@ class ResidualStack(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """Strided 4x4 convolutions, a 3x3 one, residual blocks, a 1x1 one to the latents.
+    """4x4 convolutions of stride 2, a 3x3 convolution, residual blocks, and a 1x1 convolution to the latents.
 
     Attributes:
-      channels: width of the network; the first convolution has half of it.
+      channels: width of the network; the first convolution has half as many channels.
       residual_channels: width inside the residual blocks.
-      num_res_blocks: residual blocks.
-      num_downsamples: times that each spatial axis is halved.
-      latent_channels: width of a latent D.
+      num_res_blocks: number of residual blocks.
+      num_downsamples: number of times that each spatial axis is halved.
+      latent_channels: width D of a latent.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -53,7 +53,7 @@ class ResidualEncoder(nn.Module):
 
     @nn.nowrap
     def strides(self, axes: int) -> tuple[int, ...]:
-        """Pixels a code, along each of `axes` spatial axes."""
+        """Returns the pixels per code along each of `axes` spatial axes."""
         return (2**self.num_downsamples,) * axes
 
     @nn.compact
@@ -71,18 +71,18 @@ class ResidualEncoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """Mirror of the encoder: a 3x3 convolution, residual blocks, and a doubling of each axis at a time.
+    """Mirror of the encoder: a 3x3 convolution, residual blocks, then doublings of every spatial axis.
 
     Attributes:
-      channels: width of the network; before the last convolution it is half of it.
+      channels: width of the network; the layers next to the output have fewer channels.
       residual_channels: width inside the residual blocks.
-      num_res_blocks: residual blocks.
-      num_downsamples: times that each spatial axis is doubled.
-      out_channels: channels put out.
-      upsampling: how an axis is doubled. `transposed`: transposed 4x4 convolutions, the last one to the
-        output, as in the paper. `nearest`: pixels are repeated before a 3x3 convolution, and one more
-        3x3, from a quarter of the channels at the full resolution, makes the output; adversarial and
-        perceptual losses, which draw a pattern of dots through the former, leave none.
+      num_res_blocks: number of residual blocks.
+      num_downsamples: number of times that each spatial axis is doubled.
+      out_channels: output channels.
+      upsampling: how an axis is doubled. `transposed`: by transposed 4x4 convolutions, the last of which
+        makes the output, as in the paper. `nearest`: by repeating pixels before a 3x3 convolution; another
+        3x3 convolution, from a quarter of `channels` at the full resolution, makes the output. Adversarial
+        and perceptual losses leave a pattern of dots with `transposed` and none with `nearest`.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -96,7 +96,7 @@ class ResidualDecoder(nn.Module):
 
     @property
     def last_layer(self) -> str:
-        """Name of the layer whose kernel the adaptive adversarial weight is measured at."""
+        """Name of the layer at whose kernel the adaptive adversarial weight is measured."""
         if self.upsampling == "nearest":
             return "conv_out"
         return f"DoubleConvTranspose_{self.num_downsamples - 1}" if self.num_downsamples else "Conv_1"

@@ -1,1 +1,1 @@
-"""Frozen networks whose features pictures are compared by."""
+"""Frozen networks whose features are used to compare pictures."""

@@ -1,4 +1,4 @@
-"""LPIPS: the distance of two pictures in the features of a network trained to name what is on them.
+"""LPIPS: the distance between two pictures in the features of an image classifier.
 
 References:
   Zhang, Isola, Efros, Shechtman, Wang 2018, The Unreasonable Effectiveness of Deep Features as a
@@ -15,13 +15,13 @@ from flax import linen as nn
 from vq_jax.types import AnyArray, Array, Float, Num
 
 Backbone = Literal["vgg", "alex"]
-# From [-1, 1] to what the backbones were trained on; the three values are red, green and blue's.
+# From [-1, 1] to the range on which the backbones were trained; one value each for red, green and blue.
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
 _SCALE = np.array([0.458, 0.448, 0.450], np.float32)
-_EPSILON = 1e-10  # of the authors' code
-# Channels of the backbones' compared features.
+_EPSILON = 1e-10  # as in the authors' code
+# Channels of the backbone features that are compared.
 WIDTHS: dict[str, tuple[int, ...]] = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
-_SMALLEST = {"vgg": 16, "alex": 31}  # px: below it, a pooling has nothing left
+_SMALLEST = {"vgg": 16, "alex": 31}  # px: a smaller picture leaves nothing to a pooling
 
 
 class _VGG16(nn.Module):
@@ -69,14 +69,14 @@ class _AlexNet(nn.Module):
 
 
 class LPIPS(nn.Module):
-    """Learned perceptual distance of pictures in [-1, 1].
+    """Learned perceptual distance between pictures in [-1, 1].
 
-    Weights come from `nn.load_lpips`; an `init` would make random ones, which measure nothing.
+    Weights come from `nn.load_lpips`; `init` would make random ones, which measure nothing.
 
         distance = nn.LPIPS("vgg").apply(nn.load_lpips("vgg"), a, b)  # float32 [B]
 
     Attributes:
-      backbone: `vgg` (VGG16, the usual training loss) or `alex` (AlexNet, the usual figure).
+      backbone: `vgg` (VGG16, usual as a training loss) or `alex` (AlexNet, usual as a metric).
       dtype: compute dtype of the backbone; distances are float32.
     """
 
@@ -93,22 +93,22 @@ class LPIPS(nn.Module):
         ]
 
     def __call__(self, a: Num[AnyArray, "B *S C"], b: Num[AnyArray, "B2 *S2 C2"]) -> Float[Array, " B"]:
-        """Distance of each pair of pictures, float32; of clips [B, T, H, W, C] the mean over frames.
+        """Computes the distance of each pair, float32; for clips [B, T, H, W, C], the mean over frames.
 
         Args:
           a: pictures, grey (C = 1, repeated) or colour (C = 3).
           b: pictures of the same shape.
 
         Raises:
-          ValueError: the shapes differ, are not of pictures, or are too small for the backbone; or the
-            pictures are not float.
+          ValueError: the shapes differ, are not those of pictures, or are too small for the backbone; or
+            the pictures are not float.
         """
         if a.shape != b.shape:
             raise ValueError(f"expected two batches of the same shape, got {a.shape} and {b.shape}")
         return self.distance(self.features(a), self.features(b), batch=a.shape[0])
 
     def features(self, pictures: Num[AnyArray, "B *S C"]) -> list[Float[Array, "N _ _ _"]]:
-        """Features of five layers, unit length along the channels, float32; frames are pictures here.
+        """Computes the features of five layers, unit length along the channels, float32, a row per frame.
 
         Raises:
           ValueError: the pictures are not [B, H, W, C] or [B, T, H, W, C] with 1 or 3 channels, are too
@@ -134,17 +134,17 @@ class LPIPS(nn.Module):
     def distance(
         self, a: list[Float[Array, "N _ _ _"]], b: list[Float[Array, "N _ _ _"]], *, batch: int
     ) -> Float[Array, " B"]:
-        """Distance from the features of both; `batch` pictures or clips."""
+        """Computes the distance from the features of both sides, of `batch` pictures or clips each."""
         total = jnp.zeros(a[0].shape[0])
         for head, one, other in zip(self.heads, a, b, strict=True):
             square = jnp.mean(jnp.square(one - other), axis=(1, 2))
-            # a sum, not a product of matrices, which accelerators round to fewer bits
+            # a sum: accelerators would round the factors of a matrix product to fewer bits
             total = total + jnp.sum(square * head[None], axis=-1)
         return jnp.mean(total.reshape(batch, -1), axis=1)
 
 
 def _unit(x: Array) -> Array:
-    """Divides by the length along the channels; zeros stay zero, with a gradient of zero, not of NaN."""
+    """Divides by the length along the channels; zeros stay zero, and their gradient is zero, not NaN."""
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     some = square > 0.0
     length = jnp.sqrt(jnp.where(some, square, 1.0))
@@ -152,9 +152,9 @@ def _unit(x: Array) -> Array:
 
 
 def _halve(x: Array) -> Array:
-    """Maximum of every 2x2 pixels, a last odd row or column left out.
+    """Maximum of every 2x2 pixels; an odd last row or column is dropped.
 
-    As `nn.max_pool`, whose gradient is slow on CPU; here the gradient of equal pixels is shared.
+    Equals `nn.max_pool`, whose gradient is slow on CPU; here equal pixels share the gradient.
     """
     height, width = (size // 2 for size in x.shape[1:3])
     x = x[:, : 2 * height, : 2 * width].reshape(x.shape[0], height, 2, width, 2, x.shape[-1])
@@ -163,6 +163,6 @@ def _halve(x: Array) -> Array:
 
 
 def lpips_shapes(backbone: Backbone) -> dict[str, Any]:
-    """Shapes of the variables of `LPIPS`, without computing them."""
+    """Returns the shapes of the variables of `LPIPS` without computing them."""
     picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     return jax.eval_shape(LPIPS(backbone).init, jax.random.key(0), picture, picture)

@@ -25,6 +25,8 @@ class QuantizerConfig:
     name: ClassVar[str] = ""
     module: ClassVar[str] = ""
     """Name in `vq_jax.nn` of the quantizer that is built; it has the fields of the configuration."""
+    has_codebook: ClassVar[bool] = False
+    """Whether there is a codebook that a phase can fit by itself, by k-means too."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.quantizer")
@@ -50,6 +52,8 @@ class QuantizerConfig:
 @dataclasses.dataclass(frozen=True)
 class CodebookQuantizerConfig(QuantizerConfig):
     """The fields of the quantizers that pick the nearest of K vectors, see `nn.CodebookQuantizer`."""
+
+    has_codebook: ClassVar[bool] = True
 
     codebook_size: _CodebookSize = 512
     """Number of codes K."""

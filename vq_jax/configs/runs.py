@@ -63,6 +63,12 @@ class ExperimentConfig:
             f"{self.training.steps}",
         )
         require(len(self.phases) >= 1, "phases must name at least one phase")
+        fitted = any(phase.kind == "codebook" or phase.kmeans_batches for phase in self.phases)
+        require(
+            self.model.quantizer.has_codebook or not fitted,
+            f"the quantizer {self.model.quantizer.name} has no codebook to fit: leave out codebook phases "
+            "and kmeans_batches",
+        )
         require(
             all(phase.steps is not None for phase in self.phases[:-1]),
             "only the last phase may leave its steps open",

@@ -15,6 +15,7 @@ from vq_jax.ops.adversarial import (
 from vq_jax.ops.augment import AUGMENTATIONS, diff_augment
 from vq_jax.ops.codebook import (
     CodeAverages,
+    code_counts,
     code_statistics,
     codes_from_averages,
     dead_codes,
@@ -87,6 +88,7 @@ __all__ = [
     "code_accuracy",
     "code_cross_entropies",
     "code_cross_entropy",
+    "code_counts",
     "code_statistics",
     "codes_from_averages",
     "conv",

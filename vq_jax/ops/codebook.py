@@ -143,6 +143,11 @@ def code_statistics(
     return jax.lax.platform_dependent(z, indices, cpu=scatter, default=one_hot)
 
 
+def code_counts(indices: Int[Array, " N"], codebook_size: int) -> Float[Array, " K"]:
+    """How often each code was chosen, as `code_statistics` counts, but with no N x K product anywhere."""
+    return jnp.zeros((codebook_size,)).at[indices].add(1.0)
+
+
 class CodeAverages(NamedTuple):
     """Running averages behind an EMA codebook.
 

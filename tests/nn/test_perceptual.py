@@ -308,7 +308,7 @@ def test_missing_and_unknown_names_are_named(tmp_path):
         ({"NetLinLayer_1": {}}, "head_1 is missing"),
         (
             {"extra": {"Conv_0": {"kernel": np.ones(3, np.float32)}}},
-            "extra/Conv_0/kernel is .* nothing of that",
+            "extra/Conv_0/kernel is .* no array of that",
         ),
     ):
         (tmp_path / "file.ckpt").write_bytes(pickle.dumps({**theirs, **change}, 4))

@@ -174,7 +174,7 @@ def test_it_memorises_eight_grids_and_samples_them(getkey, depth):
     codes = codes.at[(slice(None), *first)].set(jnp.arange(8))  # the first code tells the grids apart
     params = jax.jit(model.init)(getkey(), codes)["params"]
     params, losses = memorise(getkey(), model, params, codes, None, optax.adam(3e-3), 250)
-    floor = np.log(8) / codes[0].size  # which of the eight it is, told once
+    floor = np.log(8) / codes[0].size  # the entropy of the first code, which determines the rest
     assert abs(losses[0] - np.log(32)) < 0.3
     assert floor - 1e-4 < losses[-1] < floor + 0.02
     samples = sample_gpt(model, {"params": params}, getkey(), num=32, options=SamplingOptions(top_p=0.9))
@@ -182,7 +182,7 @@ def test_it_memorises_eight_grids_and_samples_them(getkey, depth):
     assert same.any(1).all() and same.any(0).sum() >= 4
 
 
-def test_mistakes_are_told(getkey):
+def test_mistakes_are_refused(getkey):
     for fields, message in [
         ({"codebook_size": 0}, "codebook_size must be at least 1, got 0"),
         ({"grid": ()}, r"grid must have at least one axis, got \(\)"),

@@ -121,7 +121,7 @@ def test_it_memorises_eight_grids_and_samples_the_one_of_each_label(getkey):
         assert (samples == codes).mean() > 0.98
 
 
-def test_mistakes_are_told(getkey):
+def test_mistakes_are_refused(getkey):
     for fields, message in [
         ({"mask_schedule": "cubic"}, "mask_schedule must be one of cosine, .*, got 'cubic'"),
         ({"unmasked_weight": -1.0}, "unmasked_weight must be at least 0, got -1.0"),

@@ -24,7 +24,7 @@ def test_noise_and_class_make_a_grid_of_latents(getkey, grid, dtype):
         assert (jnp.abs(latents - other).max(axis=(1, -1)) > 1e-2).all()
 
 
-def test_mistakes_are_told(getkey):
+def test_mistakes_are_refused(getkey):
     with pytest.raises(ValueError, match="NoiseGenerator.noise_dim must be at least 1, got 0"):
         NoiseGenerator(16, (2, 2), 4, noise_dim=0)
     plain, labelled = (NoiseGenerator(16, (2, 2), 4, **SMALL, num_classes=classes) for classes in (None, 3))

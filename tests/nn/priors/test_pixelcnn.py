@@ -102,7 +102,7 @@ def test_sampling_follows_the_logits_of_the_whole_pass(getkey):
     np.testing.assert_array_equal(drawn, jnp.argmax(model.apply(variables, drawn), axis=-1))
 
 
-def test_mistakes_are_told(getkey):
+def test_mistakes_are_refused(getkey):
     for fields, message in [
         ({"kernel": 4}, "kernel must be odd and at least 3, got 4"),
         ({"kernel": 1}, "kernel must be odd and at least 3, got 1"),

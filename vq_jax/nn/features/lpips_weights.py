@@ -61,7 +61,7 @@ def load_lpips(backbone: Backbone = "vgg", file: str | Path | None = None) -> di
         )
         raise UserError(
             f"{path} does not hold the LPIPS weights of {backbone}: {wrong[0]} is "
-            f"{found.get(wrong[0], 'missing')}, expected {expected.get(wrong[0], 'no such name')} "
+            f"{found.get(wrong[0], 'missing')}, expected {expected.get(wrong[0], 'no array of that name')} "
             f"({len(wrong)} arrays differ): give the file for that backbone"
         )
     arrays = {name: value.astype(np.float32) for name, value in flat.items()}

@@ -1,4 +1,4 @@
-"""Priors: networks that say how likely codes are, from which new grids are drawn."""
+"""Priors: models of the distribution of codes, from which new codes are sampled."""
 
 from vq_jax.nn.priors.base import Condition, LabelledPrior, TransformerPrior
 from vq_jax.nn.priors.gpt import GPT, GPTWeights

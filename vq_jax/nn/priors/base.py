@@ -1,4 +1,4 @@
-"""What every prior over code grids is conditioned on and built from."""
+"""Conditions and base classes of the priors over grids of codes."""
 
 import math
 from typing import Any
@@ -16,10 +16,12 @@ from vq_jax.types import Array, CodeSpec, Float, Int, Metrics
 
 @struct.dataclass
 class Condition:
-    """What a prior is told beside the codes; a part is None where there is none.
+    """Inputs of a prior besides the codes that it models; None for those that are not given.
 
-    `labels` int32 [B], classes, or a prior's `null_label` for none; `codes` other grids of the same
-    pictures, int32 or a tuple from coarse to fine; `features` float [B, ...].
+    Attributes:
+      labels: classes, int32 [B]; a prior's `null_label` stands for no class.
+      codes: other grids of codes of the same pictures, int32, or a tuple of them from coarse to fine.
+      features: float [B, ...].
     """
 
     labels: Int[Array, " B"] | None = None
@@ -28,9 +30,9 @@ class Condition:
 
 
 class LabelledPrior:
-    """What priors over one grid of codes have in common: checks of their fields and of their condition.
+    """Base of the priors over one grid of codes: checks of their fields and conditions, and class labels.
 
-    For linen modules with the fields below; see `TransformerPrior` for their meaning.
+    A mixin for linen modules with the fields below, which `TransformerPrior` explains.
     """
 
     codebook_size: int
@@ -40,7 +42,7 @@ class LabelledPrior:
     codes_per_position = 1
 
     def _check_fields(self) -> None:
-        """Raises ValueError for a field out of its range, or a grid without axes."""
+        """Raises ValueError if a field is out of its range or the grid has no axes."""
         name = type(self).__name__
         check_ranges(self, name)
         if not self.grid:
@@ -48,62 +50,64 @@ class LabelledPrior:
 
     @property
     def code_specs(self) -> CodeSpec:
-        """The codes that it models."""
+        """Spec of the codes that the prior models."""
         return CodeSpec(self.grid, self.codebook_size, self.codes_per_position)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
-        """Shape of one picture's codes."""
+        """Shape of one picture's codes: *s, or (*s, Q) with several codes per position."""
         return self.code_specs.array_shape
 
     @property
     def positions(self) -> int:
-        """Number of positions N of the grid."""
+        """Number N of positions of the grid."""
         return math.prod(self.grid)
 
     @property
     def null_label(self) -> int:
-        """The label that asks for unconditional logits.
+        """The label that selects unconditional logits.
 
         Raises:
-          ValueError: the prior has none: it is unconditional, or was made without class dropout.
+          ValueError: the prior has no such label, because it is unconditional or has no class dropout.
         """
         name = type(self).__name__
         if self.num_classes is None:
-            raise ValueError(f"this {name} is unconditional (num_classes = None): it has no null label")
+            raise ValueError(f"this {name} is unconditional (num_classes = None) and has no null label")
         if self.class_dropout == 0.0:
             raise ValueError(
-                f"this {name} was trained without class dropout and gives no unconditional logits: sample "
-                "with guidance 1, or train it with class_dropout above 0"
+                f"this {name} was trained without class dropout and has no unconditional logits: sample with "
+                "guidance 1, or train it with class_dropout above 0"
             )
         return self.num_classes
 
     @property
     def label_rows(self) -> int:
-        """Rows of a table with one a class, the null label's last; a single one without classes."""
+        """Rows of a table of labels: one per class, and a last one with class dropout; 1 without classes."""
         return 1 if self.num_classes is None else self.num_classes + (self.class_dropout > 0)
 
     def check_condition(self, condition: Condition | None, batch: int) -> None:
-        """Raises ValueError unless the condition is one that this prior takes, for `batch` grids."""
+        """Raises ValueError unless the prior accepts the condition for `batch` grids."""
         name = type(self).__name__
         condition = Condition() if condition is None else condition
         if condition.codes is not None or condition.features is not None:
-            raise ValueError(f"{name} is conditioned on labels only: leave condition.codes and features out")
+            raise ValueError(
+                f"{name} is conditioned on labels only: omit condition.codes and condition.features"
+            )
         if self.num_classes is None and condition.labels is not None:
-            raise ValueError(f"this {name} is unconditional (num_classes = None): leave the labels out")
+            raise ValueError(f"this {name} is unconditional (num_classes = None): omit condition.labels")
         if self.num_classes is not None:
             if condition.labels is None:
                 raise ValueError(
-                    f"this {name} is conditioned on {self.num_classes} classes: give condition.labels, "
+                    f"this {name} is conditioned on {self.num_classes} classes: give condition.labels, with "
                     "null_label for unconditional logits"
                 )
             if condition.labels.shape != (batch,):
                 raise ValueError(f"expected labels of shape ({batch},), got {condition.labels.shape}")
 
     def _rows(self, condition: Condition | None, batch: int, train: bool) -> Int[Array, " B"]:
-        """The row of each grid in a table of `label_rows`, some of them dropped in training.
+        """Returns each grid's row in a table of `label_rows`; training drops some of the labels.
 
-        Draws from the rng stream `dropout`.
+        The draws use the rng stream `dropout`.
         """
         module: Any = self
         self.check_condition(condition, batch)
@@ -124,7 +128,7 @@ class LabelledPrior:
 def next_code_loss(
     logits: Float[Array, "B *s K"], codes: Int[Array, "B *s"], label_smoothing: float
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Mean cross-entropy in nats of codes predicted one after the other, and metrics without smoothing."""
+    """Computes the mean cross-entropy of sequentially predicted codes in nats, and unsmoothed metrics."""
     loss = ops.code_cross_entropy(logits, codes, label_smoothing=label_smoothing)
     plain = ops.code_cross_entropy(logits, codes)
     return loss, {"cross_entropy": plain, "accuracy": ops.code_accuracy(logits, codes)}
@@ -135,20 +139,20 @@ class TransformerPrior(LabelledPrior, nn.Module):
 
     Attributes:
       codebook_size: number of codes K.
-      grid: lengths of the grid's axes *s, any number of them; read in raster order, N positions.
-      width: of a token.
-      num_layers: transformer layers.
-      num_heads: attention heads a layer; the width of a head must be even and at least two channels for
-        each axis of the grid.
-      mlp_features: hidden width of the feed-forward layers; 8/3 of the width, rounded up to a multiple
-        of 64, when absent.
-      num_classes: classes of the condition; None for an unconditional prior.
-      class_dropout: share of the labels replaced by `null_label` in training, which makes the
-        unconditional logits that guidance needs; 0 leaves that label out.
-      dropout: after attention and feed-forward layers, in training.
-      token_dropout: of the embedded tokens, in training.
-      label_smoothing: of the loss.
-      remat: compute a layer's activations again in the backward pass instead of keeping them.
+      grid: lengths *s of the grid's axes, any number; its N positions are read in raster order.
+      width: width of a token.
+      num_layers: number of transformer layers.
+      num_heads: attention heads per layer; the width of a head must be even, with at least two channels
+        per axis of the grid.
+      mlp_features: hidden width of the feed-forward layers; by default 8/3 of `width`, rounded up to a
+        multiple of 64.
+      num_classes: number of classes of the condition; None for an unconditional prior.
+      class_dropout: share of the labels that training replaces by `null_label`, to learn the
+        unconditional logits that guidance needs; with 0 there is no such label.
+      dropout: dropout rate after attention and feed-forward layers.
+      token_dropout: dropout rate of the embedded tokens.
+      label_smoothing: label smoothing of the training loss.
+      remat: recompute the activations of each layer in the backward pass instead of keeping them.
       dtype: compute dtype; parameters and logits are float32.
     """
 
@@ -189,7 +193,7 @@ class TransformerPrior(LabelledPrior, nn.Module):
         return self.prefix[self._rows(condition, batch, train)]
 
     def _position_embeddings(self) -> Float[Array, "N E"]:
-        """A learned vector a position: the sum of one for its coordinate on each axis."""
+        """Returns one learned vector per position, the sum of a vector for its coordinate on each axis."""
         coordinates = ops.grid_coordinates(self.grid)
         return sum(
             (table[coordinates[:, axis]] for axis, table in enumerate(self.axis_positions)),

@@ -1,4 +1,4 @@
-"""GPT: a prior that reads a grid of codes in raster order and predicts each from those before it."""
+"""GPT: a prior that predicts each code of a grid from the codes before it, in raster order."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,28 +19,28 @@ Caches = tuple[tuple[Array, Array], ...]
 
 @struct.dataclass
 class GPTWeights:
-    """What sampling needs beside the variables: the parameters of each layer by themselves."""
+    """Parameters of each layer on its own, which sampling needs besides the variables."""
 
     layers: tuple[Any, ...]
     depth: tuple[Any, ...]
 
 
 class GPT(TransformerPrior):
-    """Decoder-only transformer over code grids.
+    """Decoder-only transformer over grids of codes.
 
-    The sequence is a prefix token, which carries the class, and all codes but the last; the output at
-    each place predicts the code that comes next. A token is the sum of its code's embedding and a learned
-    one of the position that it predicts; queries and keys are turned by the rotary angles of the code's
-    own coordinates, counted from 1, the prefix being at 0. Otherwise laid out like LlamaGen, which has
-    rotary positions alone.
+    The sequence is a prefix token, which carries the class, followed by all codes but the last; each output
+    predicts the next code. A token is the sum of its code's embedding and a learned embedding of the
+    position that it predicts. Queries and keys are rotated by the rotary angles of the code's own
+    coordinates, counted from 1; the prefix is at 0. Otherwise the layout is that of LlamaGen, which has
+    rotary positions only.
 
-    Several codes a position, of a residual or grouped quantizer: the grid's transformer reads the sum of
-    a position's embeddings, and a small one over depth predicts its codes one after the other from the
-    token that the large one puts out (Lee et al. 2022, arXiv:2203.01941, eq. 9-12; here each depth
-    reads the embeddings of the codes before it one by one, not their sum).
+    With several codes per position, from a residual or grouped quantizer, the transformer over the grid reads
+    the sum of a position's embeddings, and a small transformer over depth predicts the position's codes one
+    after another from the large one's output token (Lee et al. 2022, arXiv:2203.01941, eq. 9-12; here each
+    depth reads the embeddings of the codes before it one by one, not their sum).
 
     Attributes:
-      codes_per_position: Q; with 1 codes are [B, *s], else [B, *s, Q].
+      codes_per_position: Q; codes are [B, *s] if Q is 1, else [B, *s, Q].
       depth_layers: layers of the transformer over depth.
 
     References:
@@ -71,19 +71,19 @@ class GPT(TransformerPrior):
     def __call__(
         self, codes: Int[Array, "B ..."], condition: Condition | None = None, *, train: bool = False
     ) -> Float[Array, "B ... K"]:
-        """Predicts every code from those before it.
+        """Predicts every code from the codes before it.
 
         Args:
           codes: int32 [B, *s], or [B, *s, Q].
           condition: labels int32 [B] in [0, num_classes), or `null_label`; None for an unconditional prior.
-          train: drop out, tokens and labels too; rng stream `dropout`.
+          train: apply dropout, also to tokens and labels, with the rng stream `dropout`.
 
         Returns:
-          Logits float32, [B, *s, K] or [B, *s, Q, K]; those of a code depend on earlier ones (raster
-          order, Q innermost) and the condition alone.
+          Logits float32, [B, *s, K] or [B, *s, Q, K]; the logits of a code depend only on earlier codes
+          (raster order, Q innermost) and the condition.
 
         Raises:
-          ValueError: the codes are not of `code_shape`, or the condition is not one that this prior takes.
+          ValueError: the codes are not of shape `code_shape`, or the prior does not accept the condition.
         """
         self._check_codes(codes.shape, self.code_shape)
         batch, depth = codes.shape[0], self.codes_per_position
@@ -106,7 +106,7 @@ class GPT(TransformerPrior):
     def loss(
         self, codes: Int[Array, "B ..."], condition: Condition | None = None, *, train: bool = True
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Mean cross-entropy of the codes in nats, with label smoothing in training, and metrics."""
+        """Computes the mean cross-entropy of the codes in nats, smoothed in training, and metrics."""
         logits = self(codes, condition, train=train)
         return next_code_loss(logits, codes, self.label_smoothing if train else 0.0)
 
@@ -118,17 +118,17 @@ class GPT(TransformerPrior):
         condition: Condition | None,
         caches: Caches,
     ) -> tuple[Float[Array, "B E"], Caches]:
-        """One token through the layers, the earlier ones being in the caches.
+        """Runs one token through the layers, with the earlier tokens in the caches.
 
         Args:
           weights: see `sampling_weights`.
-          previous: the codes before `position`; ignored at position 0.
+          previous: the codes at the position before `position`; ignored at position 0.
           position: int32, the position to predict.
-          condition: as in a call.
+          condition: as in `__call__`.
           caches: see `init_caches`.
 
         Returns:
-          The token in the compute dtype, for `step_logits`, and the new caches.
+          The token in the compute dtype, the `hidden` of `step_logits`, and the new caches.
         """
         prefix = self._prefix(condition, previous.shape[0], train=False)
         token = jnp.where(position == 0, prefix, self._embed(previous[:, None])[:, 0])
@@ -144,17 +144,17 @@ class GPT(TransformerPrior):
         chosen: Int[Array, " B"] | None,
         caches: Caches,
     ) -> tuple[Float[Array, "B K"], Caches]:
-        """Logits of one of a position's codes.
+        """Computes the logits of one of a position's codes.
 
         Args:
           weights: see `sampling_weights`.
           hidden: the position's token, from `step`.
           depth: which of the Q codes.
-          chosen: the code before it at this position; None at depth 0.
-          caches: of the transformer over depth, see `init_depth_caches`.
+          chosen: the code at depth - 1 of this position; None at depth 0.
+          caches: caches of the transformer over depth, see `init_depth_caches`.
 
         Returns:
-          Logits float32 and the new caches.
+          Logits, float32, and the new caches.
         """
         if self.codes_per_position > 1:
             token = hidden
@@ -167,12 +167,12 @@ class GPT(TransformerPrior):
 
     @nn.nowrap
     def init_caches(self, batch: int) -> Caches:
-        """Empty caches of every layer for `batch` grids."""
+        """Returns empty caches of all layers for `batch` grids."""
         return self._layers(self.num_layers).init_caches(batch, self.positions, self.width)
 
     @nn.nowrap
     def init_depth_caches(self, batch: int) -> Caches:
-        """Empty caches of the transformer over depth; it needs new ones at every position."""
+        """Returns empty caches of the transformer over depth, which needs new ones at every position."""
         if self.codes_per_position == 1:
             return ()
         layers = self._layers(self.depth_layers)
@@ -180,7 +180,7 @@ class GPT(TransformerPrior):
 
     @nn.nowrap
     def sampling_weights(self, variables: Mapping[str, Any]) -> GPTWeights:
-        """The layers' parameters one by one in the compute dtype; made once, before the loop."""
+        """Returns each layer's parameters in the compute dtype; call it once, before the sampling loop."""
         params = variables["params"]
         depth = self._layers(self.depth_layers).unstack(params["depth"]) if "depth" in params else ()
         return GPTWeights(self._layers(self.num_layers).unstack(params["layers"]), depth)
@@ -198,7 +198,7 @@ class GPT(TransformerPrior):
     def _depth_tokens(
         self, hidden: Float[Array, "B T E"], codes: Int[Array, "B T Q"]
     ) -> Float[Array, "BT Q E"]:
-        """Sequences over depth: a position's token, then its codes but the last."""
+        """Returns the sequences over depth: a position's token, then all its codes but the last."""
         before = [self.embedding[q][codes[..., q]] for q in range(self.codes_per_position - 1)]
         tokens = jnp.stack([hidden, *(part.astype(self.dtype) for part in before)], axis=2)
         tokens = tokens.reshape(-1, self.codes_per_position, self.width)

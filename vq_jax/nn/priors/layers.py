@@ -1,4 +1,4 @@
-"""Layers of the transformers over code grids: pre-normalised attention and gated feed-forward.
+"""Layers of the transformers over grids of codes: pre-normalised attention and gated feed-forward.
 
 Letters: T tokens, E width of a token, A heads, F width of a head.
 """
@@ -18,7 +18,7 @@ init_kernel = nn.initializers.normal(0.02)
 
 
 class RMSNorm(nn.Module):
-    """Normalisation by the root mean square with a learned scale, see `ops.rms_norm`."""
+    """Root-mean-square normalisation with a learned scale, see `ops.rms_norm`."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "... E"]) -> Float[Array, "... E"]:
@@ -27,22 +27,22 @@ class RMSNorm(nn.Module):
 
 
 def mlp_width(width: int) -> int:
-    """8/3 of the width, rounded up to a multiple of 64: as many parameters as an ungated 4 x width."""
+    """Returns 8/3 of the width, rounded up to a multiple of 64: as many parameters as ungated 4 x width."""
     return -(-8 * width // (3 * 64)) * 64
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x)); no biases.
+    """Transformer block: x + attention(norm(x)), then x + feed-forward(norm(x)), without biases.
 
     The feed-forward layer is SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer 2020, arXiv:2002.05202,
-    eq. 6). Queries and keys are turned by rotary angles (see `ops.rotate`). Layout as in LLaMA (Touvron
-    et al. 2023, arXiv:2302.13971, section 2.2).
+    eq. 6). Queries and keys are rotated by rotary angles (see `ops.rotate`). The layout is that of LLaMA
+    (Touvron et al. 2023, arXiv:2302.13971, section 2.2).
 
     Attributes:
-      num_heads: A.
+      num_heads: number of heads A.
       mlp_features: hidden width of the feed-forward layer.
-      causal: a token attends to itself and those before it, else to all.
-      dropout: after attention and feed-forward, in training; rng stream `dropout`.
+      causal: whether a token attends to itself and earlier tokens only, else to all tokens.
+      dropout: dropout rate after attention and feed-forward, in training; rng stream `dropout`.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -65,13 +65,13 @@ class Block(nn.Module):
 
         Args:
           x: tokens in the compute dtype.
-          angles: rotary angles of the tokens, None for none.
-          train: drop out.
-          cache: keys and values [B * A, T_max, F] of the tokens before `position`; x is one token then.
-          position: int32, where the new token stands.
+          angles: rotary angles of the tokens; None for no rotation.
+          train: apply dropout.
+          cache: keys and values [B * A, T_max, F] of the tokens before `position`; x is then one token.
+          position: int32, the new token's position.
 
         Returns:
-          The tokens, and the cache with the new token's key and value in it (None without one).
+          The tokens, and the cache with the new token's key and value (None without a cache).
         """
         width = x.shape[-1]
         dense = functools.partial(
@@ -101,7 +101,7 @@ class Block(nn.Module):
 
 
 class _ScannedBlock(Block):
-    """A block as `nn.scan` wants it."""
+    """A block with the signature that `nn.scan` needs."""
 
     def __call__(  # type: ignore[override]
         self, x: Float[Array, "B T E"], angles: Float[Array, "T P"] | None, train: bool
@@ -110,14 +110,14 @@ class _ScannedBlock(Block):
 
 
 class Layers(nn.Module):
-    """A stack of blocks, scanned: parameters are stacked along a first axis and compiled once.
+    """A scanned stack of blocks: parameters are stacked along a first axis, and one block is compiled.
 
     Attributes:
-      num_layers: blocks.
-      num_heads: of each.
-      mlp_features: of each.
-      causal: of each.
-      dropout: of each.
+      num_layers: number of blocks.
+      num_heads: see `Block`.
+      mlp_features: see `Block`.
+      causal: see `Block`.
+      dropout: see `Block`.
       remat: keep only the inputs of each block for the backward pass.
       dtype: compute dtype; parameters are float32.
     """
@@ -136,7 +136,7 @@ class Layers(nn.Module):
     ) -> Float[Array, "B T E"]:
         block: Any = _ScannedBlock
         if self.remat:
-            # `train` is the third argument after self; a scan needs no guard against common subexpressions
+            # `train` is argument 3, counting self; scans need no guard against subexpression elimination
             block = nn.remat(block, prevent_cse=False, static_argnums=(3,))
         scanned = nn.scan(
             block,
@@ -157,17 +157,17 @@ class Layers(nn.Module):
         caches: tuple[tuple[Array, Array], ...],
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "B E"], tuple[tuple[Array, Array], ...]]:
-        """One new token through all blocks, unrolled, each with its own cache.
+        """Runs one new token through all blocks, unrolled, each with its own cache.
 
         Args:
           layers: parameters of each block, see `unstack`.
           x: the token in the compute dtype.
-          angles: its rotary angles.
-          caches: of each block, see `init_caches`.
-          position: int32, where the token stands.
+          angles: the token's rotary angles.
+          caches: cache of each block, see `init_caches`.
+          position: int32, the token's position.
 
         Returns:
-          The token after the last block, and the caches.
+          The token after the last block, and the new caches.
         """
         block = Block(**{name: getattr(self, name) for name in _SHARED}, parent=None)
         token, new = x[:, None], []
@@ -180,10 +180,10 @@ class Layers(nn.Module):
 
     @nn.nowrap
     def init_caches(self, batch: int, length: int, width: int) -> tuple[tuple[Array, Array], ...]:
-        """Zeros for the keys and values of `length` tokens, [B * A, T, F] for each block.
+        """Returns zeros for the keys and values of `length` tokens, [B * A, T, F] for each block.
 
-        One axis for grids and heads: around an axis of length one, as of a single grid, the compiler
-        would copy the caches for every token.
+        Grids and heads share an axis: with an axis of length one, as for a single grid, the compiler would
+        copy the caches for every token.
         """
         shape = (batch * self.num_heads, length, width // self.num_heads)
         return tuple(
@@ -192,10 +192,10 @@ class Layers(nn.Module):
 
     @nn.nowrap
     def unstack(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The stacked parameters of this module as one tree a block, in the compute dtype.
+        """Splits the stacked parameters of this module into one tree per block, in the compute dtype.
 
-        To be called once, outside of the loop over tokens: a slice or cast within it would copy the
-        weights for every token.
+        Call it once, outside the loop over tokens: a slice or cast inside the loop would copy the weights
+        for every token.
         """
 
         def kernels(leaf: Array, layer: int) -> Array:

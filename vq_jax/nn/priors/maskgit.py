@@ -1,4 +1,4 @@
-"""MaskGIT: a prior that predicts the masked codes of a grid from those that are not."""
+"""MaskGIT: a prior that predicts the masked codes of a grid from the others."""
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +11,19 @@ from vq_jax.types import Array, Bool, Float, Int, Metrics
 
 
 class MaskGIT(TransformerPrior):
-    """Bidirectional transformer over code grids with a mask token.
+    """Bidirectional transformer over grids of codes with a mask token.
 
-    The sequence is a prefix token, which carries the class, and the codes, masked ones replaced by the
-    mask token; a learned embedding of the position is added to each, and queries and keys are turned by
-    the rotary angles of the coordinates, counted from 1. Layers are those of `GPT`; MaskGIT's own are
-    post-normalised with biases and learned positions, and its output is tied to the embedding.
+    The sequence is a prefix token, which carries the class, followed by the codes, with the mask token in
+    place of masked ones. A learned position embedding is added to each code, and queries and keys are
+    rotated by the rotary angles of the coordinates, counted from 1. The layers are those of `GPT`; the
+    published ones are post-normalised, with biases and learned positions only, and their output is tied to
+    the embedding.
 
-    Several codes a position are one more axis of the grid: `grid=(h, w, Q)`.
+    Several codes per position are one more axis of the grid: `grid=(h, w, Q)`.
 
     Attributes:
-      mask_schedule: of the training masks, see `ops.random_mask`.
-      unmasked_weight: weight in the loss of the positions that are not masked, 0.1 in TiTok (Yu et al.
+      mask_schedule: schedule of the training masks, see `ops.random_mask`.
+      unmasked_weight: weight in the loss of the positions that are not masked; 0.1 in TiTok (Yu et al.
         2024, arXiv:2406.07550, code release).
 
     References:
@@ -67,15 +68,15 @@ class MaskGIT(TransformerPrior):
         Args:
           codes: int32 [B, *s]; ignored where masked.
           condition: labels int32 [B] in [0, num_classes), or `null_label`; None for an unconditional prior.
-          mask: positions to hide, [B, *s]; nothing is hidden when absent.
-          train: drop out, tokens and labels too; rng stream `dropout`.
+          mask: positions to hide, [B, *s]; None hides none.
+          train: apply dropout, also to tokens and labels, with the rng stream `dropout`.
 
         Returns:
-          Logits float32.
+          Logits, float32.
 
         Raises:
-          ValueError: codes or mask are not of the grid's shape, or the condition is not one that this
-            prior takes.
+          ValueError: codes or mask do not have the grid's shape, or the prior does not accept the
+            condition.
         """
         self._check_codes(codes.shape, self.grid)
         batch = codes.shape[0]
@@ -101,9 +102,9 @@ class MaskGIT(TransformerPrior):
     def loss(
         self, codes: Int[Array, "B *s"], condition: Condition | None = None, *, train: bool = True
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Mean cross-entropy of randomly masked codes in nats, with label smoothing in training, and metrics.
+        """Computes the mean cross-entropy of masked codes in nats, smoothed in training, and metrics.
 
-        Masks are drawn from the rng stream `mask`, in evaluation too.
+        Masks are random, drawn from the rng stream `mask`, also in evaluation.
         """
         mask = ops.random_mask(self.make_rng("mask"), codes.shape, self.mask_schedule)
         logits = self(codes, condition, mask=mask, train=train)

@@ -1,4 +1,4 @@
-"""Noise generator: a grid of latents from noise, in one pass."""
+"""NoiseGenerator: maps noise to a grid of latents in one pass."""
 
 import math
 from typing import Any
@@ -13,15 +13,17 @@ from vq_jax.types import Array, Float
 
 
 class _Block(nn.Module):
-    """Residual block of two convolutions, each after a norm scaled and shifted by what is told."""
+    """Residual block of two convolutions, each after a norm that noise and class scale and shift."""
 
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B *s C"], told: Float[Array, "B E"]) -> Float[Array, "B *s C"]:
+    def __call__(
+        self, x: Float[Array, "B *s C"], conditioning: Float[Array, "B E"]
+    ) -> Float[Array, "B *s C"]:
         channels, h = x.shape[-1], x
         for index in range(2):
-            style = nn.Dense(2 * channels, dtype=self.dtype, name=f"style_{index}")(told)
+            style = nn.Dense(2 * channels, dtype=self.dtype, name=f"style_{index}")(conditioning)
             style = style.reshape(style.shape[0], *(1,) * (x.ndim - 2), 2 * channels)
             scale, shift = jnp.split(jnp.broadcast_to(style, (*x.shape[:-1], 2 * channels)), 2, axis=-1)
             h = RMSNorm(name=f"norm_{index}")(h) * (1.0 + scale) + shift
@@ -30,20 +32,20 @@ class _Block(nn.Module):
 
 
 class NoiseGenerator(LabelledPrior, nn.Module):
-    """Maps noise and a class to the latents of a new picture, one pass a picture.
+    """Generator of the latents of a new picture from noise and a class, in one pass.
 
-    Dense from the noise to the whole grid, then residual blocks that noise and class steer. A tokenizer
-    quantizes the latents and decodes them; a discriminator teaches the generator, see
-    `train.noise_step`. It has no likelihood, and nothing can be given to it but the class.
+    A dense layer maps the noise to the whole grid; residual blocks follow, modulated by noise and class. A
+    tokenizer quantizes and decodes the latents, and the generator learns from a discriminator, see
+    `train.noise_step`. The generator has no likelihood, and a class is its only condition.
 
     Attributes:
       codebook_size: number of codes K.
-      grid: lengths of the grid's axes *s, any number of them.
-      code_dim: width of a latent D.
+      grid: lengths *s of the grid's axes, any number.
+      code_dim: width D of a latent.
       noise_dim: width of the noise.
-      width: channels.
-      num_blocks: residual blocks.
-      num_classes: classes of the condition; None for an unconditional generator.
+      width: channels of the residual blocks.
+      num_blocks: number of residual blocks.
+      num_classes: number of classes of the condition; None for an unconditional generator.
       dtype: compute dtype; parameters and latents are float32.
 
     References:
@@ -70,32 +72,32 @@ class NoiseGenerator(LabelledPrior, nn.Module):
     def __call__(
         self, noise: Float[Array, "B Z"], condition: Condition | None = None, *, train: bool = False
     ) -> Float[Array, "B *s D"]:
-        """Makes latents, float32, to be quantized.
+        """Generates latents, float32, still to be quantized.
 
         Args:
           noise: standard normal, [B, noise_dim].
           condition: labels int32 [B] in [0, num_classes); None for an unconditional generator.
-          train: makes no difference.
+          train: has no effect.
 
         Raises:
-          ValueError: the noise is of another width, or this generator does not take the condition.
+          ValueError: the noise has another width, or the generator does not accept the condition.
         """
         if noise.shape[1:] != (self.noise_dim,):
             raise ValueError(f"expected noise of shape [B, {self.noise_dim}], got {noise.shape}")
         batch = noise.shape[0]
-        told = noise
+        conditioning = noise
         if self.num_classes is not None:
             rows = self._rows(condition, batch, train)
             table = self.param(
                 "class", nn.initializers.normal(1.0), (self.num_classes, self.width), jnp.float32
             )
-            told = jnp.concatenate([noise, table[rows]], axis=-1)
+            conditioning = jnp.concatenate([noise, table[rows]], axis=-1)
         else:
             self.check_condition(condition, batch)
-        told = told.astype(self.dtype)
-        x = nn.Dense(math.prod(self.grid) * self.width, dtype=self.dtype, name="dense")(told)
+        conditioning = conditioning.astype(self.dtype)
+        x = nn.Dense(math.prod(self.grid) * self.width, dtype=self.dtype, name="dense")(conditioning)
         x = x.reshape(batch, *self.grid, self.width)
         for index in range(self.num_blocks):
-            x = _Block(self.dtype, name=f"block_{index}")(x, told)
+            x = _Block(self.dtype, name=f"block_{index}")(x, conditioning)
         x = nn.relu(RMSNorm(name="norm")(x))
         return nn.Dense(self.code_dim, dtype=self.dtype, name="head")(x).astype(jnp.float32)

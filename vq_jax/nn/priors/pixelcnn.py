@@ -1,4 +1,4 @@
-"""PixelCNN: masked convolutions over a grid of codes, each predicted from those before it in raster order."""
+"""PixelCNN: a prior that predicts each code from the codes before it, by masked convolutions."""
 
 from typing import Any
 
@@ -15,16 +15,17 @@ _init_convolution = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class CausalConv(nn.Module):
-    """Convolution of the stack of one axis: it reads positions that agree on the axes before that one.
+    """Convolution of the stack of one axis, which reads no later position along that axis.
 
-    Along the axis itself it reads the position and those before it, along the axes after it both sides:
-    half a kernel wide on each axis.
+    Along its own axis it reads the position itself and those before it; along later axes, both sides; along
+    earlier axes, only the same coordinate. It reaches half a kernel on each axis.
 
     Attributes:
       features: output channels.
-      width: of the kernel, odd.
-      axis: of the grid, the stack's.
-      strict: leave out the position itself, for codes; features of the stack know nothing of it.
+      width: width of the kernel, odd.
+      axis: the stack's axis of the grid.
+      strict: leave out the position itself, when the inputs are codes; features of a stack do not depend on
+        the code at their position.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -43,19 +44,19 @@ class CausalConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         padding = [(0, 0)] * axis + [(half, 0)] + [(half, half)] * (axes - axis - 1)
         y = ops.conv(x.astype(self.dtype), kernel.astype(self.dtype), (1,) * axes, padding)
-        y = jax.lax.slice_in_dim(y, 0, x.shape[1 + axis], axis=1 + axis)  # strict: one more than there are
+        y = jax.lax.slice_in_dim(y, 0, x.shape[1 + axis], axis=1 + axis)  # one too long if strict
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
 
 
 class GatedLayer(nn.Module):
-    """One layer of all stacks: convolution, class, gate; the last stack goes on from its input.
+    """One layer of all stacks: convolution, class and gate; the last stack is residual.
 
     Attributes:
       width: channels of every stack.
       kernel: width of the convolutions.
-      first: the layer that reads embedded codes.
-      dropout: of the gated features, in training.
-      dtype: compute dtype.
+      first: whether this is the layer that reads embedded codes.
+      dropout: dropout rate of the gated features.
+      dtype: compute dtype; parameters are float32.
     """
 
     width: int
@@ -66,7 +67,7 @@ class GatedLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, stacks: tuple[Array, ...], told: Float[Array, "B E"], train: bool
+        self, stacks: tuple[Array, ...], class_embedding: Float[Array, "B E"], train: bool
     ) -> tuple[tuple[Array, ...], Float[Array, "B *s E"]]:
         above: Array | None = None
         gated: list[Array] = []
@@ -76,7 +77,9 @@ class GatedLayer(nn.Module):
             if above is not None:
                 h = h + nn.Dense(2 * self.width, dtype=self.dtype, name=f"above_{axis}")(above)
             above = h
-            bias = nn.Dense(2 * self.width, use_bias=False, dtype=self.dtype, name=f"class_{axis}")(told)
+            bias = nn.Dense(2 * self.width, use_bias=False, dtype=self.dtype, name=f"class_{axis}")(
+                class_embedding
+            )
             bias = bias.reshape(bias.shape[0], *(1,) * (h.ndim - 2), bias.shape[-1])
             left, right = jnp.split(h + jnp.broadcast_to(bias, h.shape), 2, axis=-1)
             gated.append(jnp.tanh(left) * jax.nn.sigmoid(right))
@@ -89,26 +92,26 @@ class GatedLayer(nn.Module):
 
 
 class PixelCNN(LabelledPrior, nn.Module):
-    """Gated PixelCNN over code grids, the prior of the original VQ-VAE.
+    """Gated PixelCNN over grids of codes, the prior of the original VQ-VAE.
 
-    One stack of convolutions an axis of the grid, none with a blind spot: on two axes the vertical stack,
-    which reads the rows above, and the horizontal one, which reads the row to the left and what the
-    vertical stack found at its position. On n axes, for video, the stack of axis k reads the positions
-    that agree on the axes before k and come earlier on k, and what the stack before it found. Gates, the
-    class and the path around the last stack as in the paper; the features of all layers are added up for
-    the output, as in WaveNet.
+    There is one stack of convolutions per axis of the grid, and no blind spot. On two axes, the vertical
+    stack reads the rows above; the horizontal stack reads the row to the left and the vertical stack's
+    features at its position. On n axes, as for video, the stack of axis k reads the positions with the same
+    coordinates on the axes before k and an earlier one on k, and the features of the stack before it. Gates,
+    the class and the residual connection of the last stack are those of the paper; the output reads the sum
+    of the features of all layers, as in WaveNet.
 
     Attributes:
       codebook_size: number of codes K.
-      grid: lengths of the grid's axes *s, any number of them; read in raster order.
+      grid: lengths *s of the grid's axes, any number; read in raster order.
       width: channels of every stack.
-      num_layers: gated layers; the first reads the codes.
+      num_layers: number of gated layers; the first reads the codes.
       kernel: width of the convolutions, odd and at least 3.
-      head_features: hidden width of the two layers that make the logits.
-      num_classes: classes of the condition; None for an unconditional prior.
-      class_dropout: share of the labels replaced by `null_label` in training, for guidance.
-      dropout: of gated features, in training.
-      label_smoothing: of the loss.
+      head_features: hidden width of the two layers that compute the logits.
+      num_classes: number of classes of the condition; None for an unconditional prior.
+      class_dropout: share of the labels that training replaces by `null_label`, for guidance.
+      dropout: dropout rate of the gated features.
+      label_smoothing: label smoothing of the training loss.
       dtype: compute dtype; parameters and logits are float32.
 
     References:
@@ -136,22 +139,22 @@ class PixelCNN(LabelledPrior, nn.Module):
     def __call__(
         self, codes: Int[Array, "B *s"], condition: Condition | None = None, *, train: bool = False
     ) -> Float[Array, "B *s K"]:
-        """Predicts every code from those before it.
+        """Predicts every code from the codes before it.
 
         Args:
           codes: int32 [B, *s].
           condition: labels int32 [B] in [0, num_classes), or `null_label`; None for an unconditional prior.
-          train: drop out, labels too; rng stream `dropout`.
+          train: apply dropout, also to labels, with the rng stream `dropout`.
 
         Returns:
-          Logits float32; those of a code depend on earlier ones in raster order and the condition alone.
+          Logits, float32; the logits of a code depend only on the codes before it and the condition.
 
         Raises:
-          ValueError: the codes are not of the grid's shape, or this prior does not take the condition.
+          ValueError: the codes do not have the grid's shape, or the prior does not accept the condition.
         """
         self._check_codes(codes.shape, self.grid)
         rows = self._rows(condition, codes.shape[0], train)
-        told = self.param("class", init_kernel, (self.label_rows, self.width), jnp.float32)[rows]
+        class_embedding = self.param("class", init_kernel, (self.label_rows, self.width), jnp.float32)[rows]
         embedding = self.param("embedding", init_kernel, (self.codebook_size, self.width), jnp.float32)
         stacks: tuple[Array, ...] = (embedding[codes],) * len(self.grid)
         skips = jnp.zeros((*codes.shape, self.width), self.dtype)
@@ -159,7 +162,7 @@ class PixelCNN(LabelledPrior, nn.Module):
             gated = GatedLayer(
                 self.width, self.kernel, layer == 0, self.dropout, self.dtype, name=f"layer_{layer}"
             )
-            stacks, skip = gated(stacks, told, train)
+            stacks, skip = gated(stacks, class_embedding, train)
             skips = skips + skip
         hidden = nn.Dense(self.head_features, dtype=self.dtype, name="head_in")(nn.relu(skips))
         logits = nn.Dense(self.codebook_size, dtype=self.dtype, name="head_out")(nn.relu(hidden))
@@ -168,6 +171,6 @@ class PixelCNN(LabelledPrior, nn.Module):
     def loss(
         self, codes: Int[Array, "B *s"], condition: Condition | None = None, *, train: bool = True
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Mean cross-entropy of the codes in nats, with label smoothing in training, and metrics."""
+        """Computes the mean cross-entropy of the codes in nats, smoothed in training, and metrics."""
         logits = self(codes, condition, train=train)
         return next_code_loss(logits, codes, self.label_smoothing if train else 0.0)

@@ -1,10 +1,12 @@
-"""Where the pictures, and the codes made of them, come from."""
+"""Where the pictures come from, and how the codes of a prior's training are made from them."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from vq_jax.configs.derived import with_optional_fields_of
+from vq_jax.configs.fields import LOCAL, RESUME
 from vq_jax.errors import require
 
 
@@ -14,7 +16,7 @@ class DataConfig:
 
     source: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "photos"
     """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]."""
-    data_dir: str | None = None
+    data_dir: str | None = dataclasses.field(default=None, metadata=LOCAL)
     """Directory of the prepared tensorflow-datasets sets (their own default when absent)."""
     batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch-size"])] = 32
     """Pictures a step, over all devices and processes."""
@@ -31,12 +33,12 @@ class DataConfig:
     """Training crops of one picture in an epoch: more for a few large photographs."""
     test_fraction: float = 0.1
     """Share of the pictures held out, for sources that come without a test set (folder, arrays)."""
-    test_limit: int = 1024
-    """Test pictures (or crops of them) that an evaluation takes at most."""
+    test_limit: int = dataclasses.field(default=1024, metadata=RESUME)
+    """Most test pictures (or crops of them) that an evaluation takes."""
     scaled_decoding: bool = True
     """Decode a JPEG file at a half, a quarter or an eighth of its size where a training picture takes 3, 6 or
     12 times image_size of it; for a folder:PATH too large to stay in memory."""
-    num_workers: int = 0
+    num_workers: int = dataclasses.field(default=0, metadata=LOCAL)
     """Processes that read pictures; 0 reads in threads. It never changes the order of the pictures."""
 
     def __post_init__(self) -> None:
@@ -54,43 +56,29 @@ class DataConfig:
         require(self.num_workers >= 0, f"data.num_workers must not be negative, got {self.num_workers}")
 
     def plain(self) -> "DataConfig":
-        """The same for pictures that have their size: an epoch takes each once, as it is."""
+        """Returns the settings for pictures that have the right size: an epoch takes each once, as it is."""
         return dataclasses.replace(self, resize="none", crop="center", flip=False, crops_per_picture=1)
 
 
-@dataclasses.dataclass(frozen=True)
+@with_optional_fields_of(DataConfig)
 class PriorDataConfig:
-    """The pictures whose codes are learnt; what is absent is as the tokenizer's run had it."""
+    """The pictures whose codes are learnt; a field that is None is as in the tokenizer's run."""
 
-    source: Annotated[str | None, tyro.conf.arg(aliases=["--data"])] = None
-    """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]."""
-    data_dir: str | None = None
-    """Directory of the prepared tensorflow-datasets sets."""
     batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch-size"])] = 64
     """Grids of codes a step, over all devices and processes."""
-    image_size: int | None = None
-    """Height and width of a training picture, in pixels."""
-    resize: Literal["none", "short-side", "random"] | None = None
-    """Before the crop, see the tokenizer's."""
-    crop: Literal["random", "center"] | None = None
-    """Where in the picture the square of image_size is cut out."""
-    flip: bool | None = None
-    """Mirror every other training picture, left to right."""
-    crops_per_picture: int | None = None
-    """Training crops of one picture in an epoch."""
-    test_fraction: float | None = None
-    """Share of the pictures held out, for sources that come without a test set."""
-    test_limit: int | None = None
-    """Test pictures that an evaluation takes at most."""
-    num_workers: int = 0
+    num_workers: int = dataclasses.field(default=0, metadata=LOCAL)
     """Processes that read pictures where codes are made on the fly; 0 reads in threads."""
 
+    if TYPE_CHECKING:  # the other fields are not written here
+
+        def __init__(self, **fields: Any) -> None: ...
+
     def __post_init__(self) -> None:
-        self.resolve(DataConfig())  # knows the ranges
+        self.resolve(DataConfig())  # which checks the ranges
 
     def resolve(self, tokenizer: DataConfig) -> DataConfig:
-        """These settings with what is absent taken from the tokenizer's."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """Returns the tokenizer's settings with those that are given here in their place."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(DataConfig)}
         return dataclasses.replace(
             tokenizer, **{name: value for name, value in given.items() if value is not None}
         )
@@ -100,12 +88,13 @@ class PriorDataConfig:
 class CodesConfig:
     """How the codes of the training pictures are made."""
 
-    mode: Literal["cache", "fly"] = "cache"
-    """cache: once, into files; fly: in every step, from the pictures. Codes and their order are the same."""
+    mode: Literal["cache", "fly"] = dataclasses.field(default="cache", metadata=RESUME)
+    """cache: once, into files; fly: in every step, from the pictures. The codes and their order are the
+    same."""
     variants: int = 1
-    """Crops of a picture (times data.crops_per_picture) that there are codes of; where pictures are
-    mirrored, every other one is the mirror image of the one before."""
-    directory: str | None = None
+    """Number of crops of a picture (times data.crops_per_picture) whose codes are made; where pictures are
+    mirrored, every other crop is the mirror image of the one before."""
+    directory: str | None = dataclasses.field(default=None, metadata=LOCAL)
     """Where the files are kept; in the run directory when absent."""
 
     def __post_init__(self) -> None:

@@ -73,7 +73,7 @@ def test_other_pictures_have_another_fingerprint(tmp_path):
             {"images": np.zeros((2, 4, 4, 3))},
             r"uint8, got float64; scale floats in \[0, 1\] by 255",
         ),
-        ({"images": np.zeros((2, 4, 4, 3), np.int32)}, r"uint8, got int32; bring them to 0\.\.255"),
+        ({"images": np.zeros((2, 4, 4, 3), np.int32)}, r"uint8, got int32; bring them into 0\.\.255"),
         ({"images": np.zeros((4, 4), np.uint8)}, r"\[N, H, W, C\], got \[4, 4\]"),
         ({"images": np.zeros((0, 4, 4, 3), np.uint8)}, r"got shape \[0, 4, 4, 3\]"),
         (
@@ -105,12 +105,12 @@ def test_a_single_picture_trains_and_cannot_be_held_out(tmp_path):
 
 
 def test_a_missing_file_and_a_file_of_another_kind_are_told_apart(tmp_path):
-    with pytest.raises(UserError, match="there is none at .*missing.npz"):
+    with pytest.raises(UserError, match="missing.npz does not exist"):
         data.open_source(f"arrays:{tmp_path / 'missing.npz'}", "train", CONFIG, 3)
     np.save(tmp_path / "single.npy", numbered(2))
     (tmp_path / "text.npz").write_text("hello")
     for name in ("single.npy", "text.npz"):
-        with pytest.raises(UserError, match=f"expected an .npz file, .*{name} is none"):
+        with pytest.raises(UserError, match=f"expected an .npz file, .*{name} is not one"):
             data.open_source(f"arrays:{tmp_path / name}", "train", CONFIG, 3)
 
 

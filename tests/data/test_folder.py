@@ -274,7 +274,7 @@ def test_too_many_broken_pictures_are_an_error_before_training(tmp_path):
     fill(tmp_path, 20)
     truncate(tmp_path / "004.png")
     (tmp_path / "013.png").write_text("no picture")
-    message = r"at most one .*or 1 %.*got 2 of 20.*004.png \(.*truncated.*013.png \(no picture\)"
+    message = r"at most one .*or 1 %.*got 2 of 20.*004.png \(.*truncated.*013.png \(not a picture\)"
     with pytest.raises(UserError, match=message):
         open_folder(tmp_path)
 
@@ -300,7 +300,7 @@ def test_of_a_large_folder_an_even_sample_is_decoded_and_every_header_read(tmp_p
     source = open_folder(tmp_path)
     assert sorted(decoded) == ["002.png", "006.png", "010.png", "014.png", "018.png"]
     broken = folder_index.find_broken(tmp_path, folder_index.list_pictures(tmp_path))[0]
-    assert broken == {"013.png": "no picture"}
+    assert broken == {"013.png": "not a picture"}
     assert len(source) + len(open_folder(tmp_path, "test")) == 20
 
 
@@ -319,5 +319,5 @@ def test_each_folder_without_pictures_gets_its_own_message(tmp_path):
         open_folder(tmp_path / "texts")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_text("text")
-    with pytest.raises(UserError, match=r"all 1 are broken: a.png \(no picture\)"):
+    with pytest.raises(UserError, match=r"all 1 are broken: a.png \(not a picture\)"):
         open_folder(tmp_path / "broken")

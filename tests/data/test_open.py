@@ -1,18 +1,152 @@
-"""Opening a source by name, and the two sources that come with the package."""
+"""Opening a source by name, what holds of every source, and the two sources that come with the package."""
 
 import socket
 import subprocess
 import sys
 
+import cloudpickle
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data as photographs
+from tiny_sets import prepare
 
 from vq_jax import data
 from vq_jax.configs import DataConfig
+from vq_jax.data.crops import Window, cut
+from vq_jax.data.in_memory import MemorySource
+from vq_jax.data.source import take_square
 from vq_jax.errors import UserError
 
 CONFIG = DataConfig()
+
+
+def _pictures(count, height, width, channels):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+
+
+def _fill_folder(place):
+    for number, picture in enumerate(_pictures(12, 10, 14, 3)):
+        path = place / "pictures" / ("cats", "dogs")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return f"folder:{place / 'pictures'}"
+
+
+def _write_arrays(place):
+    np.savez(place / "set.npz", images=_pictures(12, 10, 14, 4), labels=np.arange(12) % 3)
+    return f"arrays:{place / 'set.npz'}"
+
+
+def _prepare_tfds(place):
+    prepare(str(place), "tiny_alone")
+    return "tfds:tiny_alone"
+
+
+# Of every scheme: what makes a small data set in a directory and returns its name, and its channels.
+ROWS = {
+    "photos": (lambda place: "photos", 3),
+    "fashion": (lambda place: "fashion", 1),
+    "folder": (_fill_folder, 3),
+    "arrays": (_write_arrays, 4),
+    "tfds": (_prepare_tfds, 3),
+}
+
+
+@pytest.fixture(scope="module", params=data.SCHEMES)
+def opened(request, tmp_path_factory):
+    """Both splits of a source of every registered scheme, and a function that opens it again."""
+    assert request.param in ROWS, f"add a row for {request.param} to ROWS: how it is opened in tests"
+    make, channels = ROWS[request.param]
+    place = tmp_path_factory.mktemp("source")
+    spec, config = make(place), DataConfig(image_size=8, data_dir=str(place), test_fraction=0.3)
+
+    def reopen(split, channels=channels):
+        return data.open_source(spec, split, config, channels)
+
+    return {split: reopen(split) for split in ("train", "test")}, reopen, channels, config
+
+
+def assert_same_record(one, other):
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_every_source_gives_records_of_the_same_form(opened):
+    sources, _, channels, _ = opened
+    for source in sources.values():
+        assert isinstance(source, data.Source) and len(source) >= 1 and source.channels == channels
+        labels = {"label"} if source.num_classes is not None else set()
+        for index in {0, len(source) // 2, len(source) - 1}:
+            record = source[index]
+            assert record.keys() == {"image", "broken", *labels}
+            assert record["image"].dtype == np.uint8 and record["image"].shape[2:] == (channels,)
+            assert record["broken"] == 0 and record["broken"].dtype == np.int32
+            if labels:
+                assert record["label"].dtype == np.int32 and 0 <= record["label"] < source.num_classes
+
+
+def test_the_records_of_every_source_are_the_same_whenever_they_are_read(opened):
+    sources, reopen, _, _ = opened
+    for split, source in sources.items():
+        again = reopen(split)
+        assert len(again) == len(source)
+        for index in (len(source) - 1, 0):
+            assert_same_record(source[index], again[index])
+            assert_same_record(source[index], source[index])
+
+
+def test_the_splits_of_every_source_are_disjoint(opened):
+    train, test = (
+        {source[index]["image"].tobytes() for index in range(len(source))} for source in opened[0].values()
+    )
+    assert train and test and not train & test
+
+
+def test_every_source_has_a_fingerprint_of_its_records(opened):
+    sources, reopen, _, _ = opened
+    assert sources["train"].fingerprint != sources["test"].fingerprint
+    for split, source in sources.items():
+        assert source.fingerprint and reopen(split).fingerprint == source.fingerprint
+
+
+def test_every_source_ends_with_an_index_error(opened):
+    for source in opened[0].values():
+        with pytest.raises(IndexError):
+            source[len(source)]
+
+
+def test_every_source_refuses_channels_that_it_cannot_give(opened):
+    for split in opened[0]:
+        with pytest.raises(UserError, match=r"model\.image_channels"):
+            opened[1](split, channels=2)
+
+
+def test_every_source_reaches_worker_processes(opened):
+    source = opened[0]["test"]
+    copy = cloudpickle.loads(cloudpickle.dumps(source))
+    assert len(copy) == len(source) and copy.fingerprint == source.fingerprint
+    assert_same_record(copy[0], source[0])
+
+
+def test_a_source_that_cuts_squares_itself_cuts_them_out_of_its_pictures(opened):
+    source = opened[0]["train"]
+    sizes = []
+    record = take_square(source, 1, lambda *size: sizes.append(size) or Window(1, 2, 6, True), 4, False)
+    whole = source[1]
+    assert sizes == [whole["image"].shape[:2]]
+    assert_same_record(record, {**whole, "image": cut(whole["image"], Window(1, 2, 6, True), 4)})
+
+
+def test_batches_are_made_of_every_source(opened):
+    sources, _, channels, config = opened
+    keys = {"image", "broken"} | ({"label"} if sources["train"].num_classes is not None else set())
+    with data.train_batches(sources["train"], config, seed=0) as batches:
+        batch = next(batches)
+    assert batch.keys() == keys and batch["image"].shape == (config.batch_size, 8, 8, channels)
+    (held_out, *_) = data.test_batches(sources["test"], config, batch_size=2, limit=2)
+    assert held_out.keys() == keys | {"valid"} and held_out["image"].shape == (2, 8, 8, channels)
 
 
 def names_of(source, names):
@@ -26,19 +160,32 @@ def test_an_unknown_kind_names_the_nearest_one():
         data.open_source("photo", "train", CONFIG, 3)
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("folder", "needs something after a colon"),
-        ("arrays:", "needs something after a colon"),
-        ("tfds", "needs something after a colon"),
-        ("photos:cats", "takes nothing after its name"),
-        ("fashion:shoes", "takes nothing after its name"),
-    ],
-)
-def test_a_source_with_too_much_or_too_little_after_its_name_is_an_error(spec, message):
+@pytest.mark.parametrize("name", data.SCHEMES)
+def test_a_source_with_too_much_or_too_little_after_its_name_is_an_error(name):
+    if data.SCHEMES[name].argument:
+        specs, message = (name, f"{name}:"), "needs something after a colon"
+    else:
+        specs, message = (f"{name}:cats",), "takes nothing after its name"
+    for spec in specs:
+        with pytest.raises(UserError, match=f"source {name} {message}: expected photos, .*got '{spec}'"):
+            data.open_source(spec, "train", CONFIG, 3)
+
+
+def test_the_sources_are_listed_with_what_is_written_after_the_colon():
+    message = r"\(photos, fashion, folder:PATH, arrays:FILE.npz or tfds:NAME\[:SPLIT\]\), got 'cats'"
     with pytest.raises(UserError, match=message):
-        data.open_source(spec, "train", CONFIG, 3)
+        data.open_source("cats", "train", CONFIG, 3)
+
+
+def test_a_new_source_is_one_entry_of_the_registry(monkeypatch):
+    monkeypatch.setitem(data.SCHEMES, "negatives", data.Scheme(__name__, "open_negatives", "NAME"))
+    source = data.open_source("negatives:fashion", "test", CONFIG, 1)
+    assert np.array_equal(source[3]["image"], 255 - open_negatives.original[3]["image"])
+
+
+def open_negatives(argument, split, config, channels):
+    open_negatives.original = data.open_source(argument, split, config, channels)
+    return MemorySource([255 - record["image"] for record in open_negatives.original])
 
 
 @pytest.mark.parametrize("spec", ["photos", "folder:somewhere"])

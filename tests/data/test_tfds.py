@@ -7,88 +7,18 @@ import types
 import cloudpickle
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from PIL import Image
+from tiny_sets import TinyTested, prepare
 
 from vq_jax import data
 from vq_jax.configs import DataConfig
 from vq_jax.errors import UserError
 
 
-class _Tiny(tfds.core.GeneratorBasedBuilder):
-    """Pictures of one value each; a path lets tfds store the file as it is, without TensorFlow."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    SPLITS = {"train": 20}
-    FEATURES = {
-        "image": tfds.features.Image(shape=(None, None, 3)),
-        "label": tfds.features.ClassLabel(num_classes=4),
-    }
-
-    def _info(self):
-        features = tfds.features.FeaturesDict(self.FEATURES)
-        return tfds.core.DatasetInfo(builder=self, features=features)
-
-    def _split_generators(self, dl_manager):
-        return {name: self._generate_examples(count) for name, count in self.SPLITS.items()}
-
-    def _generate_examples(self, count):
-        folder = pathlib.Path(self._data_dir_root)
-        for value in range(count):
-            path = folder / f"{value}.png"
-            Image.new("RGB", (9, 8), (value, value, value)).save(path)
-            yield value, {"image": path, "label": value % 4}
-
-
-class TinyAlone(_Tiny):
-    pass
-
-
-class TinyTested(_Tiny):
-    SPLITS = {"train": 6, "validation": 4, "test": 3}
-
-
-class TinyValidated(_Tiny):
-    SPLITS = {"train": 6, "validation": 4}
-
-
-class TinyUnlabelled(TinyTested):
-    def _split_generators(self, dl_manager):
-        return {name: self._generate_examples(count, name) for name, count in self.SPLITS.items()}
-
-    def _generate_examples(self, count, name):
-        for value, record in super()._generate_examples(count):
-            yield value, record | ({"label": -1} if name == "test" else {})
-
-
-class TinyWords(TinyTested):
-    FEATURES = {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.Text()}
-
-    def _generate_examples(self, count):
-        for value, record in super()._generate_examples(count):
-            yield value, record | {"label": "a word"}
-
-
-class TinyNumbers(_Tiny):
-    SPLITS = {"train": 2}
-    FEATURES = {"value": tfds.features.Scalar(np.int32)}
-
-    def _generate_examples(self, count):
-        yield from ((value, {"value": value}) for value in range(count))
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("tfds"))
-    for name in (
-        "tiny_alone",
-        "tiny_tested",
-        "tiny_validated",
-        "tiny_unlabelled",
-        "tiny_words",
-        "tiny_numbers",
-    ):
-        tfds.builder(name, data_dir=directory, file_format="array_record").download_and_prepare()
+    kinds = ("alone", "tested", "validated", "unlabelled", "words", "numbers")
+    prepare(directory, *(f"tiny_{kind}" for kind in kinds))
     return directory
 
 

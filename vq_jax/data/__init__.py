@@ -1,27 +1,34 @@
-"""Pictures: sources (one file a kind) and the pipeline that makes batches of them.
+"""Pictures: sources (one file each), examples made of their records, and batches of those.
 
-Names are imported when they are first used: reading a source pulls in only what that source needs.
+Names are imported when they are first used: reading a source imports only what that source needs.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vq_jax.data.examples import Example, ExampleBuilder, RecordRng
     from vq_jax.data.held_out import test_batches, test_pictures
+    from vq_jax.data.open import SCHEMES, Scheme, open_source
     from vq_jax.data.pictures import read_picture
     from vq_jax.data.pipeline import BatchIterator, Order, train_batches
-    from vq_jax.data.source import Batch, Record, Source, open_source
+    from vq_jax.data.source import Batch, Record, Source
     from vq_jax.data.tfds import prepare
     from vq_jax.data.variants import Variants
 
 _NAMES = {
     "Batch": "source",
     "BatchIterator": "pipeline",
+    "Example": "examples",
+    "ExampleBuilder": "examples",
     "Order": "pipeline",
     "Record": "source",
+    "RecordRng": "examples",
+    "SCHEMES": "open",
+    "Scheme": "open",
     "Source": "source",
     "Variants": "variants",
-    "open_source": "source",
+    "open_source": "open",
     "prepare": "tfds",
     "read_picture": "pictures",
     "test_batches": "held_out",
@@ -32,8 +39,13 @@ _NAMES = {
 __all__ = [
     "Batch",
     "BatchIterator",
+    "Example",
+    "ExampleBuilder",
     "Order",
     "Record",
+    "RecordRng",
+    "SCHEMES",
+    "Scheme",
     "Source",
     "Variants",
     "open_source",

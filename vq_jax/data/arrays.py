@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vq_jax.configs.data import DataConfig
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.data.source import Split, check_channels
 from vq_jax.data.splits import even_places, held_out
@@ -14,23 +15,23 @@ from vq_jax.errors import UserError
 _KEYS = ("images", "labels", "test_images", "test_labels")
 
 
-def open_arrays(file: str, split: Split, test_fraction: float, channels: int) -> MemorySource:
+def open_arrays(file: str, split: Split, config: DataConfig, channels: int) -> MemorySource:
     """Reads one split of an .npz file.
 
-    `images` uint8 [N, H, W] or [N, H, W, C], with `labels` int [N] where there are any. Held out
-    are `test_images` (and `test_labels`) or, where the file has none, an even share of `images`.
+    The file has `images` uint8 [N, H, W] or [N, H, W, C] and may have `labels` int [N]. Held out are its
+    `test_images` (and `test_labels`) or, without those, an evenly spread share of `images`.
 
     Args:
       file: path of the .npz file.
       split: train or test.
-      test_fraction: share of the pictures held out where there are no test_images.
+      config: its test_fraction, the share of the pictures held out where there are no test_images.
       channels: channels that the pictures must have.
 
     Returns:
       The source.
 
     Raises:
-      UserError: no such file, no .npz file, or arrays of another name, dtype or shape.
+      UserError: the file is missing or not an .npz file, or its arrays have another name, dtype or shape.
     """
     arrays = _read(file)
     images = _images(arrays, "images", file, channels)
@@ -46,7 +47,7 @@ def open_arrays(file: str, split: Split, test_fraction: float, channels: int) ->
         if split == "test":
             images, labels = test_images, test_labels
         return MemorySource(images, labels, num_classes)
-    chosen = held_out(even_places(len(images)), test_fraction, np.ones(len(images), bool))
+    chosen = held_out(even_places(len(images)), config.test_fraction, np.ones(len(images), bool))
     chosen = chosen if split == "test" else ~chosen
     if not chosen.any():
         raise UserError(f"{file}: expected test_images, or at least two images so that one can be held out")
@@ -56,10 +57,10 @@ def open_arrays(file: str, split: Split, test_fraction: float, channels: int) ->
 def _read(file: str) -> dict[str, np.ndarray]:
     path = Path(file).expanduser()
     if not path.is_file():
-        raise UserError(f"expected an .npz file, there is none at {file}")
+        raise UserError(f"expected an .npz file, {file} does not exist")
     if not zipfile.is_zipfile(path):
         raise UserError(
-            f"expected an .npz file, {file} is none: write it with "
+            f"expected an .npz file, {file} is not one: write it with "
             "numpy.savez_compressed(file, images=images)"
         )
     try:
@@ -82,7 +83,7 @@ def _images(arrays: dict[str, np.ndarray], key: str, file: str, channels: int) -
         advice = (
             "scale floats in [0, 1] by 255, round and cast"
             if np.issubdtype(images.dtype, np.floating)
-            else "bring them to 0..255 and cast"
+            else "bring them into 0..255 and cast"
         )
         raise UserError(f"{file}: expected {key} of dtype uint8, got {images.dtype}; {advice}")
     if images.ndim not in (3, 4):

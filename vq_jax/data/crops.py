@@ -1,7 +1,7 @@
-"""Which square of a picture is seen, and that square at the size of a training picture.
+"""Chooses a square of a picture and brings it to the size of a training picture.
 
-Every policy comes down to a square of whole pixels, cut out and, unless it has the right size
-already, resized, then mirrored or not: a picture is never resized as a whole to keep a small part of it.
+Every policy chooses a square of whole pixels, which is cut out, resized unless it already has the right size,
+and mirrored or not: a whole picture is never resized to keep a small part.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Resize = Literal["none", "short-side", "random"]
 
 
 class Window(NamedTuple):
-    """A square of a picture, in pixels, and whether its mirror image is seen, left for right."""
+    """A square of a picture, in pixels, and whether it is mirrored left to right."""
 
     top: int
     left: int
@@ -46,8 +46,8 @@ def training_window(
       width: of the picture.
       size: side of the training picture.
       resize: none: a square of `size` (or the short side, where that is less). short-side: a square
-        of the short side. random: as if the short side were first brought to a random length from
-        `size` to twice that.
+        of the short side. random: as if the short side were first brought to a random length between
+        `size` and twice that.
       crop: where the square lies.
       draws: three numbers in [0, 1): scale, vertical and horizontal position.
     """
@@ -62,15 +62,15 @@ def training_window(
 
 
 def held_out_windows(height: int, width: int, size: int, resize: Resize, maximum: int) -> list[Window]:
-    """Chooses the squares to test on, always the same.
+    """Chooses the squares to test on, the same ones each time.
 
     Args:
       height: of the picture.
       width: of the picture.
       size: side of the test picture.
-      resize: none: squares of `size` side by side, centred in the picture; of more than `maximum`,
+      resize: none: squares of `size` side by side, centred in the picture; where more than `maximum` fit,
         evenly spaced ones. Otherwise one square of the short side, from the middle.
-      maximum: most squares of one picture; one lies in the middle.
+      maximum: most squares of one picture; a single one lies in the middle.
     """
     side = min(size, height, width) if resize == "none" else min(height, width)
     rows, columns = height // side, width // side
@@ -88,7 +88,7 @@ def _centred(height: int, width: int, side: int) -> Window:
 
 
 def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: int) -> UInt8[np.ndarray, "S S C"]:
-    """Cuts a square out of a picture and brings it to `size`, bicubic and antialiased.
+    """Cuts a square out of a picture and resizes it to `size`, bicubic and antialiased.
 
     Returns:
       uint8 [size, size, C]; a view of the picture where it is neither resized nor mirrored.
@@ -110,7 +110,7 @@ def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: int) -> UInt8
 def shrink(
     image: "Image.Image", size: int, box: tuple[float, float, float, float], mirrored: bool
 ) -> "Image.Image":
-    """Resizes a box (left, top, right, bottom) to a square, bicubic and antialiased, and may mirror it."""
+    """Resizes a box (left, top, right, bottom) to a square, bicubic and antialiased; mirrors it if asked."""
     from PIL import Image
 
     square = image.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
@@ -119,6 +119,6 @@ def shrink(
 
 def _mirror(patch: UInt8[np.ndarray, "S S C"]) -> UInt8[np.ndarray, "S S C"]:
     mirrored = np.empty(patch.shape, np.uint8)
-    for channel in range(patch.shape[-1]):  # four times as fast as all at once
+    for channel in range(patch.shape[-1]):  # four times as fast as all channels at once
         mirrored[..., channel] = patch[:, ::-1, channel]
     return mirrored

@@ -1,8 +1,8 @@
 """Ten thousand Fashion-MNIST pictures, embedded in the package.
 
 They are the first 1,000 of each class of the official training set, in its order, so that the
-official test set stays unseen. Fashion-MNIST is under the MIT licence, (c) Zalando SE; its text is
-beside this file.
+official test set stays unseen. Fashion-MNIST is under the MIT licence, (c) Zalando SE; the text of the
+licence is beside this file.
 
 References:
   Xiao, Rasul, Vollgraf (2017), "Fashion-MNIST: a novel image dataset for benchmarking machine
@@ -13,6 +13,7 @@ import importlib.resources
 
 import numpy as np
 
+from vq_jax.configs.data import DataConfig
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.data.source import Split, check_channels
 
@@ -20,11 +21,13 @@ _NUM_CLASSES = 10
 _TRAIN_OF_CLASS = 800  # of 1,000
 
 
-def open_fashion(split: Split, channels: int) -> MemorySource:
-    """Reads 8,000 pictures for training, or the 2,000 held out, each class alike.
+def open_fashion(argument: str, split: Split, config: DataConfig, channels: int) -> MemorySource:
+    """Reads 8,000 pictures for training, or the 2,000 held out, as many of each class.
 
     Args:
+      argument: not used; empty.
       split: train or test.
+      config: not used.
       channels: must be 1.
 
     Returns:

@@ -1,8 +1,8 @@
 """A folder of picture files.
 
-Opening it makes an index: every file with a picture's extension, its header read, and up to 2,000
-of them decoded. What turns out broken, then or later, is named once and replaced by the next
-picture that can be read: one bad file never ends a run and never shifts the order of the others.
+Opening a folder makes an index: every file with a picture's extension is listed and its header read, and up
+to 2,000 files are decoded. A file that turns out to be broken, then or later, is named once and replaced by
+the next picture that can be read: one bad file never ends a run and never shifts the order of the others.
 """
 
 import hashlib
@@ -13,10 +13,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from vq_jax.data.crops import Choose, cut
-from vq_jax.data.folder_index import PictureFile, find_broken, list_pictures, reason_of, tell_broken
+from vq_jax.configs.data import DataConfig
+from vq_jax.data.crops import Choose
+from vq_jax.data.folder_index import PictureFile, find_broken, list_pictures, reason_of, warn_broken
 from vq_jax.data.pictures import read_picture, read_square
-from vq_jax.data.source import Record, Split
+from vq_jax.data.source import Record, Split, check_convertible, cut_square
 from vq_jax.data.splits import held_out
 from vq_jax.errors import UserError
 
@@ -25,15 +26,15 @@ _CACHE_BYTES = 2**29
 
 
 class FolderSource:
-    """Picture files read when they are asked for; a folder that decodes to little stays in memory.
+    """Picture files, read on demand; the decoded pictures stay in memory where they take little.
 
     Args:
       root: the folder.
       names: paths of the pictures, relative to it.
-      labels: int [N], or none.
-      num_classes: number of labels; absent without them.
+      labels: int [N], or None.
+      num_classes: number of different labels; None without labels.
       channels: 1 or 3.
-      broken: why a picture, by name, is known to be unreadable.
+      broken: why a picture cannot be read, by the names of those known to be broken.
       fingerprint: hash of names and sizes.
       cached: keep decoded pictures.
     """
@@ -65,11 +66,9 @@ class FolderSource:
         return self._record(index, lambda path: read_picture(path, self.channels))
 
     def square(self, index: int, choose: Choose, size: int, scaled: bool) -> Record:
-        """A record with a square of its picture, see `sources.take_square`."""
+        """Reads a record with a square of its picture, see `source.take_square`."""
         if self._cache is not None:
-            record = self[index]
-            height, width, _ = record["image"].shape
-            return {**record, "image": cut(record["image"], choose(height, width), size)}
+            return cut_square(self[index], choose, size)
         return self._record(index, lambda path: read_square(path, self.channels, choose, size, scaled))
 
     def _record(self, index: int, read: Callable[[Path], np.ndarray]) -> Record:
@@ -99,7 +98,7 @@ class FolderSource:
                 known = index in self._broken
                 self._broken.add(index)
             if not known:
-                tell_broken(name, reason_of(error))
+                warn_broken(name, reason_of(error))
             return None
         if self._cache is not None:
             picture.flags.writeable = False
@@ -107,17 +106,17 @@ class FolderSource:
         return picture
 
 
-def open_folder(path: str, split: Split, test_fraction: float, channels: int) -> FolderSource:
+def open_folder(path: str, split: Split, config: DataConfig, channels: int) -> FolderSource:
     """Indexes a folder and returns one split of its pictures, in the order of their paths.
 
-    The folder's own train/ and test/ (or val/) are the splits where both are there, else a picture
-    is held out or not by a hash of its relative path. Its label is the number of its first-level
-    subfolder, in the order of their names, where all pictures lie in subfolders.
+    The splits are the folder's own train/ and test/ (or val/) where it has both; otherwise a hash of a
+    picture's relative path decides whether it is held out. Where all pictures lie in subfolders, a picture's
+    label is the number of its first-level subfolder in the order of their names.
 
     Args:
-      path: the folder; read with its subfolders.
+      path: the folder; its subfolders belong to it.
       split: train or test.
-      test_fraction: share of the pictures held out where the folder has no splits of its own.
+      config: its test_fraction, the share of the pictures held out where the folder has no splits of its own.
       channels: 1 or 3; every picture is converted.
 
     Returns:
@@ -125,8 +124,9 @@ def open_folder(path: str, split: Split, test_fraction: float, channels: int) ->
 
     Raises:
       UserError: no such folder, nothing in it, no pictures, more broken pictures than the larger of
-        one and 1 % of those decoded, or a single picture and nothing to hold out.
+        one and 1 % of those decoded, a single picture and nothing to hold out, or other channels.
     """
+    check_convertible(channels, f"folder:{path}")
     root = Path(path).expanduser()
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
@@ -143,7 +143,7 @@ def open_folder(path: str, split: Split, test_fraction: float, channels: int) ->
         classes = _classes(files)
         broken, pixels = find_broken(root, files)
         places = np.array([_place(file.name) for file in files])
-        test_mask = held_out(places, test_fraction, np.array([f.name not in broken for f in files]))
+        test_mask = held_out(places, config.test_fraction, np.array([f.name not in broken for f in files]))
         chosen = test_mask if split == "test" else ~test_mask
         if not chosen.any():
             raise UserError(

@@ -1,4 +1,4 @@
-"""The index of a folder of pictures: which files there are, and which of them are broken."""
+"""The index of a folder of pictures: its picture files, and which of those are broken."""
 
 import functools
 import logging
@@ -28,7 +28,7 @@ class PictureFile(NamedTuple):
 
 
 def list_pictures(root: Path) -> tuple[PictureFile, ...]:
-    """Lists the picture files below a folder; hidden files and folders are left out.
+    """Lists the picture files in a folder and its subfolders, without hidden ones.
 
     Returns:
       The files, sorted by path.
@@ -59,7 +59,7 @@ def list_pictures(root: Path) -> tuple[PictureFile, ...]:
         raise UserError(f"expected pictures in {root}, the folder is empty")
     if not files:
         raise UserError(
-            f"expected pictures in {root}, none of its {others} files has the extension of one "
+            f"expected pictures in {root}, none of its {others} files has the extension of a picture "
             "(.jpg, .png, .webp, .tif and all others that Pillow reads)"
         )
     return tuple(sorted(files))
@@ -67,17 +67,17 @@ def list_pictures(root: Path) -> tuple[PictureFile, ...]:
 
 @functools.lru_cache(maxsize=8)  # both splits of a folder are opened one after the other
 def find_broken(root: Path, files: tuple[PictureFile, ...]) -> tuple[dict[str, str], int]:
-    """Opens every picture, decodes up to 2,000 evenly spaced ones, and warns of those that fail.
+    """Opens every picture, decodes up to 2,000 evenly spaced ones, and warns of the broken ones.
 
     Args:
       root: the folder.
       files: its pictures.
 
     Returns:
-      Why each broken picture, by name, cannot be read; and the pixels of all the others.
+      Why each broken picture cannot be read, by its name; and how many pixels all others have together.
 
     Raises:
-      UserError: more of them than one and 1 %, or all.
+      UserError: all are broken, or more than the larger of one and 1 %.
     """
     decoded = evenly_spaced(len(files), _MAX_DECODED)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -102,7 +102,7 @@ def find_broken(root: Path, files: tuple[PictureFile, ...]) -> tuple[dict[str, s
             f"{len(files)} ({len(decoded)} were decoded): {named}; repair or remove them"
         )
     for name, reason in reasons.items():
-        tell_broken(name, reason)
+        warn_broken(name, reason)
     return reasons, sum(header for header in headers if isinstance(header, int))
 
 
@@ -124,17 +124,17 @@ def _damage(path: Path) -> str | None:
 
 
 def reason_of(error: Exception) -> str:
-    """Returns what an error says of a picture, in a few words."""
+    """Returns what an error says about a picture, in a few words."""
     if isinstance(error, Image.UnidentifiedImageError):
-        return "no picture"
+        return "not a picture"
     return str(error) or type(error).__name__
 
 
-def tell_broken(name: str, reason: str) -> None:
+def warn_broken(name: str, reason: str) -> None:
     """Warns of a broken picture."""
-    _LOG.warning("broken picture %s, the next one stands in: %s", _shown(name), reason)
+    _LOG.warning("broken picture %s, replaced by the next one: %s", _shown(name), reason)
 
 
 def _shown(name: str) -> str:
-    """Returns a name that every terminal and log can write, bytes that are not UTF-8 escaped."""
+    """Returns a name that every terminal and log can write: bytes that are not UTF-8 are escaped."""
     return os.fsencode(name).decode(errors="backslashreplace")

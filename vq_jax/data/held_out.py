@@ -1,36 +1,39 @@
 """Held-out pictures: batches to measure on, and whole pictures to look at."""
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
 from vq_jax.configs.data import DataConfig
-from vq_jax.data.crops import cut, held_out_windows
-from vq_jax.data.source import Batch, Record, Source
+from vq_jax.data.crops import held_out_windows
+from vq_jax.data.examples import Example, ExampleBuilder, RecordRng, stack
+from vq_jax.data.source import Batch, Source, cut_square
 from vq_jax.data.splits import evenly_spaced
 from vq_jax.errors import UserError
 
 _CROPS = 256  # over all pictures, as far as each gives more than one
+_SEED = 0  # not the run's: all runs are measured on the same examples
 
 
 def test_batches(
     source: Source, config: DataConfig, *, batch_size: int, limit: int | None = None
 ) -> Iterator[Batch]:
-    """Yields the held-out pictures once, the same each time.
+    """Yields examples of the held-out pictures once, the same ones each time.
 
-    With `config.resize` none, a large picture gives several squares, side by side: as many as bring
-    a set of a few photographs to 256 in all, or to `limit`. Otherwise, and where there are many
-    pictures, each gives one square from its middle.
+    With `config.resize` none, a large picture gives several squares, side by side, so that a set of a few
+    photographs gives up to 256 in all, or up to `limit`. Otherwise, and where there are many pictures, each
+    gives one square from its middle.
 
     Args:
       source: the held-out pictures.
-      config: image_size and resize; random counts as short-side.
+      config: image_size and resize, where random counts as short-side.
       batch_size: squares in each batch.
-      limit: most squares in all, 1 and up; of more pictures than that, evenly spaced ones are read.
+      limit: most squares in all, 1 and up; of more pictures than that, only evenly spaced ones are read.
 
     Yields:
       `image` uint8 [B, S, S, C]; `valid` bool [B], false where the last batch repeats its last
-      square to fill up; `broken` int32 [B]; `label` int32 [B] where the source has labels.
+      example to fill up; `broken` int32 [B]; `label` int32 [B] where the source has labels.
 
     Raises:
       UserError: the source is empty.
@@ -43,26 +46,24 @@ def test_batches(
         raise UserError("expected at least one held-out picture, the source is empty")
     chosen = evenly_spaced(len(source), len(source) if limit is None else limit)
     maximum = max(1, (_CROPS if limit is None else limit) // len(chosen))
-    rows: list[Record] = []
+    make_example = ExampleBuilder(config)
+    examples: list[Example] = []
     for index in chosen:
         record = source[index]
         height, width, _ = record["image"].shape
-        extra: Record = {key: np.int32(value) for key, value in record.items() if key != "image"}
-        extra.setdefault("broken", np.int32(0))
-        for window in held_out_windows(height, width, config.image_size, config.resize, maximum):
-            square = cut(record["image"], window, config.image_size)
-            rows.append({"image": square, **extra})
-            if len(rows) == batch_size:
-                yield _stack(rows, batch_size)
-                rows = []
-    if rows:
-        yield _stack(rows, batch_size)
+        windows = held_out_windows(height, width, config.image_size, config.resize, maximum)
+        for number, window in enumerate(windows):
+            rng = RecordRng(window, (_SEED, index, number))
+            examples.append(make_example(functools.partial(cut_square, record), rng))
+            if len(examples) == batch_size:
+                yield _batch(examples, batch_size)
+                examples = []
+    if examples:
+        yield _batch(examples, batch_size)
 
 
-def _stack(rows: list[Record], batch_size: int) -> Batch:
-    filled = rows + rows[-1:] * (batch_size - len(rows))
-    batch = {key: np.stack([row[key] for row in filled]) for key in rows[0]}
-    return {**batch, "valid": np.arange(batch_size) < len(rows)}
+def _batch(examples: list[Example], size: int) -> Batch:
+    return {**stack(examples, size), "valid": np.arange(size) < len(examples)}
 
 
 def test_pictures(source: Source, count: int) -> list[np.ndarray]:

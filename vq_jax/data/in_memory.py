@@ -14,8 +14,8 @@ class MemorySource:
 
     Args:
       images: uint8 [H, W, C] each; they may differ in height and width.
-      labels: of any integer type [N], or none.
-      num_classes: number of labels; absent without them.
+      labels: of any integer type [N], or None.
+      num_classes: number of different labels; None without labels.
     """
 
     def __init__(

@@ -1,11 +1,12 @@
-"""The photographs that scikit-image carries in its wheel, split by picture."""
+"""The photographs in the wheel of scikit-image, split by picture."""
 
 import numpy as np
 
+from vq_jax.configs.data import DataConfig
 from vq_jax.data.in_memory import MemorySource
-from vq_jax.data.source import Split
+from vq_jax.data.source import Split, check_convertible
 
-# Other names in `skimage.data` download.
+# The wheel holds these; `skimage.data` downloads others.
 _TRAIN = (
     "astronaut",
     "rocket",
@@ -20,19 +21,25 @@ _TRAIN = (
 _TEST = ("chelsea", "coffee")
 
 
-def open_photos(split: Split, channels: int) -> MemorySource:
+def open_photos(argument: str, split: Split, config: DataConfig, channels: int) -> MemorySource:
     """Decodes the photographs of one split.
 
-    Ten pictures are trained on, two of them the views of a stereo pair and three grey textures; a
+    Ten pictures are for training, among them the two views of a stereo pair and three grey textures; a
     cat (chelsea) and a cup of coffee are held out.
 
     Args:
+      argument: not used; empty.
       split: train or test.
+      config: not used.
       channels: 3, or 1 for grey.
 
     Returns:
       The source, without labels.
+
+    Raises:
+      UserError: other channels.
     """
+    check_convertible(channels, "photos")
     from skimage import data
 
     pictures: list[np.ndarray] = []

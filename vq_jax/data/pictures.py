@@ -1,4 +1,4 @@
-"""One picture file to one uint8 array, whatever its format, mode and orientation."""
+"""Reads a picture file of any format, mode and orientation into a uint8 array."""
 
 import math
 import os
@@ -9,13 +9,14 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from vq_jax.data.crops import Choose, shrink
 
-# Pillow knows these by their first bytes only; reading them needs a program or plug-in of its own.
+# Pillow only recognises these; reading them needs another program or a plug-in.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _SCALED = {"JPEG", "MPO"}
 _MARGIN = 1.5
-"""A JPEG is decoded to at least so many times the wanted size. Crops of a few photographs then differed from
-those of whole decoding by 39 dB of PSNR at least; with 1.0 by 30 dB."""
-# Orientations in EXIF by which the upright picture's left or top edge is the file's right or lower one.
+"""A JPEG is decoded to at least this many times the wanted size. Crops of a few photographs then had a PSNR
+of at least 39 dB against those decoded at full size; with 1.0, of 30 dB."""
+# Orientations in EXIF where the left or top edge of the upright picture is the right or bottom edge of the
+# stored one, and those where the picture lies on its side.
 _FROM_RIGHT, _FROM_BOTTOM, _ON_ITS_SIDE = {2, 3, 6, 7}, {3, 4, 7, 8}, {5, 6, 7, 8}
 
 
@@ -32,8 +33,8 @@ def picture_extensions() -> frozenset[str]:
 def read_picture(path: str | os.PathLike[str], channels: int) -> UInt8[np.ndarray, "H W C"]:
     """Reads a picture file, upright and in the wanted channels.
 
-    The orientation in EXIF is applied. Transparent pictures are laid on white; 16-bit ones lose
-    their low byte; of several frames the first is read.
+    The orientation in EXIF is applied. Transparent pictures get a white background, 16-bit ones lose
+    their low byte, and only the first of several frames is read.
 
     Args:
       path: a file of any format that Pillow decodes.
@@ -43,7 +44,7 @@ def read_picture(path: str | os.PathLike[str], channels: int) -> UInt8[np.ndarra
       The picture, uint8 [H, W, channels].
 
     Raises:
-      OSError, ValueError and others of Pillow's: the file is damaged, or no picture; its pixels are
+      OSError, ValueError and others of Pillow's: the file is damaged or not a picture, or its pixels are
         floating-point numbers, which have no fixed range.
 
     Example:
@@ -62,15 +63,15 @@ def read_square(
 ) -> UInt8[np.ndarray, "S S C"]:
     """Reads a square of a picture file, upright, in the wanted channels and size.
 
-    Without `scaled` it is `crops.cut` of `read_picture`, to the bit, with less work.
+    Without `scaled` the result is that of `crops.cut` and `read_picture`, to the bit, with less work.
 
     Args:
       path: see `read_picture`.
       channels: see `read_picture`.
       choose: chooses the square, from the height and width of the upright picture.
       size: side of the result.
-      scaled: decode a JPEG at the least of 1/1, 1/2, 1/4 and 1/8 of its size that leaves the square 1.5 times
-        as large as the result.
+      scaled: decode a JPEG at the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that leaves the square at
+        least 1.5 times as large as the result.
 
     Returns:
       The square, uint8 [size, size, channels].
@@ -81,7 +82,7 @@ def read_square(
     with Image.open(path) as image:
         width, height = image.size
         turn, window, factor = 1, None, 1.0
-        if scaled and image.format in _SCALED:  # others know their upright size once they are decoded
+        if scaled and image.format in _SCALED:  # the upright size of others is known once they are decoded
             turn = image.getexif().get(ExifTags.Base.Orientation, 1)
             if turn in _ON_ITS_SIDE:
                 width, height = height, width
@@ -104,7 +105,7 @@ def read_square(
 
 
 def _decode_smaller(image: Image.Image, factor: float) -> float:
-    """Sets a JPEG to be decoded smaller, by at most a factor; returns by which one it will be."""
+    """Makes Pillow decode a JPEG smaller, by at most a factor; returns the factor that it will use."""
     width, height = image.size
     scale = next((scale for scale in (8, 4, 2) if scale <= factor), 1)
     drafted = image.draft(None, (width // scale, height // scale)) if scale > 1 else None
@@ -112,10 +113,10 @@ def _decode_smaller(image: Image.Image, factor: float) -> float:
 
 
 def decode_check(path: str | os.PathLike[str]) -> None:
-    """Decodes a picture file and drops the result; a JPEG at an eighth of its size, which is quick.
+    """Decodes a picture file and discards the result; a JPEG at an eighth of its size, which is quick.
 
     Raises:
-      Exception: of many kinds, Pillow's, where the file is damaged.
+      Exception: the file is damaged; Pillow raises many kinds.
     """
     with Image.open(path) as image:
         image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))

@@ -1,15 +1,14 @@
 """The stream of training batches, built on grain.
 
-A batch is made whole inside one grain node, from the numbers of its records: grain's bookkeeping
-for each record (shuffle, map, batch) would cost several times as much as the crop itself. What the
-nodes would do is kept: a global shuffle, a new one each epoch; random numbers of each record's own,
-from the seed and its place in the stream; processes that share the batch between them.
+One grain node makes a whole batch from the numbers of its records: grain's bookkeeping for each record
+(shuffle, map, batch) would cost several times as much as the crop itself. The node does what those would do:
+it shuffles all records anew each epoch, gives each record its own random numbers, from the seed and the place
+in the stream, and shares the batch between processes.
 
-The batch at position i depends on the seed and i alone: a position is all that a checkpoint keeps.
+The batch at position i depends only on the seed and i: a checkpoint keeps a position and nothing else.
 """
 
 import functools
-import logging
 import multiprocessing
 import os
 import signal
@@ -20,17 +19,14 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from vq_jax.configs.data import DataConfig
-from vq_jax.data.crops import Window, training_window
+from vq_jax.data.examples import CROP_NUMBERS, ExampleBuilder, RecordRng, stack
 from vq_jax.data.source import Batch, Source, take_square
 from vq_jax.errors import UserError
 
-_LOG = logging.getLogger("vq_jax")
-_LOCK = threading.Lock()
-_POSITIONS = 2**48  # batches in the stream: no run gets there, and grain's arithmetic holds
-_DRAWS = 4  # random numbers a record: scale, vertical and horizontal position, flip
+_POSITIONS = 2**48  # batches in the stream: no run takes as many, and grain's arithmetic holds
 
 
 def train_batches(
@@ -45,20 +41,20 @@ def train_batches(
 ) -> "BatchIterator":
     """Streams training batches without end, shuffled anew each epoch.
 
-    An epoch holds every picture `config.crops_per_picture` times; batches run across its border.
-    The batches of all processes, put together in the order of their indices, are the batch that a
-    single process would get.
+    An epoch holds every picture `config.crops_per_picture` times; a batch may span two epochs. The batches
+    of all processes, joined in the order of their indices, are the batch that a single process would get.
 
     Args:
       source: the pictures.
       config: size of batch and picture, resize, crop, flip, workers.
       seed: of the order and of the crops; 0 and up.
       start_batch: position to start from; batches before it are skipped at no cost.
-      process_index: of this process.
-      process_count: processes that share each batch.
-      copy: copy pictures that workers make out of the memory that is shared with them, /dev/shm on Linux.
-        Without, a batch's pictures stay there, with two files open, until their last reference goes, which
-        must be before the program ends; that is 3 % faster, for a loop that puts them on devices at once.
+      process_index: index of this process.
+      process_count: number of processes that share each batch.
+      copy: copy the workers' pictures out of the memory that is shared with them, /dev/shm on Linux. False is
+        3 % faster, for a loop that puts batches on devices at once: a batch's pictures then stay in shared
+        memory, with two files open, until the last reference to them is gone, which must be before the
+        program ends.
 
     Returns:
       An iterator of batches: `image` uint8 [B, S, S, C], `broken` int32 [B] and, where the source
@@ -105,10 +101,10 @@ def train_batches(
 
 
 def _begin_worker(index: int, count: int) -> None:
-    """Leaves a worker's end to the process that started it, and ends it when that process is gone.
+    """Lets only the process that started a worker end it, and ends it when that process is gone.
 
-    What is sent to all processes of a program, Ctrl-C or a host's end, would otherwise take the workers
-    from a run that still has to save. grain's workers outlive a main process that was killed.
+    Signals that reach all processes of a program, by Ctrl-C or the host's shutdown, would otherwise take the
+    workers away from a run that still has to save. grain's workers outlive a main process that was killed.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -126,7 +122,7 @@ class BatchIterator:
     """Training batches in order, prefetched in the background until it is closed.
 
     Attributes:
-      position: index in the stream of the batch that comes next.
+      position: index of the next batch in the stream.
     """
 
     def __init__(self, batches: Any, position: int, copy: bool) -> None:
@@ -148,7 +144,7 @@ class BatchIterator:
         return batch
 
     def close(self) -> None:
-        """Ends the threads or processes that prefetch; harmless when repeated."""
+        """Ends the threads or processes that prefetch; may be called again."""
         self._batches.close()
 
     def __enter__(self) -> "BatchIterator":
@@ -195,45 +191,19 @@ class _Assembler:
 
     def __init__(self, source: Source, config: DataConfig, rows: slice) -> None:
         self._source = source
-        self._config = config
         self._rows = rows
-        self._enlarged = False
+        self._make_example = ExampleBuilder(config)
 
     def __call__(self, numbers: Int[np.ndarray, " B"], rng: np.random.Generator) -> Batch:
-        config, size = self._config, self._config.image_size
-        # Drawn for all processes alike, so that a record's crop does not depend on who makes it.
-        draws = rng.random((len(numbers), _DRAWS))[self._rows]
-        numbers = numbers[self._rows]
-        image = np.empty((len(numbers), size, size, self._source.channels), np.uint8)
-        broken = np.zeros(len(numbers), np.int32)
-        labels = np.zeros(len(numbers), np.int32)
-        has_labels = self._source.num_classes is not None
-        for row, number in enumerate(numbers.tolist()):
-            choose = functools.partial(self._choose, draws[row])
-            record = take_square(self._source, number, choose, size, config.scaled_decoding)
-            image[row] = record["image"]
-            broken[row] = record.get("broken", 0)
-            if has_labels:
-                labels[row] = record["label"]
-        batch: Batch = {"image": image, "broken": broken}
-        if has_labels:
-            batch["label"] = labels
-        return batch
-
-    def _choose(self, draws: Float[np.ndarray, "4"], height: int, width: int) -> Window:
-        config = self._config
-        if min(height, width) < config.image_size and config.resize == "none":
-            self._tell_enlarged(height, width)
-        window = training_window(height, width, config.image_size, config.resize, config.crop, draws[:3])
-        return window._replace(mirrored=bool(config.flip and draws[3] < 0.5))
-
-    def _tell_enlarged(self, height: int, width: int) -> None:
-        with _LOCK:
-            told, self._enlarged = self._enlarged, True
-        if not told:
-            _LOG.warning(
-                "pictures smaller than data.image_size %d are enlarged to it (one has %d x %d)",
-                self._config.image_size,
-                height,
-                width,
+        # Drawn for the rows of all processes, so that an example does not depend on which of them makes it.
+        windows = rng.random((len(numbers), CROP_NUMBERS))
+        seed = int(rng.integers(2**63))
+        rows = range(len(numbers))[self._rows]
+        examples = (
+            self._make_example(
+                functools.partial(take_square, self._source, int(numbers[row])),
+                RecordRng(windows[row], (seed, row)),
             )
+            for row in rows
+        )
+        return stack(examples, len(rows))

@@ -1,34 +1,33 @@
-"""What a source of pictures is, and how one is opened by name."""
+"""What a source of pictures is, and what its records are. `open` opens one by name."""
 
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from vq_jax.configs.data import DataConfig
 from vq_jax.data.crops import Choose, cut
-from vq_jax.errors import UserError, nearest_names
+from vq_jax.errors import UserError
 
 Record = dict[str, Any]
-"""`image` uint8 [H, W, C]; `broken` int32, unreadable pictures that this one stands in for; `label`
-int32 where the source has labels."""
+"""`image` uint8 [H, W, C]; `broken` int32, the number of unreadable pictures that it replaces;
+`label` int32 where the source has labels."""
 
 Batch = dict[str, np.ndarray]
-"""`image` uint8 [B, S, S, C]; `broken` int32 [B]; `label` int32 [B] where the source has labels."""
+"""Arrays [B, ...] by the keys of the examples: `image` uint8 [B, *S, C], `broken` int32 [B] and so on."""
 
 Split = Literal["train", "test"]
-
-_KINDS = ("photos", "fashion", "folder", "arrays", "tfds")
-_USAGE = "photos, fashion, folder:PATH, arrays:FILE.npz or tfds:NAME[:SPLIT]"
 
 
 @runtime_checkable
 class Source(Protocol):
     """A random-access sequence of pictures: every record can be read at any time, in any order.
 
+    A source may have a method `square(index, choose, size, scaled) -> Record`, which reads a record and cuts
+    its picture down to a square with less work than reading all of the picture; see `take_square`.
+
     Attributes:
       channels: channels of every picture.
-      fingerprint: hash of what defines the records and their order; a resumed run compares it.
-      num_classes: number of labels, absent where the records have none.
+      fingerprint: hash of what defines the records and their order; compared when a run resumes.
+      num_classes: number of different labels, None where the records have no labels.
     """
 
     channels: int
@@ -40,56 +39,20 @@ class Source(Protocol):
     def __getitem__(self, index: int, /) -> Record: ...
 
 
-def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> Source:
-    """Opens one half of a data set.
+def cut_square(record: Record, choose: Choose, size: int, scaled: bool = False) -> Record:
+    """Cuts the picture of a record down to a square.
 
     Args:
-      spec: photos, fashion, folder:PATH, arrays:FILE.npz or tfds:NAME[:SPLIT].
-      split: the pictures to train on, or those held out.
-      config: `test_fraction` for data without a test set of its own, `data_dir` for tfds.
-      channels: 1 or 3; photographs and picture files are converted, other data must have as many.
+      record: the record.
+      choose: chooses the square from the picture's height and width, and whether it is mirrored.
+      size: side of the result, in pixels.
+      scaled: has no effect on a picture that is already decoded.
 
     Returns:
-      The source; it holds at least one picture.
-
-    Raises:
-      UserError: an unknown kind of source, or data that are missing or not as expected.
-
-    Example:
-      >>> source = open_source("photos", "test", DataConfig(), channels=3)
-      >>> source[0]["image"].shape
-      (300, 451, 3)
+      The record, its `image` uint8 [size, size, C].
     """
-    kind, _, argument = spec.partition(":")
-    if kind not in _KINDS:
-        raise UserError(f"expected a data source ({_USAGE}), got {spec!r}{nearest_names(kind, _KINDS)}")
-    if bool(argument) != (kind in ("folder", "arrays", "tfds")):
-        complaint = "takes nothing after its name" if argument else "needs something after a colon"
-        raise UserError(f"the data source {kind} {complaint}: expected {_USAGE}, got {spec!r}")
-    if kind in ("photos", "folder") and channels not in (1, 3):
-        raise UserError(
-            f"expected model.image_channels 1 (grey) or 3 (colour) for pictures of {spec}, got {channels}"
-        )
-    # Each kind is imported when it is asked for: tfds alone takes half a second.
-    if kind == "photos":
-        from vq_jax.data.photos import open_photos
-
-        return open_photos(split, channels)
-    if kind == "fashion":
-        from vq_jax.data.fashion import open_fashion
-
-        return open_fashion(split, channels)
-    if kind == "folder":
-        from vq_jax.data.folder import open_folder
-
-        return open_folder(argument, split, config.test_fraction, channels)
-    if kind == "arrays":
-        from vq_jax.data.arrays import open_arrays
-
-        return open_arrays(argument, split, config.test_fraction, channels)
-    from vq_jax.data.tfds import open_tfds
-
-    return open_tfds(argument, split, config, channels)
+    height, width, _ = record["image"].shape
+    return {**record, "image": cut(record["image"], choose(height, width), size)}
 
 
 def take_square(source: Source, index: int, choose: Choose, size: int, scaled: bool) -> Record:
@@ -98,9 +61,9 @@ def take_square(source: Source, index: int, choose: Choose, size: int, scaled: b
     Args:
       source: the pictures.
       index: of the record.
-      choose: chooses the square of the picture that is read, and whether it is mirrored.
-      size: side of the result.
-      scaled: let a source decode at a part of the size what is to be made much smaller.
+      choose: chooses the square from the picture's height and width, and whether it is mirrored.
+      size: side of the result, in pixels.
+      scaled: let the source decode a picture at a part of its size when it is made much smaller.
 
     Returns:
       The record, its `image` uint8 [size, size, C].
@@ -109,13 +72,11 @@ def take_square(source: Source, index: int, choose: Choose, size: int, scaled: b
     if square is not None:
         record: Record = square(index, choose, size, scaled)
         return record
-    record = source[index]
-    height, width, _ = record["image"].shape
-    return {**record, "image": cut(record["image"], choose(height, width), size)}
+    return cut_square(source[index], choose, size)
 
 
 def check_channels(found: int, channels: int, name: str) -> None:
-    """Compares the channels of a data set's pictures with those of the model.
+    """Checks that the pictures of a data set have the channels of the model.
 
     Raises:
       UserError: they differ.
@@ -124,4 +85,16 @@ def check_channels(found: int, channels: int, name: str) -> None:
         raise UserError(
             f"expected pictures with {channels} channels (model.image_channels), {name} has "
             f"{found}; set --model.image-channels {found}"
+        )
+
+
+def check_convertible(channels: int, name: str) -> None:
+    """Checks that pictures can be converted to the channels of the model.
+
+    Raises:
+      UserError: they are not 1 or 3.
+    """
+    if channels not in (1, 3):
+        raise UserError(
+            f"expected model.image_channels 1 (grey) or 3 (colour) for pictures of {name}, got {channels}"
         )

@@ -20,13 +20,13 @@ def held_out(
 ) -> Bool[np.ndarray, " N"]:
     """Selects the records whose place lies below `fraction`.
 
-    Both parts get a readable record where there are at least two of them: the one nearest to the
-    border changes sides where a part would have none. A single one is never held out.
+    Both parts get a readable record where there are at least two: where a part would have none, the
+    record nearest to the border moves to it. A single record is never held out.
 
     Args:
       places: float64 [N] in [0, 1), a fixed property of each record.
       fraction: share to hold out.
-      readable: bool [N], records that are known to be whole.
+      readable: bool [N], false for records known to be broken.
 
     Returns:
       bool [N], true for the records held out.
@@ -42,7 +42,7 @@ def held_out(
 
 
 def evenly_spaced(count: int, limit: int) -> list[int]:
-    """Returns up to `limit` of the first `count` whole numbers, evenly spaced, in order.
+    """Returns up to `limit` of the integers from 0 to `count` - 1, evenly spaced, in order.
 
     Example:
       >>> evenly_spaced(10, 4)

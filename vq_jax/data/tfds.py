@@ -12,13 +12,13 @@ from vq_jax.host.storage import require_storage
 
 
 class TfdsSource:
-    """A range of a prepared split; every record is decoded when it is asked for.
+    """A range of a prepared split; records are decoded on demand.
 
     Args:
       records: random access to the split.
       span: which of its records.
       channels: channels of every picture.
-      num_classes: number of labels; absent without them.
+      num_classes: number of different labels; None without labels.
       fingerprint: hash of the data set's version, split and size.
     """
 
@@ -45,10 +45,10 @@ class TfdsSource:
 def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) -> TfdsSource:
     """Opens one split of a prepared tensorflow-datasets set.
 
-    `NAME` trains on the set's split train and holds out its test, or else its validation; one whose
-    first label is negative, as in ImageNet's test, is not labelled and is passed over.
-    `NAME:SPLIT` takes both from SPLIT (which may be a slice such as train[:20%]); there, and where
-    the set has neither test nor validation, the last `config.test_fraction` of it is held out.
+    `NAME` trains on the split train of the set and holds out its split test, or else validation; a split
+    whose first label is negative, as in ImageNet's test, has no labels and is not used.
+    `NAME:SPLIT` takes both parts from SPLIT (which may be a slice such as train[:20%]); there, and where
+    the set has neither test nor validation, the last `config.test_fraction` of the records is held out.
 
     Args:
       argument: NAME or NAME:SPLIT.
@@ -60,7 +60,7 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
       The source, with labels where the set has a class label named label.
 
     Raises:
-      UserError: an unknown name or split, a set that was not prepared, or one without pictures.
+      UserError: an unknown name or split, a set that is not prepared, or a set without pictures.
     """
     import tensorflow_datasets as tfds
 
@@ -86,7 +86,7 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
         raise UserError(
             f"the tensorflow-datasets set {name} was prepared in {builder.data_dir} as "
             f"{builder.info.file_format.value}, expected array_record. Choose another data_dir or "
-            f"remove that one. {advice}"
+            f"remove that directory. {advice}"
         ) from error
     except (KeyError, ValueError) as error:
         raise UserError(
@@ -109,18 +109,18 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
 def prepare(name: str, data_dir: str | None = None) -> str:
     """Downloads a tensorflow-datasets set and writes it as array_record files, once.
 
-    Only this needs TensorFlow.
+    Nothing else in the package needs TensorFlow.
 
     Args:
       name: the set, such as cifar10.
-      data_dir: where to; tensorflow-datasets' own directory when absent.
+      data_dir: directory of the sets; tensorflow-datasets' own when None.
 
     Returns:
       The directory of the prepared set.
 
     Raises:
-      UserError: an unknown name, no TensorFlow, a download that failed, archives that have to be
-        put there by hand and are not, or the set is there in another file format.
+      UserError: an unknown name, no TensorFlow, a failed download, missing archives that have to be
+        downloaded by hand, or a set that is there in another file format.
     """
     import tensorflow_datasets as tfds
 
@@ -140,7 +140,7 @@ def prepare(name: str, data_dir: str | None = None) -> str:
             builder.download_and_prepare()
         except OSError as error:
             raise UserError(f"the set {name} could not be downloaded: {error}") from error
-        except AssertionError as error:  # so tfds asks for archives that it may not download
+        except AssertionError as error:  # how tfds asks for archives that it may not download
             raise UserError(f"the set {name} cannot be prepared: {error}") from error
     if builder.info.file_format.value != "array_record":
         raise UserError(
@@ -165,7 +165,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 
 def _held_out(builder: Any, known: list[str], num_classes: int | None) -> str | None:
-    """Returns the split that is not trained on, the first of those with labels, if the set has any."""
+    """Returns the split to hold out, the first of test and validation with labels, if the set has one."""
     for part in ("test", "validation"):
         if part in known:
             if num_classes is None:
@@ -177,7 +177,7 @@ def _held_out(builder: Any, known: list[str], num_classes: int | None) -> str | 
 
 
 def _check_features(features: Any, name: str, channels: int) -> int | None:
-    """Checks that a record is a picture and returns the number of its labels."""
+    """Checks that records hold pictures and returns the number of different labels, None without labels."""
     image = features["image"] if "image" in features else None
     if image is None or len(image.shape) != 3 or image.np_dtype != np.uint8:
         found = ", ".join(f"{key} {value.np_dtype} {value.shape}" for key, value in features.items())

@@ -1,33 +1,33 @@
-"""A source of fixed crops: a set number of each picture, so that what is made of them can be kept."""
+"""A source of fixed crops: a fixed number of each picture, so that what is made from them can be kept."""
 
 import functools
 import hashlib
 
 import numpy as np
-from jaxtyping import Float
 
 from vq_jax.configs.data import DataConfig
-from vq_jax.data.crops import Window, training_window
+from vq_jax.data.examples import CROP_NUMBERS, ExampleBuilder, RecordRng
 from vq_jax.data.source import Record, Source, take_square
 
-_SEED = 0  # not the run's: runs of several seeds share what was made of the crops
+_SEED = 0  # not the run's: runs with different seeds share what was made from the crops
 
 
 class Variants:
-    """The training crops of a source, a set number of each picture.
+    """The training crops of a source, a fixed number of each picture.
 
-    Record `v * len(source) + n` is variant v of picture n. Where the configuration mirrors, odd variants
-    are the mirror images of the even ones before them.
+    Record `v * len(source) + n` is variant v of picture n. Where the configuration mirrors, each odd variant
+    is the mirror image of the even one before it.
 
     Args:
       source: the pictures.
-      config: image_size, resize, crop and flip; a picture has `crops_per_picture` times `variants`.
-      variants: see above.
+      config: see `ExampleBuilder`, and crops_per_picture.
+      variants: a picture has `crops_per_picture` times this many crops.
     """
 
     def __init__(self, source: Source, config: DataConfig, variants: int) -> None:
         self._source = source
         self._config = config
+        self._make_example = ExampleBuilder(config)
         self._count = variants * config.crops_per_picture
         self.channels = source.channels
         self.num_classes = source.num_classes
@@ -41,13 +41,8 @@ class Variants:
 
     def __getitem__(self, index: int) -> Record:
         variant, number = divmod(index, len(self._source))
-        config = self._config
-        draw, mirrored = divmod(variant, 2) if config.flip else (variant, 0)
-        draws = np.random.default_rng((_SEED, draw, number)).random(3)
-        choose = functools.partial(self._choose, draws, bool(mirrored))
-        return take_square(self._source, number, choose, config.image_size, config.scaled_decoding)
-
-    def _choose(self, draws: Float[np.ndarray, "3"], mirrored: bool, height: int, width: int) -> Window:
-        config = self._config
-        window = training_window(height, width, config.image_size, config.resize, config.crop, draws)
-        return window._replace(mirrored=mirrored)
+        draw, mirrored = divmod(variant, 2) if self._config.flip else (variant, 0)
+        generator = np.random.default_rng((_SEED, draw, number))
+        window = np.array([*generator.random(CROP_NUMBERS - 1), 0.0 if mirrored else 0.5])
+        record = functools.partial(take_square, self._source, number)
+        return self._make_example(record, RecordRng(window, generator))

@@ -1,0 +1,73 @@
+"""The registry of sources: which module opens what is written before the colon.
+
+A new source is a module with a function of the type `Opener`, a line in `SCHEMES`, and a row in the table of
+`tests/data/test_open.py`.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vq_jax.configs.data import DataConfig
+from vq_jax.data.source import Source, Split
+from vq_jax.errors import UserError, nearest_names
+
+Opener = Callable[[str, Split, DataConfig, int], Source]
+"""Opens one split of a data set: what is written after the colon, the split, the settings, the channels."""
+
+
+class Scheme(NamedTuple):
+    """How the data sets of one name are opened."""
+
+    module: str  # imported when a source of this scheme is opened: tfds alone takes half a second
+    function: str
+    argument: str = ""  # what has to be written after the colon, for messages; empty: nothing
+
+    def load(self) -> Opener:
+        """Imports the module and returns its function."""
+        opener: Opener = getattr(importlib.import_module(self.module), self.function)
+        return opener
+
+
+SCHEMES: dict[str, Scheme] = {
+    "photos": Scheme("vq_jax.data.photos", "open_photos"),
+    "fashion": Scheme("vq_jax.data.fashion", "open_fashion"),
+    "folder": Scheme("vq_jax.data.folder", "open_folder", "PATH"),
+    "arrays": Scheme("vq_jax.data.arrays", "open_arrays", "FILE.npz"),
+    "tfds": Scheme("vq_jax.data.tfds", "open_tfds", "NAME[:SPLIT]"),
+}
+
+
+def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> Source:
+    """Opens one half of a data set.
+
+    Args:
+      spec: photos, fashion, folder:PATH, arrays:FILE.npz or tfds:NAME[:SPLIT].
+      split: the pictures to train on, or those held out.
+      config: `test_fraction` for data without a test set of its own, `data_dir` for tfds.
+      channels: 1 or 3; photographs and picture files are converted, other data must have as many.
+
+    Returns:
+      The source; it holds at least one picture.
+
+    Raises:
+      UserError: the scheme is unknown, or the data are missing or not as expected.
+
+    Example:
+      >>> source = open_source("photos", "test", DataConfig(), channels=3)
+      >>> source[0]["image"].shape
+      (300, 451, 3)
+    """
+    name, _, argument = spec.partition(":")
+    if name not in SCHEMES:
+        raise UserError(f"expected a data source ({_usage()}), got {spec!r}{nearest_names(name, SCHEMES)}")
+    scheme = SCHEMES[name]
+    if bool(argument) != bool(scheme.argument):
+        complaint = "takes nothing after its name" if argument else "needs something after a colon"
+        raise UserError(f"the data source {name} {complaint}: expected {_usage()}, got {spec!r}")
+    return scheme.load()(argument, split, config, channels)
+
+
+def _usage() -> str:
+    *others, last = (f"{name}:{s.argument}" if s.argument else name for name, s in SCHEMES.items())
+    return f"{', '.join(others)} or {last}"

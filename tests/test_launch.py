@@ -222,7 +222,7 @@ def config_of(preset, options):
 
 
 def test_the_commands_that_are_shown_train_on_all_chips_of_their_slice():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "experiments" / "README.md").read_text()
     command = re.search(r"slice\.sh run(?:.*\\\n)*.*", text)[0].replace("\\\n", " ").split()
     preset = command[command.index("--preset") + 1]
     of_readme = config_of(preset, command[command.index("--") + 1 :])

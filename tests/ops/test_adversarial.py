@@ -1,4 +1,4 @@
-"""Adversarial losses against NumPy in float64, slopes against finite differences."""
+"""Adversarial losses against NumPy in float64, gradients against finite differences."""
 
 import chex
 import jax
@@ -30,7 +30,7 @@ GENERATOR = {
 }
 
 
-def test_every_kind_has_an_oracle_here():
+def test_every_kind_has_an_oracle():
     assert set(adversarial.ADVERSARIAL_KINDS) == set(DISCRIMINATOR) == set(GENERATOR)
 
 
@@ -77,7 +77,7 @@ def test_losses_of_bfloat16_and_huge_logits_are_finite_float32(kind):
         assert loss.dtype == jnp.float32 and np.isfinite(loss)
 
 
-def test_an_unknown_kind_is_told_with_the_known_ones():
+def test_an_unknown_kind_is_refused_with_the_known_ones():
     logits = jnp.zeros((2, 1))
     with pytest.raises(ValueError, match="hinge, vanilla, non_saturating, least_squares, got 'wgan'"):
         adversarial.discriminator_loss(logits, logits, "wgan")
@@ -117,7 +117,7 @@ def test_r1_of_a_linear_discriminator_is_half_its_squared_norm(getkey):
 
 
 def bent_logits(params, x, np=jnp):
-    """A smooth discriminator of patches, in jax or in NumPy."""
+    """A smooth patch discriminator, in jax or in NumPy."""
     hidden = np.tanh(x @ params["first"])
     return np.tanh(hidden @ params["second"])
 
@@ -141,7 +141,7 @@ def test_r1_and_its_gradient_match_finite_differences(getkey):
         return adversarial.r1_penalty(lambda x: bent_logits(params, x), pictures)
 
     value, grads = jax.value_and_grad(penalty)(params)
-    # central differences of step 1e-5 in float64 are good to 1e-9, the rest is float32
+    # central differences of step 1e-5 in float64 are accurate to 1e-9; the rest is float32
     np.testing.assert_allclose(value, numeric(exact), rtol=1e-4)
     for name, array in exact.items():
         for index in [(0, 0), (2, 0)]:

@@ -1,4 +1,4 @@
-"""Differentiable augmentation: what each draw may do, worked out in NumPy."""
+"""Differentiable augmentation: the effect of each draw, recomputed in NumPy."""
 
 import functools
 
@@ -40,7 +40,7 @@ def test_color_is_brightness_saturation_and_contrast_per_picture(getkey, shape):
 
 
 def shifted(picture, shift, axis):
-    """NumPy shift with zeros coming in."""
+    """NumPy shift that fills with zeros."""
     out, size = np.zeros_like(picture), picture.shape[axis]
     take = [slice(None)] * picture.ndim
     put = take.copy()
@@ -75,7 +75,7 @@ def test_translation_is_one_shift_a_picture_of_at_most_an_eighth(getkey, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_cutout_zeroes_one_box_a_picture_alike_in_all_frames(getkey, shape):
+def test_cutout_zeroes_one_box_a_picture_the_same_in_all_frames(getkey, shape):
     boxes = set()
     for _ in range(4):
         out = np.asarray(run(getkey(), jnp.ones(shape), ("cutout",)))
@@ -100,7 +100,7 @@ def test_the_same_key_gives_two_batches_the_same_draws(getkey):
     key, x = getkey(), jax.random.normal(getkey(), (4, 16, 16, 3))
     out = run(key, x)
     np.testing.assert_array_equal(out, run(key, x))
-    # translation and cutout are linear, and their draws do not hang on what else is in the policy
+    # translation and cutout are linear, and their draws do not depend on the rest of the policy
     only = ("translation", "cutout")
     np.testing.assert_array_equal(run(key, 2.0 * x, only), 2.0 * run(key, x, only))
     step_by_step = x
@@ -110,12 +110,12 @@ def test_the_same_key_gives_two_batches_the_same_draws(getkey):
     assert not np.array_equal(out, run(getkey(), x))
 
 
-def test_gradients_pass_to_the_pixels_that_are_still_seen(getkey):
+def test_gradients_reach_the_pixels_that_are_still_visible(getkey):
     key, x = getkey(), jax.random.normal(getkey(), (4, 16, 16, 3))
     policy = ("translation", "cutout")
     weight = jax.random.normal(getkey(), x.shape)
     grad = jax.grad(lambda x: jnp.sum(weight * run(key, x, policy)))(x)
-    # a linear map: its gradient is its transpose, tried on another batch
+    # a linear map: its gradient is its transpose, checked on another batch
     other = jax.random.normal(getkey(), x.shape)
     np.testing.assert_allclose(
         jnp.sum(grad * other), jnp.sum(weight * run(key, other, policy)), rtol=1e-4, atol=1e-4
@@ -141,7 +141,7 @@ def test_a_sharded_batch_is_augmented_as_the_whole_one_without_gathering_it(getk
     assert "all-gather" not in sharded.lower(*placed).compile().as_text()
 
 
-def test_mistakes_are_told(getkey):
+def test_mistakes_are_refused(getkey):
     with pytest.raises(ValueError, match="out of color, translation, cutout, got 'flip'"):
         augment.diff_augment(getkey(), jnp.zeros((1, 8, 8, 3)), ("flip",))
     with pytest.raises(ValueError, match=r"with a spatial axis, got shape \(1, 8\)"):

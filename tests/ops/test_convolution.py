@@ -1,4 +1,4 @@
-"""The sub-pixel form of the transposed convolution equals the plain one, gradients too."""
+"""Convolutions in the CPU's form equal the plain ones, and so do their gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def gradients(function, getkey, x, kernel):
     ],
 )
 @pytest.mark.parametrize("inputs,outputs", [(3, 20), (20, 3), (48, 48)])
-def test_the_convolution_and_its_gradients_are_the_plain_ones(
+def test_the_convolution_and_its_gradients_equal_the_plain_ones(
     getkey, spatial, width, stride, padding, inputs, outputs
 ):
     n = len(spatial)

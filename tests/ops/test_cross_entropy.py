@@ -27,7 +27,7 @@ def test_cross_entropies_match_optax(getkey, smoothing):
     assert half.dtype == jnp.float32
 
 
-def test_masked_positions_alone_get_a_gradient_and_an_empty_mask_gives_zero(getkey):
+def test_only_masked_positions_get_a_gradient_and_an_empty_mask_gives_zero(getkey):
     logits = jax.random.normal(getkey(), (2, 5, 7))
     codes = jnp.zeros((2, 5), jnp.int32)
     mask = jnp.arange(10).reshape(2, 5) % 3 == 0

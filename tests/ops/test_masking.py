@@ -44,7 +44,7 @@ def test_counts_of_the_cosine_schedule_worked_by_hand():
 
 
 @pytest.mark.parametrize("schedule", ops.MASK_SCHEDULES)
-def test_random_masks_cover_the_expected_share_and_hide_one_at_least(getkey, schedule):
+def test_random_masks_cover_the_expected_share_and_hide_at_least_one(getkey, schedule):
     masks = np.asarray(jax.jit(ops.random_mask, static_argnums=(1, 2))(getkey(), (4096, 4, 4), schedule))
     counts = masks.reshape(4096, -1).sum(1)
     assert counts.min() >= 1 and counts.max() <= 16
@@ -72,7 +72,7 @@ def test_wrong_schedules_steps_and_grids_are_refused(getkey):
         lambda: ops.masked_count("cubic", 4, 0, 2),
         lambda: ops.random_mask(getkey(), (1, 4), "cubic"),
     ):
-        with pytest.raises(ValueError, match="expected a mask schedule of cosine, .*, got 'cubic'"):
+        with pytest.raises(ValueError, match="expected a mask schedule out of cosine, .*, got 'cubic'"):
             call()
     with pytest.raises(ValueError, match="got step 3 of 2"):
         ops.masked_count("cosine", 4, 3, 2)

@@ -19,7 +19,7 @@ def oracle(x, scale, bias, groups, epsilon):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", [(2, 5, 8), (3, 4, 6, 8), (2, 2, 3, 4, 8)])
-def test_group_norm_is_numpys(getkey, form, shape):
+def test_group_norm_matches_numpy(getkey, form, shape):
     x = 3.0 * jax.random.normal(getkey(), shape) + 2.0
     scale, bias = (np.asarray(jax.random.normal(getkey(), (8,))) for _ in range(2))
     actual = form(x, jnp.asarray(scale), jnp.asarray(bias), groups=4, epsilon=1e-3)
@@ -55,7 +55,7 @@ def test_a_constant_group_gives_the_bias_and_finite_gradients(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_statistics_are_float32_whatever_comes_in(getkey, form):
+def test_statistics_are_float32_for_any_input_dtype(getkey, form):
     x = (jax.random.normal(getkey(), (2, 16, 16, 8)) + 4.0).astype(jnp.bfloat16)
     y = form(x, jnp.ones(8), jnp.zeros(8), groups=4, epsilon=1e-6)
     assert y.dtype == jnp.bfloat16

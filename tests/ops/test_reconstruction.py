@@ -1,4 +1,4 @@
-"""Pictures in and out, heads and losses, against SciPy's densities and worked cases."""
+"""Picture ranges, heads and losses, against SciPy's densities and worked cases."""
 
 import jax
 import jax.numpy as jnp

@@ -12,7 +12,7 @@ def kept(logits):
     return np.isfinite(np.asarray(logits))
 
 
-def test_top_k_keeps_the_k_largest_and_their_equals():
+def test_top_k_keeps_the_k_largest_and_ties():
     logits = jnp.array([[3.0, 1.0, 2.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
     np.testing.assert_array_equal(kept(ops.filter_top_k(logits, 2)), [[1, 0, 1, 0], [1, 1, 1, 0]])
     for everything in (0, 4, 9):
@@ -21,7 +21,7 @@ def test_top_k_keeps_the_k_largest_and_their_equals():
         ops.filter_top_k(logits, -1)
 
 
-def test_top_p_keeps_the_likeliest_that_reach_p():
+def test_top_p_keeps_the_most_likely_codes_that_reach_p():
     logits = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]]))
     for p, expected in [(0.05, [0, 1, 0, 0]), (0.5, [0, 1, 0, 1]), (0.75, [0, 1, 1, 1]), (1.0, [1, 1, 1, 1])]:
         np.testing.assert_array_equal(kept(ops.filter_top_p(logits, p)), [expected])
@@ -74,7 +74,7 @@ def test_draws_have_the_probabilities_of_the_softmax(getkey):
     assert share[3] == 0.0
 
 
-def test_greedy_takes_the_likeliest_and_the_lowest_of_equals():
+def test_greedy_takes_the_most_likely_code_and_the_lowest_of_a_tie():
     codes = ops.greedy_codes(jnp.array([[0.0, 2.0, 1.0], [1.0, 1.0, 0.0]]))
     np.testing.assert_array_equal(codes, [1, 0])
     assert codes.dtype == jnp.int32

@@ -1,4 +1,4 @@
-"""Arithmetic of transformers against NumPy, and what rotary positions promise."""
+"""Arithmetic of transformers against NumPy, and the invariances of rotary positions."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def test_products_of_rotated_vectors_depend_on_differences_of_coordinates(getkey
     np.testing.assert_allclose(products(0), products(35), atol=1e-4)
     lengths = jnp.linalg.norm(ops.rotate(query, jnp.asarray(ops.rotary_angles(coordinates[-1:], width))))
     np.testing.assert_allclose(lengths, jnp.linalg.norm(query), rtol=1e-6)
-    assert len(np.unique(np.asarray(products(0)).round(4))) == len(coordinates)  # all are told apart
+    assert len(np.unique(np.asarray(products(0)).round(4))) == len(coordinates)  # all differ
 
 
 def test_every_axis_gets_its_pairs_and_narrow_heads_are_refused():

@@ -1,4 +1,4 @@
-"""Pure functions on arrays: codebook arithmetic, pictures, losses, transformers, sampling of codes."""
+"""Pure functions on arrays: codebooks, pictures, losses, convolutions, transformers, sampling of codes."""
 
 from vq_jax.ops.adversarial import (
     ADVERSARIAL_KINDS,

@@ -1,4 +1,4 @@
-"""Differentiable augmentation of what a discriminator sees.
+"""Differentiable augmentation of a discriminator's inputs.
 
 References:
   Zhao et al. 2020, Differentiable Augmentation for Data-Efficient GAN Training, arXiv:2006.10738;
@@ -14,8 +14,8 @@ from vq_jax.types import Array, Float, Key
 
 AUGMENTATIONS = ("color", "translation", "cutout")
 
-_SHIFT = 0.125  # largest translation, of a picture's side
-_CUTOUT = 0.5  # side of the square cut out, of a picture's side
+_SHIFT = 0.125  # largest translation, as a fraction of a picture's side
+_CUTOUT = 0.5  # side of the box cut out, as a fraction of a picture's side
 
 
 def diff_augment(
@@ -23,27 +23,28 @@ def diff_augment(
     pictures: Float[Array, "B *S C"],
     policy: Sequence[str] = AUGMENTATIONS,
 ) -> Float[Array, "B *S C"]:
-    """Changes each picture at random, in a way that gradients pass through.
+    """Augments each picture at random, differentiably.
 
-    `color`: brightness moved by up to 0.5 either way, then saturation scaled by 0 to 2, then contrast by
-    0.5 to 1.5. `translation`: moved by up to an eighth of each side, black (zero) where nothing comes
-    in. `cutout`: a box of half of each side is zeroed. Video: one draw a clip; translation and cutout
-    act on the last two spatial axes, alike in all frames, and contrast is about the clip's mean.
+    `color`: adds up to 0.5 in either direction to the brightness, then scales saturation by 0 to 2 and
+    contrast by 0.5 to 1.5. `translation`: moves the picture by up to an eighth of each side and fills with
+    zeros, which are grey. `cutout`: zeroes a box of half of each side. Video has one draw per clip:
+    translation and cutout act on the last two spatial axes, the same in all frames, and contrast is scaled
+    about the clip's mean.
 
-    Each augmentation has its own part of the key, whatever else is in the policy: the same key gives two
-    batches of one shape the same draws. Call it with two keys for independent ones, as the paper does
-    for real and generated pictures.
+    Each augmentation has its own part of the key, independent of the rest of the policy: with the same key,
+    two batches of one shape get the same draws. Use two keys for independent draws, as the paper does for
+    real and generated pictures.
 
     Args:
-      rng: key.
-      pictures: in [-1, 1], any float dtype, at least one spatial axis.
-      policy: names out of `AUGMENTATIONS`, applied in this order; empty leaves the pictures alone.
+      rng: random key.
+      pictures: in [-1, 1], any float dtype, with at least one spatial axis.
+      policy: names out of `AUGMENTATIONS`, applied in the given order; an empty policy changes nothing.
 
     Returns:
-      Pictures of the same shape and dtype; color can leave [-1, 1].
+      Pictures of the same shape and dtype; `color` can exceed [-1, 1].
 
     Raises:
-      ValueError: a name is not known, or the pictures have no spatial axis.
+      ValueError: unknown name, or pictures without a spatial axis.
     """
     if pictures.ndim < 3:
         raise ValueError(
@@ -81,7 +82,7 @@ def _translation(rng: Key[Array, ""], x: Float[Array, "B *S C"]) -> Float[Array,
         reach = int(x.shape[axis] * _SHIFT + 0.5)
         padding[axis] = (reach, reach)
         starts[axis - 1] = jax.random.randint(key, (x.shape[0],), 0, 2 * reach + 1)
-    # Whole windows are copied: a loop over pictures on CPU, not an index for every pixel.
+    # Copies whole windows: a loop over pictures on CPU, instead of an index per pixel.
     window = jax.vmap(lambda picture, *start: jax.lax.dynamic_slice(picture, start, x.shape[1:]))
     return window(jnp.pad(x, padding), *starts)
 
@@ -92,7 +93,7 @@ def _cutout(rng: Key[Array, ""], x: Float[Array, "B *S C"]) -> Float[Array, "B *
     for key, axis in zip(jax.random.split(rng), _plane(x), strict=False):
         side = x.shape[axis]
         width = int(side * _CUTOUT + 0.5)
-        # The middle of the box may be anywhere up to the border, which cuts the box off.
+        # The middle of the box may lie anywhere, also at the border, which crops the box.
         middle = jax.random.randint(key, of_picture, 0, side + 1 - width % 2)
         position = jax.lax.broadcasted_iota(jnp.int32, _along(axis, side, x.ndim), axis)
         distance = position - (middle - width // 2)

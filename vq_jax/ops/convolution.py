@@ -1,4 +1,4 @@
-"""Convolutions written so that each backend computes them fast; the result is the plain one's."""
+"""Convolutions in a form that each backend computes fast; results equal those of `jax.lax`."""
 
 import functools
 import itertools
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from vq_jax.types import Array, Float
 
 Padding = Sequence[tuple[int, int]]
-_FEW = 8  # channels, below which the CPU's weight gradient gathers the other side
-_SMALL_MAP = 1024  # positions of a batch, up to which turning the kernel round costs more than the product
-_MANY = 48 * 48  # inputs times outputs, from which on a product for each tap is faster than XLA's own
+_FEW = 8  # channels; with at most this many, the CPU's weight gradient gathers that side's neighbours
+_SMALL_MAP = 1024  # positions in a batch; up to this many, rearranging the kernel costs more than the product
+_MANY = 48 * 48  # inputs x outputs; from here on, a product per tap is faster than XLA's convolution
 
 
 def conv(
@@ -20,15 +20,15 @@ def conv(
 ) -> Float[Array, "B *S2 O"]:
     """Convolution over any number of spatial axes.
 
-    Equals `jax.lax.conv_general_dilated`. On CPU the weight gradient, which XLA computes at a fraction
-    of the forward pass's speed, is a sum of matrix products; with few input or output channels, one
-    product with gathered neighbours.
+    Equals `jax.lax.conv_general_dilated`. On CPU, where XLA computes the weight gradient at a fraction of the
+    forward pass's speed, the weight gradient is a sum of matrix products, or, with few input or output
+    channels, one product with gathered neighbours.
 
     Args:
       x: pictures or features.
-      kernel: width of any size along each of the n spatial axes.
+      kernel: of any width along each of the n spatial axes.
       strides: n strides.
-      padding: n pairs, zeros before and after.
+      padding: n pairs, the number of zeros before and after.
 
     Returns:
       Array of the dtype of x.
@@ -84,10 +84,10 @@ _conv.defvjp(_conv_forward, _conv_backward)
 def _weight_gradient(
     shape: tuple[int, ...], strides: tuple[int, ...], padding: Padding, x: Array, grad: Array
 ) -> Array:
-    """Gradient of a convolution's kernel of a shape, as matrix products."""
+    """Gradient of a convolution's kernel, which has shape `shape`, by matrix products."""
     *taps, inputs, outputs = shape
     if inputs > _FEW >= outputs and all(stride == 1 for stride in strides):
-        # Shifted is the gradient, which has fewer channels.
+        # The gradient is shifted, because it has fewer channels.
         pads = [(tap - 1 - low, tap - 1 - high) for tap, (low, high) in zip(taps, padding, strict=True)]
         columns = _neighbours(grad, [range(tap)[::-1] for tap in taps], x.shape[1:-1], strides, pads)
         product = x.reshape(-1, inputs).T @ jnp.concatenate(columns, -1).reshape(-1, len(columns) * outputs)
@@ -104,7 +104,7 @@ def _weight_gradient(
 
 
 def _weight_gradient_of_stride_one(shape: tuple[int, ...], padding: Padding, x: Array, grad: Array) -> Array:
-    """The same, with few copies: along the last axis x is shifted, along the others the gradient."""
+    """The same with fewer copies: x is shifted along the last axis, the gradient along the others."""
     *taps, inputs, outputs = shape
     first = len(taps) - 1
     offsets = [range(-low, tap - low) for tap, (low, _) in zip(taps, padding, strict=True)]
@@ -119,7 +119,7 @@ def _weight_gradient_of_stride_one(shape: tuple[int, ...], padding: Padding, x: 
 
 
 def _shift(x: Array, shifts: Sequence[int], sizes: Sequence[int], first: int = 0) -> Array:
-    """Moves x by so many positions along the spatial axes from `first` on, zeros or nothing at the ends."""
+    """Shifts x along the spatial axes from `first` on, and pads or crops it to `sizes`."""
     pads = [(0, 0, 0)] * x.ndim
     for axis, (shift, size) in enumerate(zip(shifts, sizes, strict=True), 1 + first):
         pads[axis] = (shift, size - x.shape[axis] - shift, 0)
@@ -127,7 +127,7 @@ def _shift(x: Array, shifts: Sequence[int], sizes: Sequence[int], first: int = 0
 
 
 def _input_gradient(shape: tuple[int, ...], padding: Padding, kernel: Array, grad: Array) -> Array:
-    """Gradient of a convolution's input of a shape, stride one, as one product with the kernel as it lies."""
+    """Gradient of a stride-1 convolution's input of shape `shape`, by one product with the stored kernel."""
     *taps, inputs, outputs = kernel.shape
     offsets = [range(-low, tap - low) for tap, (low, _) in zip(taps, padding, strict=True)]
     product = grad.reshape(-1, outputs) @ kernel.reshape(-1, outputs).T
@@ -142,7 +142,7 @@ def _input_gradient(shape: tuple[int, ...], padding: Padding, kernel: Array, gra
 def _neighbours(
     x: Array, starts: Sequence[Sequence[int]], size: Sequence[int], strides: Sequence[int], padding: Padding
 ) -> list[Array]:
-    """Slices of the padded x, `size` long along each spatial axis, one for each choice of starts."""
+    """Slices of the padded x of `size` along the spatial axes, one per combination of starts."""
     zero = jnp.zeros((), x.dtype)
     padded = jax.lax.pad(x, zero, [(0, 0, 0), *[(low, high, 0) for low, high in padding], (0, 0, 0)])
     slices = []
@@ -160,14 +160,14 @@ def _neighbours(
 def upsample_conv(x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]) -> Float[Array, "B *S2 O"]:
     """Doubles every spatial axis by repetition, then convolves with a kernel of width 3.
 
-    On CPU both are one transposed convolution: a kernel of width 3 over repeated pixels is one of width
-    4 and stride 2 over the pixels themselves, its inner taps sums of two. That takes 16 products where
-    the two steps take 36, and no array at the high resolution but the result (Shi et al. 2016,
+    On CPU both steps are one transposed convolution: a kernel of width 3 over repeated pixels equals one of
+    width 4 and stride 2 over the pixels themselves, whose inner taps are sums of two. On two axes this takes
+    16 products instead of 36, and the result is the only array at the high resolution (Shi et al. 2016,
     arXiv:1609.05158).
 
     Args:
       x: pictures or features.
-      kernel: width 3 along each of the n spatial axes.
+      kernel: of width 3 along each of the n spatial axes.
 
     Returns:
       Array with every spatial axis twice as long, dtype of x.
@@ -195,13 +195,13 @@ def double_conv_transpose(
     """Transposed convolution with a kernel of width 4 and stride 2: doubles every spatial axis.
 
     Equals `jax.lax.conv_transpose(x, kernel, strides=2, padding="SAME")`. On CPU, where the weight
-    gradient of a transposed convolution is over ten times slower than a plain one's, it is computed as
-    one convolution of width 2 at the low resolution, with an output channel for each of the 2^n pixels
-    that a position becomes (Shi et al. 2016, arXiv:1609.05158).
+    gradient of a transposed convolution is over ten times slower than that of a convolution, it is
+    computed as one convolution of width 2 at the low resolution, whose output channels hold the 2^n pixels
+    of each position (Shi et al. 2016, arXiv:1609.05158).
 
     Args:
       x: pictures or features.
-      kernel: width 4 along each of the n spatial axes.
+      kernel: of width 4 along each of the n spatial axes.
 
     Returns:
       Array with every spatial axis twice as long, dtype of x.
@@ -230,8 +230,8 @@ def _sub_pixel(x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]) -> Flo
     tap_axes, pixel_axes = range(0, 2 * spatial, 2), range(1, 2 * spatial, 2)
     taps = taps.transpose(*tap_axes, 2 * spatial, *pixel_axes, 2 * spatial + 1)
     taps = taps.reshape((2,) * spatial + (inputs, 2**spatial * features))
-    # Products rather than convolutions: XLA's CPU convolution takes a slow path for width 2. Shifted
-    # is the side with fewer channels.
+    # Products rather than convolutions: XLA's CPU convolution takes a slow path for width 2. The side with
+    # fewer channels is shifted.
     shift_and_multiply = _multiply_shift if taps.shape[-1] < inputs else _shift_multiply
     low = shift_and_multiply(x, taps)
     low = low.reshape(low.shape[:-1] + (2,) * spatial + (features,))
@@ -249,7 +249,7 @@ def _sub_pixel(x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]) -> Flo
 
 
 def _shift_multiply(x: Float[Array, "B *S I"], taps: Float[Array, "*T I O"]) -> Float[Array, "B *S1 O"]:
-    """Convolution of width 2, padded by one on both sides: gathers 2^n neighbours, then one product."""
+    """Convolution of width 2, padded by 1 on both sides, by one product with 2^n gathered neighbours."""
     spatial = x.ndim - 2
     patches = jnp.pad(x, [(0, 0), *[(1, 1)] * spatial, (0, 0)])
     for axis in range(spatial, 0, -1):
@@ -261,7 +261,7 @@ def _shift_multiply(x: Float[Array, "B *S I"], taps: Float[Array, "*T I O"]) -> 
 
 
 def _multiply_shift(x: Float[Array, "B *S I"], taps: Float[Array, "*T I O"]) -> Float[Array, "B *S1 O"]:
-    """The same convolution: one product for all 2^n taps, then adds their shifted results."""
+    """The same convolution by one product for all 2^n taps, whose results are shifted and added."""
     spatial = x.ndim - 2
     by_tap = jnp.moveaxis(taps, -2, 0).reshape(taps.shape[-2], -1)
     y = jnp.matmul(x, by_tap).reshape(x.shape[:-1] + (2,) * spatial + taps.shape[-1:])

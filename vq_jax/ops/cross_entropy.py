@@ -1,4 +1,4 @@
-"""Cross-entropy of predicted codes, the loss of priors."""
+"""Cross-entropy and accuracy of predicted codes, for the losses of priors."""
 
 import jax
 import jax.numpy as jnp
@@ -35,14 +35,14 @@ def code_cross_entropy(
     *,
     label_smoothing: float = 0.0,
 ) -> Float[Array, ""]:
-    """Mean of `code_cross_entropies` over the positions where `mask` is true, or over all without one.
+    """Mean of `code_cross_entropies` over the positions where `mask` is true, or over all positions.
 
-    The mean runs over the global batch; a mask that is nowhere true gives 0.
+    The mean runs over the global batch; it is 0 if the mask is true nowhere.
 
     Args:
       logits: any float dtype.
       codes: int, in [0, K).
-      mask: positions that count.
+      mask: positions to include; None includes all.
       label_smoothing: s in [0, 1).
 
     References:
@@ -55,12 +55,12 @@ def code_cross_entropy(
 def code_accuracy(
     logits: Float[Array, "*S K"], codes: Int[Array, "*S"], mask: Bool[Array, "*S"] | None = None
 ) -> Float[Array, ""]:
-    """Share of the positions, of those in `mask` if there is one, whose likeliest code is the true one."""
+    """Share of positions, of those in `mask` if given, where the most likely code is the true one."""
     right = (jnp.argmax(logits, axis=-1) == codes).astype(jnp.float32)
     return jnp.mean(right) if mask is None else masked_mean(right, mask)
 
 
 def masked_mean(values: Float[Array, "*S"], mask: Bool[Array, "*S"]) -> Float[Array, ""]:
-    """Mean of the values where `mask` is true, 0 where it is nowhere true."""
+    """Mean of the values where `mask` is true; 0 if it is true nowhere."""
     weights = mask.astype(jnp.float32)
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1.0)

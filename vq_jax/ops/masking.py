@@ -1,4 +1,4 @@
-"""How many code tokens are masked, and which: schedules, random masks, the Halton order."""
+"""Which codes are masked: schedules of their number, random masks, the Halton order."""
 
 import math
 from collections.abc import Callable
@@ -14,11 +14,11 @@ MASK_SCHEDULES = ("cosine", "arccos", "linear", "square")
 
 def _check_schedule(schedule: str) -> None:
     if schedule not in MASK_SCHEDULES:
-        raise ValueError(f"expected a mask schedule of {', '.join(MASK_SCHEDULES)}, got {schedule!r}")
+        raise ValueError(f"expected a mask schedule out of {', '.join(MASK_SCHEDULES)}, got {schedule!r}")
 
 
 def mask_fraction(schedule: str, progress: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """Share gamma(r) of the tokens masked when a share r of the steps is done; falls from 1 to 0.
+    """Fraction gamma(r) of the codes that are masked at progress r, which falls from 1 to 0.
 
     `cosine`: cos(pi r / 2). `arccos`: 2 arccos(r) / pi. `linear`: 1 - r. `square`: 1 - r^2.
 
@@ -27,7 +27,7 @@ def mask_fraction(schedule: str, progress: Float[Array, "*S"]) -> Float[Array, "
       progress: r, float32 in [0, 1].
 
     Raises:
-      ValueError: the schedule is not known.
+      ValueError: unknown schedule.
 
     References:
       Chang et al. 2022, MaskGIT, arXiv:2202.04200, section 3.3 (cosine, linear, square). Besnier et al.
@@ -52,19 +52,19 @@ _EXACT: dict[str, Callable[[float], float]] = {
 
 
 def masked_count(schedule: str, total: int, step: int, steps: int) -> int:
-    """Tokens still masked after step t of T, when `total` are masked at the start.
+    """Number of codes that are still masked after step t of T, when `total` are masked at the start.
 
-    floor(total gamma(t / T)), but at most total - t, so that each step decides one at least as long as
-    there are any; none after the last step. (MaskGIT's decoder has the same two bounds.)
+    floor(total gamma(t / T)), but at most total - t, so that each step decides at least one code while any
+    are masked, and 0 after the last step. (MaskGIT's decoder has the same two bounds.)
 
     Args:
       schedule: one of `MASK_SCHEDULES`.
-      total: tokens to decide.
+      total: number of codes to decide.
       step: t, from 0 to `steps`.
-      steps: T.
+      steps: number of steps T.
 
     Raises:
-      ValueError: the schedule is not known or the step is out of range.
+      ValueError: unknown schedule, or a step out of range.
 
     References:
       Chang et al. 2022, arXiv:2202.04200, section 3.2, step 3.
@@ -75,21 +75,23 @@ def masked_count(schedule: str, total: int, step: int, steps: int) -> int:
     if step == steps:
         return 0
     share = total * _EXACT[schedule](step / steps)
-    return max(0, min(math.floor(share + 1e-9), total - step))  # the bit more heals cos(pi / 3) and the like
+    return max(
+        0, min(math.floor(share + 1e-9), total - step)
+    )  # 1e-9 corrects the rounding of cos(pi / 3) and the like
 
 
 def random_mask(rng: Key[Array, ""], shape: tuple[int, ...], schedule: str) -> Bool[Array, "B *s"]:
-    """Masks for training a masked prior: of each grid a random share gamma(r), r uniform in [0, 1].
+    """Draws masks for training a masked prior: a fraction gamma(r) of each grid, r uniform in [0, 1].
 
-    ceil(gamma(r) N) positions of each grid are masked, at least one, every choice as likely as another.
+    Each grid has ceil(gamma(r) N) masked positions, at least one, and every choice of them is equally likely.
 
     Args:
-      rng: key of the draws.
-      shape: of the codes, batch first.
+      rng: random key.
+      shape: shape of the codes, batch first.
       schedule: one of `MASK_SCHEDULES`.
 
     Raises:
-      ValueError: the schedule is not known.
+      ValueError: unknown schedule.
 
     References:
       Chang et al. 2022, arXiv:2202.04200, section 3.1.
@@ -103,7 +105,7 @@ def random_mask(rng: Key[Array, ""], shape: tuple[int, ...], schedule: str) -> B
 
 
 def _radical_inverse(number: int, base: int) -> float:
-    """The digits of a number mirrored behind the point: 6 = 110 in base 2 gives 0.011 = 3 / 8."""
+    """Mirrors the digits of a number at the point: 6 = 110 in base 2 gives 0.011 = 3 / 8."""
     result, scale = 0.0, 1.0 / base
     while number:
         number, digit = divmod(number, base)
@@ -113,10 +115,10 @@ def _radical_inverse(number: int, base: int) -> float:
 
 
 def halton_order(grid: tuple[int, ...]) -> np.ndarray:
-    """An order of a grid's positions in which any first few of them are spread evenly over the grid.
+    """Returns an order of a grid's positions whose every prefix is spread evenly over the grid.
 
     The points of the Halton sequence, with the first primes as bases, are rounded down to positions;
-    repetitions are left out until every position was met.
+    repeated positions are skipped, until all positions are covered.
 
     Args:
       grid: lengths of one to four axes.

@@ -1,4 +1,4 @@
-"""Group normalisation, in the form that each backend computes fast."""
+"""Group normalisation, in a form that each backend computes fast."""
 
 import functools
 
@@ -18,18 +18,18 @@ def group_norm(
 ) -> Float[Array, "B *S C"]:
     """Normalises each picture's groups of channels to mean zero and variance one, then scales and shifts.
 
-    Statistics are float32 whatever the dtype of x. On CPU they are sums by channel, and the rest is one
-    scale and one shift a channel: one pass over x each.
+    Statistics are float32 for any dtype of x. On CPU, one pass over x computes sums per channel, and a second
+    pass applies one scale and one shift per channel.
 
     Args:
       x: features.
-      scale: of each channel, float32.
-      bias: of each channel, float32.
-      groups: number of groups G; C must be a multiple.
+      scale: one per channel, float32.
+      bias: one per channel, float32.
+      groups: number of groups G; C must be a multiple of G.
       epsilon: added to the variance.
 
     Returns:
-      Array of the dtype of x.
+      Array of the shape and dtype of x.
 
     References:
       Wu, He 2018, Group Normalization, arXiv:1803.08494, eq. 1-3.
@@ -61,7 +61,7 @@ def _by_channel(x: Array, scale: Array, bias: Array, *, groups: int, epsilon: fl
         return jnp.broadcast_to(mean, (batch, groups, channels // groups)).reshape(batch, channels)
 
     mean = of_group(jnp.sum(flat, axis=1))
-    # Rounding may leave a constant group a variance just below zero.
+    # Rounding may make the variance of a constant group slightly negative.
     variance = jnp.maximum(of_group(jnp.sum(jnp.square(flat), axis=1)) - jnp.square(mean), 0.0)
     factor = jax.lax.rsqrt(variance + epsilon) * jnp.broadcast_to(scale, mean.shape)
     shift = jnp.broadcast_to(bias, mean.shape) - mean * factor

@@ -1,4 +1,4 @@
-"""Pictures in and out: uint8 to [-1, 1] and back, decoder heads, reconstruction losses."""
+"""Picture ranges (uint8 to [-1, 1] and back), decoder heads and reconstruction losses."""
 
 import math
 
@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from vq_jax.types import AnyArray, Array, Float, UInt8
 
 HEADS = ("picture", "bernoulli", "log_laplace")
-# The logit-Laplace density has no mass at 0 and 1: pictures are squeezed into [0.1, 0.9].
+# The logit-Laplace density has no mass at 0 and 1, so pictures are scaled into [0.1, 0.9].
 _MARGIN = 0.1
 
 
 def normalize_pictures(
     pictures: UInt8[AnyArray, "B *S C"] | Float[AnyArray, "B *S C"],
 ) -> Float[Array, "B *S C"]:
-    """uint8 in [0, 255] to float32 in [-1, 1]; floats are taken to be there already."""
+    """Converts uint8 in [0, 255] to float32 in [-1, 1]; returns floats as they are."""
     pictures = jnp.asarray(pictures)
     if jnp.issubdtype(pictures.dtype, jnp.floating):
         return pictures
@@ -23,21 +23,21 @@ def normalize_pictures(
 
 
 def to_uint8(pictures: Float[Array, "B *S C"]) -> UInt8[Array, "B *S C"]:
-    """[-1, 1] to uint8, rounded; values beyond are clipped."""
+    """Converts [-1, 1] to uint8, rounded; values outside are clipped."""
     scaled = jnp.round((pictures.astype(jnp.float32) + 1.0) * 127.5)
     return jnp.clip(scaled, min=0.0, max=255.0).astype(jnp.uint8)
 
 
 def head_channels(head: str, channels: int) -> int:
-    """Channels that the decoder must put out for pictures of `channels` channels."""
+    """Returns the output channels that a decoder needs for pictures of `channels` channels."""
     return 2 * channels if head == "log_laplace" else channels
 
 
 def head_to_picture(outputs: Float[Array, "B *S O"], head: str) -> Float[Array, "B *S C"]:
-    """The picture in [-1, 1] that a decoder's float32 outputs stand for.
+    """Converts a decoder's outputs to the picture that they stand for, in [-1, 1], float32.
 
-    `picture`: the outputs themselves. `bernoulli`: logits of a white pixel. `log_laplace`: the
-    location of a logit-Laplace density, then as many channels of its log scale.
+    `picture`: the outputs are the picture, not clipped. `bernoulli`: they are logits of a white pixel.
+    `log_laplace`: they are locations of a logit-Laplace density, then as many channels of its log scale.
     """
     outputs = outputs.astype(jnp.float32)
     if head == "bernoulli":
@@ -52,15 +52,18 @@ def head_to_picture(outputs: Float[Array, "B *S O"], head: str) -> Float[Array, 
 def reconstruction_loss(
     outputs: Float[Array, "B *S O"], pictures: Float[Array, "B *S C"], kind: str
 ) -> Float[Array, ""]:
-    """Mean over pixels and channels of how far a decoder's outputs are from the pictures, float32.
+    """Reconstruction loss of a decoder's outputs, the mean over pixels and channels, float32.
 
     Args:
-      outputs: the decoder's, before `head_to_picture`.
+      outputs: the decoder's outputs, before `head_to_picture`.
       pictures: in [-1, 1].
-      kind: `l2` squared error; `l1` absolute error; `bernoulli` cross-entropy in nats, for pictures
-        that are nearly black and white; `log_laplace` negative log-density of the logit-Laplace
+      kind: `l2`, squared error; `l1`, absolute error; `bernoulli`, cross-entropy in nats, for pictures
+        that are nearly black and white; `log_laplace`, negative log-density of the logit-Laplace
         distribution in nats (Ramesh et al. 2021, arXiv:2102.12092, appendix A.3, eq. 2), without the
-        Jacobian of squeezing [0, 1] into [0.1, 0.9].
+        Jacobian of scaling [0, 1] into [0.1, 0.9].
+
+    Raises:
+      ValueError: unknown kind.
     """
     outputs, pictures = outputs.astype(jnp.float32), pictures.astype(jnp.float32)
     if kind == "l2":
@@ -80,6 +83,6 @@ def reconstruction_loss(
 
 
 def variance_loss(latents: Float[Array, "B *S D"]) -> Float[Array, ""]:
-    """Mean squared distance from one of each latent channel's variance over batch and positions."""
+    """Mean squared difference from 1 of each latent channel's variance over batch and positions."""
     flat = latents.astype(jnp.float32).reshape(-1, latents.shape[-1])
     return jnp.mean(jnp.square(jnp.var(flat, axis=0) - 1.0))

@@ -1,6 +1,6 @@
 """From logits to codes: temperature, top-k, top-p, classifier-free guidance, draws.
 
-All take logits [..., K] and compute in float32. Numbers may be traced where that is said.
+All functions take logits [..., K] and compute in float32. Arguments may be traced where docstrings say so.
 """
 
 import math
@@ -16,7 +16,7 @@ GUIDANCE_SCHEDULES = ("constant", "linear", "power_cosine")
 def apply_temperature(
     logits: Float[Array, "... K"], temperature: float | Float[Array, ""]
 ) -> Float[Array, "... K"]:
-    """Logits divided by a positive temperature, traced or not: below 1 sharper, above 1 flatter."""
+    """Divides logits by a positive temperature, traced or not: below 1 sharpens, above 1 flattens."""
     logits = logits.astype(jnp.float32)
     divisor = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), logits.shape)
     # XLA would multiply by the reciprocal of a scalar, which rounds twice
@@ -24,11 +24,11 @@ def apply_temperature(
 
 
 def filter_top_k(logits: Float[Array, "... K"], k: int) -> Float[Array, "... K"]:
-    """Sets all but the k largest logits to minus infinity; equals of the k-th stay too.
+    """Sets all but the k largest logits to minus infinity; ties with the k-th stay.
 
     Args:
       logits: any float dtype.
-      k: 0, or K and above, keeps all.
+      k: number to keep; 0, or K and above, keeps all.
 
     Raises:
       ValueError: k is negative.
@@ -46,17 +46,17 @@ def filter_top_k(logits: Float[Array, "... K"], k: int) -> Float[Array, "... K"]
 
 
 def filter_top_p(logits: Float[Array, "... K"], p: float | Float[Array, ""]) -> Float[Array, "... K"]:
-    """Keeps the likeliest codes that make up a probability of p, and sets the rest to minus infinity.
+    """Keeps the most likely codes with a total probability of p, and sets the rest to minus infinity.
 
-    A code goes when it and all less likely ones have a probability of at most 1 - p together; the
-    likeliest one always stays.
+    A code is removed if it and all less likely codes have a total probability of at most 1 - p; the most
+    likely code always stays.
 
     Args:
       logits: any float dtype.
       p: in (0, 1], traced or not.
 
     Raises:
-      ValueError: p is not traced and out of range.
+      ValueError: p is out of range and not traced.
 
     References:
       Holtzman et al. 2019, arXiv:1904.09751, section 3.1.
@@ -70,7 +70,7 @@ def filter_top_p(logits: Float[Array, "... K"], p: float | Float[Array, ""]) -> 
     ascending = jnp.take_along_axis(logits, order, axis=-1)
     below = jnp.cumsum(jax.nn.softmax(ascending, axis=-1), axis=-1)
     goes = (below <= 1.0 - p).at[..., -1].set(False)
-    # the place of each code in the ascending order
+    # the rank of each code in ascending order
     place = jnp.argsort(order, axis=-1)
     return jnp.where(jnp.take_along_axis(goes, place, axis=-1), -jnp.inf, logits)
 
@@ -82,11 +82,11 @@ def guide(
 ) -> Float[Array, "... K"]:
     """Classifier-free guidance: unconditional + scale * (conditional - unconditional).
 
-    Computed from the conditional side, so that a scale of 1 gives it to the bit.
+    Computed from the conditional logits, so that a scale of 1 returns them bit for bit.
 
     Args:
       conditional: logits with the condition, any float dtype.
-      unconditional: logits without it.
+      unconditional: logits without the condition.
       scale: traced or not; 0 ignores the condition, above 1 exaggerates it.
 
     References:
@@ -102,26 +102,28 @@ def guidance_scale(
     progress: float | Float[Array, ""],
     power: float | Float[Array, ""] = 1.0,
 ) -> float | Float[Array, ""]:
-    """Guidance at a share r of the way, 0 at the first step and 1 at the last.
+    """Returns the guidance scale at progress r, which is 0 at the first step and 1 at the last.
 
     `constant`: scale. `linear`: 1 + (scale - 1) r. `power_cosine`:
     1 + (scale - 1) (1 - cos(pi r^power)) / 2, which stays low for the first steps.
 
     Args:
       schedule: one of `GUIDANCE_SCHEDULES`.
-      scale: guidance at the end.
+      scale: guidance scale at the last step.
       progress: r in [0, 1].
-      power: of the last schedule.
+      power: exponent of `power_cosine`.
 
     Raises:
-      ValueError: the schedule is not known.
+      ValueError: unknown schedule.
 
     References:
       Gao et al. 2023, MDT, arXiv:2303.14389 (power-cosine). Chang et al. 2023, Muse,
       arXiv:2301.00704, section 2.7 (linear).
     """
     if schedule not in GUIDANCE_SCHEDULES:
-        raise ValueError(f"expected a guidance schedule of {', '.join(GUIDANCE_SCHEDULES)}, got {schedule!r}")
+        raise ValueError(
+            f"expected a guidance schedule out of {', '.join(GUIDANCE_SCHEDULES)}, got {schedule!r}"
+        )
     if schedule == "constant":
         return scale
     share = progress
@@ -131,12 +133,12 @@ def guidance_scale(
 
 
 def greedy_codes(logits: Float[Array, "... K"]) -> Int[Array, "..."]:
-    """The likeliest code, int32; the lowest wins a tie."""
+    """Returns the most likely codes, int32; the lowest code wins a tie."""
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
 def sample_codes(rng: Key[Array, ""], logits: Float[Array, "... K"]) -> Int[Array, "..."]:
-    """Draws codes with probability softmax(logits), int32, by the Gumbel-max trick.
+    """Samples codes with probabilities softmax(logits), int32, by the Gumbel-max trick.
 
     References:
       Maddison et al. 2014, arXiv:1411.0030, section 2.
@@ -151,7 +153,7 @@ def filter_logits(
     top_k: int = 0,
     top_p: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, "... K"]:
-    """`apply_temperature`, `filter_top_k` and `filter_top_p`, in this order.
+    """Applies `apply_temperature`, `filter_top_k` and `filter_top_p`, in this order.
 
     Args:
       logits: any float dtype.

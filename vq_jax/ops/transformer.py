@@ -1,4 +1,4 @@
-"""Arithmetic of transformers over code grids: normalisation, rotary positions, attention.
+"""Arithmetic of transformers over grids of codes: normalisation, rotary positions, attention.
 
 Letters: T tokens, E width of a token, A heads, F width of a head.
 """
@@ -11,11 +11,11 @@ from vq_jax.types import Array, Float
 
 
 def rms_norm(x: Float[Array, "... E"], scale: Float[Array, " E"], epsilon: float = 1e-6) -> Array:
-    """Divides each token by the root of its mean square, then scales it; computed in float32.
+    """Divides each token by its root mean square, then scales it; computed in float32.
 
     Args:
       x: tokens, any float dtype.
-      scale: of each channel, float32.
+      scale: one per channel, float32.
       epsilon: added to the mean square.
 
     Returns:
@@ -30,29 +30,29 @@ def rms_norm(x: Float[Array, "... E"], scale: Float[Array, " E"], epsilon: float
 
 
 def grid_coordinates(grid: tuple[int, ...]) -> np.ndarray:
-    """Coordinates of a grid's positions in raster order (the last axis runs fastest), int32 [N, axes]."""
+    """Returns the coordinates of a grid's positions in raster order (last axis fastest), int32 [N, axes]."""
     return np.indices(grid).reshape(len(grid), -1).T.astype(np.int32)
 
 
 def rotary_angles(coordinates: np.ndarray, head_width: int, base: float = 10000.0) -> np.ndarray:
-    """Angles by which the pairs of channels of a head turn at each position.
+    """Returns the angles by which the channel pairs of a head are rotated at each position.
 
-    The pairs are dealt out to the axes, the first ones getting what is left over; pair i of an axis's n
-    turns by coordinate * base^(-i / n).
+    The pairs are divided evenly among the axes, the remainder going to the first axes; pair i of the n pairs
+    of an axis is rotated by coordinate * base^(-i / n).
 
     Args:
-      coordinates: of the tokens on every axis, [T, axes].
-      head_width: F, even, at least two channels an axis.
-      base: of the wavelengths.
+      coordinates: coordinates of the tokens on every axis, [T, axes].
+      head_width: F, even, with at least two channels per axis.
+      base: base of the wavelengths.
 
     Returns:
       float32 [T, F / 2].
 
     Raises:
-      ValueError: the head is odd or too narrow for the axes.
+      ValueError: the width of the head is odd or too small for the axes.
 
     References:
-      Su et al. 2021, RoFormer, arXiv:2104.09864, section 3.2.2, on each axis by itself.
+      Su et al. 2021, RoFormer, arXiv:2104.09864, section 3.2.2, applied to each axis separately.
     """
     axes, pairs = coordinates.shape[1], head_width // 2
     if head_width % 2 or pairs < axes:
@@ -67,13 +67,13 @@ def rotary_angles(coordinates: np.ndarray, head_width: int, base: float = 10000.
 
 
 def rotate(x: Float[Array, "B T A F"], angles: Float[Array, "T P"]) -> Float[Array, "B T A F"]:
-    """Turns channel pairs (i, i + F / 2) of every head by the token's angles; computed in float32.
+    """Rotates channel pairs (i, i + F / 2) of every head by the token's angles; computed in float32.
 
-    Products of a query and a key turned so depend on the difference of their coordinates alone.
+    The product of a rotated query and a rotated key depends on their coordinates only by the difference.
 
     Args:
       x: queries or keys, any float dtype.
-      angles: P = F / 2 of each token, see `rotary_angles`.
+      angles: P = F / 2 per token, see `rotary_angles`.
     """
     cos, sin = jnp.cos(angles)[None, :, None], jnp.sin(angles)[None, :, None]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -89,16 +89,16 @@ def attention(
     *,
     causal: bool,
 ) -> Float[Array, "B T A F"]:
-    """Scaled dot-product attention, softmax in float32; flash attention where the device has it.
+    """Scaled dot-product attention with a float32 softmax; flash attention where the device supports it.
 
-    cuDNN's flash attention serves half-precision heads of up to 128 channels, a multiple of 8, and even
-    numbers of tokens, on GPU; everything else is XLA's.
+    On GPU, cuDNN's flash attention computes half-precision heads of up to 128 channels, a multiple of 8, with
+    an even number of tokens; XLA computes everything else.
 
     Args:
-      query: of each token, any float dtype.
-      key: of the same shape and dtype.
-      value: of the same shape and dtype.
-      causal: a token sees itself and those before it, else all.
+      query: queries of the tokens, any float dtype.
+      key: keys, of the same shape and dtype.
+      value: values, of the same shape and dtype.
+      causal: whether a token attends to itself and earlier tokens only, else to all tokens.
 
     References:
       Vaswani et al. 2017, arXiv:1706.03762, eq. 1. Dao et al. 2022, FlashAttention, arXiv:2205.14135.
@@ -123,13 +123,13 @@ def cached_attention(
     values: Float[Array, "R T F"],
     position: Array,
 ) -> Float[Array, "R F"]:
-    """Attention of one new token over a preallocated cache, of which `position` + 1 entries are filled.
+    """Attention of one new token over a preallocated cache whose first `position` + 1 entries are filled.
 
     Args:
-      query: of the new token, for R heads of any number of grids; any float dtype.
-      keys: of all tokens.
-      values: of all tokens.
-      position: int32 (), where the new token stands.
+      query: query of the new token for R heads, those of all grids; any float dtype.
+      keys: keys of all T tokens.
+      values: values of all T tokens.
+      position: int32 (), position of the new token.
     """
     scores = jnp.einsum("rf,rtf->rt", query, keys, preferred_element_type=jnp.float32)
     seen = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1) <= position

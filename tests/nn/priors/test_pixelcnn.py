@@ -108,7 +108,7 @@ def test_mistakes_are_refused(getkey):
         ({"kernel": 1}, "kernel must be odd and at least 3, got 1"),
         ({"head_features": 0}, "head_features must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
-        ({"grid": (0, 2)}, r"grid must be lengths of at least 1, got \(0, 2\)"),
+        ({"grid": (0, 2)}, r"grid must be at least 1, got \(0, 2\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             PixelCNN(**({"codebook_size": 8, "grid": (2, 2)} | fields))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int, Key, Num, UInt8
+from jaxtyping import Bool, Float, Int, Key, Num, PyTree, UInt8
 
 AnyArray = Array | np.ndarray  # on a device or on the host
 Metrics = dict[str, Array]
@@ -47,15 +47,22 @@ class CodeSpec:
 CodeSpecs = Any
 """A pytree of CodeSpec, such as a single one or a tuple from coarse to fine."""
 
+Codes = PyTree[Int[Array, "..."]]
+"""Codes of a batch, int32, laid out like their `CodeSpecs`: [B, *s], or [B, *s, Q] with Q a position."""
+Latents = PyTree[Float[Array, "..."]]
+"""Continuous latents of a batch: [B, *s, D], or a tuple of them in a hierarchy."""
+
 __all__ = [
     "AnyArray",
     "Array",
     "Bool",
     "CodeSpec",
     "CodeSpecs",
+    "Codes",
     "Float",
     "Int",
     "Key",
+    "Latents",
     "Metrics",
     "Num",
     "Params",

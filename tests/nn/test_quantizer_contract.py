@@ -37,6 +37,8 @@ def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name,
     )
     # A straight-through output may add and subtract z, which rounds.
     np.testing.assert_allclose(found, out.quantized, atol=1e-6)
+    quantized, indices, loss, *_ = out
+    assert quantized is out.quantized and indices is out.indices and loss is out.loss
     assert out.loss.shape == () and np.isfinite(out.loss) and {"perplexity", "usage"} <= set(out.metrics)
 
 

@@ -9,7 +9,7 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.nn.quantizers import QuantizerOutput
-from vq_jax.types import Array, CodeSpecs, Float, Int, Metrics, Num
+from vq_jax.types import Array, Codes, CodeSpecs, Float, Latents, Metrics, Num
 
 
 @struct.dataclass
@@ -18,7 +18,7 @@ class VQOutput:
 
     Attributes:
       reconstruction: float32 [B, *S, C], in about [-1, 1].
-      indices: codes, int32, one per latent; None if the quantizer was bypassed.
+      indices: codes, int32, laid out like `code_specs`; None if the quantizer was bypassed.
       loss: the quantizer's loss, float32 ().
       metrics: scalars by name.
       outputs: the decoder's outputs, before the head.
@@ -27,11 +27,11 @@ class VQOutput:
     """
 
     reconstruction: Float[Array, "B *S C"]
-    indices: Int[Array, "B *s"] | None
+    indices: Codes | None
     loss: Float[Array, ""]
     metrics: Metrics
     outputs: Float[Array, "B *S O"]
-    latents: Float[Array, "B *s D"]
+    latents: Latents
     revival: dict[str, Any] = struct.field(default_factory=dict)
 
 
@@ -39,7 +39,8 @@ class VQModel(nn.Module):
     """Encoder, quantizer and decoder: a VQ-VAE, or the generator of a VQ-GAN.
 
     The encoder and the decoder are modules called as `encoder(images, train=...)` and
-    `decoder(latents, train=...)`; they determine the number of spatial axes.
+    `decoder(latents, train=...)`; they determine the number of spatial axes. In a hierarchy, the encoder
+    outputs a tuple of latents from coarse to fine, and the quantizer's codes and vectors are tuples too.
 
     Attributes:
       encoder: maps pictures [B, *S, C] in [-1, 1] to latents [B, *s, D].
@@ -92,7 +93,7 @@ class VQModel(nn.Module):
             latents=latents,
         )
 
-    def encode_latents(self, images: Num[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
+    def encode_latents(self, images: Num[Array, "B *S C"], *, train: bool = False) -> Latents:
         """Encodes pictures to continuous latents, before the quantizer.
 
         Raises:
@@ -104,23 +105,23 @@ class VQModel(nn.Module):
             )
         return self.encoder(images, train=train)
 
-    def decode_latents(self, latents: Float[Array, "B *s D"]) -> Float[Array, "B *S C"]:
+    def decode_latents(self, latents: Latents) -> Float[Array, "B *S C"]:
         """Decodes continuous latents to pictures in about [-1, 1], float32."""
         return ops.head_to_picture(self.decoder(latents, train=False), self.head)
 
-    def encode(self, images: Float[Array, "B *S C"]) -> Int[Array, "B *s"]:
+    def encode(self, images: Float[Array, "B *S C"]) -> Codes:
         """Encodes pictures in [-1, 1] to codes, int32."""
         return self.quantizer(self.encode_latents(images), train=False).indices
 
-    def quantize(self, latents: Float[Array, "B *s D"], *, train: bool = False) -> QuantizerOutput:
+    def quantize(self, latents: Latents, *, train: bool = False) -> QuantizerOutput:
         """Quantizes continuous latents."""
         return self.quantizer(latents, train=train)
 
-    def lookup(self, indices: Int[Array, "B *s"]) -> Float[Array, "B *s D"]:
+    def lookup(self, indices: Codes) -> Latents:
         """Looks up the vectors that codes stand for, float32."""
         return self.quantizer.lookup(indices)
 
-    def decode(self, indices: Int[Array, "B *s"]) -> Float[Array, "B *S C"]:
+    def decode(self, indices: Codes) -> Float[Array, "B *S C"]:
         """Decodes codes to pictures in about [-1, 1], float32."""
         return self.decode_latents(self.lookup(indices))
 

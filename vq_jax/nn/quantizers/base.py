@@ -1,6 +1,6 @@
 """What all quantizers return, and what those with a codebook of vectors share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.ranges import check_ranges
-from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Key, Metrics
+from vq_jax.types import Array, Bool, Codes, CodeSpec, Float, Int, Key, Latents, Metrics
 
 
 @struct.dataclass
@@ -23,19 +23,26 @@ class Revival:
 
 @struct.dataclass
 class QuantizerOutput:
-    """What a quantizer returns.
+    """Output of a quantizer; it unpacks as `quantized, indices, loss, *_ = output`.
 
-    `quantized` [B, *S, D] has the input's dtype and passes gradients straight through; `indices`
-    int32 [B, *S]; `loss` float32 (), already weighted; `metrics` float32 scalars by name; `revival`
-    replacements for parameters, laid out like the quantizer's own parameters, empty where there are
-    none.
+    Attributes:
+      quantized: vectors of the codebook in place of the latents, [B, *S, D] in their dtype; gradients pass
+        straight through to the latents.
+      indices: codes, int32 [B, *S], or [B, *S, Q] with Q codes a position.
+      loss: float32 (), already weighted.
+      metrics: float32 scalars by name.
+      revival: replacements for rows of the quantizer's parameters, laid out like them; empty where there
+        are none.
     """
 
-    quantized: Float[Array, "B *S D"]
-    indices: Int[Array, "B *S"]
+    quantized: Latents
+    indices: Codes
     loss: Float[Array, ""]
     metrics: Metrics
     revival: dict[str, Any] = struct.field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.quantized, self.indices, self.loss, self.metrics, self.revival))
 
 
 class CodebookQuantizer(nn.Module):

@@ -42,7 +42,7 @@ class VectorQuantizer(CodebookQuantizer):
         embedding = self.embedding.astype(jnp.float32)
         return ops.normalize_vectors(embedding) if self.normalize else embedding
 
-    def __call__(self, z: Float[Array, "B *S D"], train: bool = False) -> QuantizerOutput:
+    def __call__(self, z: Float[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
         """Quantizes latents and, in training, counts the codes' use.
 
         Args:

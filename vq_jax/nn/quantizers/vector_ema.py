@@ -47,7 +47,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         """The codebook, float32."""
         return self.embedding.value
 
-    def __call__(self, z: Float[Array, "B *S D"], train: bool = False) -> QuantizerOutput:
+    def __call__(self, z: Float[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
         """Quantizes latents and, in training, moves the codebook.
 
         Args:

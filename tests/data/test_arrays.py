@@ -93,7 +93,7 @@ def test_other_pictures_have_another_fingerprint(tmp_path):
         ({"images": np.array([{}, {}], object)}, "cannot be read"),
     ],
 )
-def test_wrong_arrays_are_told_with_what_to_do(tmp_path, arrays, message):
+def test_an_error_about_wrong_arrays_says_what_to_do(tmp_path, arrays, message):
     with pytest.raises(UserError, match=message):
         open_npz(tmp_path, **arrays)
 
@@ -104,7 +104,7 @@ def test_a_single_picture_trains_and_cannot_be_held_out(tmp_path):
         open_npz(tmp_path, split="test", images=numbered(1))
 
 
-def test_a_missing_file_and_a_file_of_another_kind_are_told_apart(tmp_path):
+def test_a_missing_file_and_a_file_of_another_kind_have_different_messages(tmp_path):
     with pytest.raises(UserError, match="missing.npz does not exist"):
         data.open_source(f"arrays:{tmp_path / 'missing.npz'}", "train", CONFIG, 3)
     np.save(tmp_path / "single.npy", numbered(2))
@@ -114,7 +114,7 @@ def test_a_missing_file_and_a_file_of_another_kind_are_told_apart(tmp_path):
             data.open_source(f"arrays:{tmp_path / name}", "train", CONFIG, 3)
 
 
-def test_a_damaged_file_is_told(tmp_path):
+def test_a_damaged_file_is_an_error(tmp_path):
     file = tmp_path / "damaged.npz"
     np.savez(file, images=numbered(50))
     content = bytearray(file.read_bytes())

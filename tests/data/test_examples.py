@@ -109,6 +109,8 @@ def test_stacking_repeats_the_last_example_and_notices_a_missing_key():
     assert batch["image"].shape == (3, 2, 3, 1) and batch["image"].dtype == np.uint8
     assert batch["label"].tolist() == [4, 7, 7] and batch["label"].dtype == np.int32
     assert batch["image"][:, 1, 2, 0].tolist() == [4, 7, 7]
+    plain = stack([{"image": examples[0]["image"], "label": 3}], 1)  # a source may give Python's own numbers
+    assert plain["label"].tolist() == [3] and plain["label"].dtype == np.int32
     with pytest.raises(KeyError, match="label"):
         stack([examples[0], {"image": examples[1]["image"]}], 2)
 

@@ -124,7 +124,7 @@ def test_labels_are_the_first_level_subfolders_in_the_order_of_their_names(tmp_p
             assert record["label"].dtype == np.int32
 
 
-def test_both_split_folders_number_their_classes_alike(tmp_path):
+def test_both_split_folders_number_their_classes_the_same_way(tmp_path):
     fill(tmp_path / "train" / "b", 2)
     fill(tmp_path / "train" / "c", 2)
     fill(tmp_path / "test" / "a", 1)
@@ -142,7 +142,7 @@ def test_pictures_outside_of_subfolders_leave_the_folder_without_labels(tmp_path
     assert source.num_classes is None and "label" not in source[0]
 
 
-def test_pictures_come_in_the_wanted_channels(tmp_path):
+def test_pictures_are_converted_to_the_channels_asked_for(tmp_path):
     fill(tmp_path, 3)
     for channels in (1, 3):
         record = open_folder(tmp_path, channels=channels)[0]

@@ -1,4 +1,4 @@
-"""Opening a source by name, what holds of every source, and the two sources that come with the package."""
+"""Opening a source by name, what is true of every source, and the two sources that come with the package."""
 
 import socket
 import subprocess
@@ -216,7 +216,7 @@ def test_photographs_open_without_a_network(monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_photograph_has_the_wanted_channels(channels):
+def test_every_photograph_has_the_channels_asked_for(channels):
     source = data.open_source("photos", "train", CONFIG, channels)
     assert source.channels == channels and source.num_classes is None
     for index in range(len(source)):

@@ -1,4 +1,4 @@
-"""Every mode and orientation that Pillow reads becomes uint8 in the wanted channels."""
+"""Every mode and orientation that Pillow reads becomes uint8 in the channels asked for."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_pictures_of_16_bits_keep_their_high_byte(tmp_path, name):
     assert read_picture(path, 3)[..., 2].tolist() == expected
 
 
-def test_big_endian_pictures_of_16_bits_are_read_alike(tmp_path):
+def test_big_endian_pictures_of_16_bits_keep_their_high_byte(tmp_path):
     image = Image.new("I;16B", (3, 2), 0x1234)
     assert np.unique(read_picture(saved(tmp_path, image, "big.tif"), 1)).tolist() == [0x12]
 
@@ -140,7 +140,7 @@ def window(*place):
 
 
 def ramps(width=203, height=149):
-    """A picture that tells where each of its pixels was: red grows to the right, green downwards."""
+    """A picture that shows where each of its pixels was: red grows to the right, green downwards."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([columns + 20, rows + 20, np.full_like(rows, 128)], -1).astype(np.uint8)
 

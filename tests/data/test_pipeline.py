@@ -29,7 +29,7 @@ def numbered(count, height=8, width=8, labels=True):
 
 
 def gradients(count, height=40, width=50):
-    """Pictures in which no two windows are alike."""
+    """Pictures in which no two windows are the same."""
     rng = np.random.default_rng(0)
     return MemorySource(list(rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)))
 
@@ -52,7 +52,7 @@ CROPS = DataConfig(batch_size=4, image_size=16)
 WHOLE = DataConfig(batch_size=4, image_size=8, flip=False)
 
 
-def test_batches_have_the_shapes_and_types_that_are_promised():
+def test_batches_have_the_documented_shapes_and_types():
     for batch in take(numbered(10), WHOLE, 3):
         assert batch.keys() == {"image", "label", "broken"}
         assert batch["image"].shape == (4, 8, 8, 1) and batch["image"].dtype == np.uint8
@@ -256,7 +256,7 @@ def test_resizing_policies_give_pictures_of_the_right_size(resize):
     assert batch["image"].shape == (8, 16, 16, 3) and np.all(batch["image"] == 7)
 
 
-def test_pictures_smaller_than_the_crop_are_enlarged_and_it_is_said_once(caplog):
+def test_pictures_smaller_than_the_crop_are_enlarged_with_one_warning(caplog):
     config = DataConfig(batch_size=4, image_size=32)
     batches = take(numbered(6, 28, 20), config, 5)
     assert all(batch["image"].shape == (4, 32, 32, 1) for batch in batches)
@@ -321,15 +321,15 @@ if __name__ == "__main__":
 """
 
 
-def runs_on(process):
-    """Whether there is a process, other than one that nobody has asked for the status of yet."""
+def is_running(process):
+    """Whether there is a process, other than one whose exit status has not been read."""
     try:
         return "Z (zombie)" not in Path(f"/proc/{process}/status").read_text()
     except OSError:
         return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells of other processes")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc lists other processes")
 def test_workers_end_with_a_process_that_is_killed(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
@@ -338,8 +338,8 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
     workers = killed.stdout.split()
     assert len(workers) == 2
     end = time.monotonic() + 30
-    while any(map(runs_on, workers)):
-        assert time.monotonic() < end, f"one of {workers} goes on"
+    while any(map(is_running, workers)):
+        assert time.monotonic() < end, f"one of {workers} still runs"
         time.sleep(0.05)
 
 

@@ -8,7 +8,7 @@ from vq_jax.data.splits import even_places, evenly_spaced, held_out
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("count", [2, 3, 10, 1000])
-def test_about_the_wanted_share_is_held_out_and_both_parts_have_a_record(count, fraction):
+def test_about_the_share_asked_for_is_held_out_and_both_parts_have_a_record(count, fraction):
     test = held_out(even_places(count), fraction, np.ones(count, bool))
     assert 1 <= test.sum() <= count - 1
     assert abs(test.sum() - fraction * count) <= 2
@@ -18,7 +18,7 @@ def test_a_single_record_is_never_held_out():
     assert held_out(even_places(1), 0.9, np.ones(1, bool)).tolist() == [False]
 
 
-def test_records_that_are_appended_move_no_other():
+def test_appended_records_leave_the_others_in_their_split():
     before = held_out(even_places(100), 0.2, np.ones(100, bool))
     after = held_out(even_places(150), 0.2, np.ones(150, bool))
     assert before.tolist() == after[:100].tolist()

@@ -1,4 +1,4 @@
-"""tensorflow-datasets: read without TensorFlow, from a set that is made here without a network."""
+"""tensorflow-datasets: read without TensorFlow, from small sets that are written here."""
 
 import pathlib
 import sys
@@ -54,7 +54,7 @@ def test_a_test_split_without_labels_is_not_the_one_held_out(directory):
     assert len(open_set("tiny_unlabelled:test", directory)) == 2
 
 
-def test_labels_that_are_no_numbers_are_none(directory):
+def test_a_set_whose_labels_are_words_has_none(directory):
     source = open_set("tiny_words", directory, "test")
     assert len(source) == 3 and source.num_classes is None and "label" not in source[0]
 
@@ -86,13 +86,13 @@ def test_an_unknown_set_names_the_nearest():
         data.prepare("mnits")
 
 
-def test_a_set_that_is_not_prepared_is_told_with_the_two_commands(tmp_path):
+def test_an_error_about_a_set_that_is_not_prepared_has_the_two_commands(tmp_path):
     message = rf'not prepared.*pip install "vq-jax\[tfds\]".*vq-jax prepare cifar10 --data-dir {tmp_path}'
     with pytest.raises(UserError, match=message):
         open_set("cifar10", str(tmp_path))
 
 
-def test_wrong_channels_and_sets_without_pictures_are_told(directory):
+def test_wrong_channels_and_sets_without_pictures_are_errors(directory):
     with pytest.raises(UserError, match="1 channels .*tiny_alone has 3; set --model.image-channels 3"):
         open_set("tiny_alone", directory, channels=1)
     with pytest.raises(UserError, match="feature named image, tiny_numbers has value"):
@@ -129,7 +129,7 @@ def test_preparing_writes_array_records_once_and_hides_gpus_from_tensorflow(monk
         (AssertionError("Manual directory D is empty."), "cannot be prepared: Manual directory D is empty"),
     ],
 )
-def test_a_download_that_fails_and_missing_archives_are_told(monkeypatch, tmp_path, error, words):
+def test_a_failed_download_and_missing_archives_are_errors(monkeypatch, tmp_path, error, words):
     def fail(self, **kwargs):
         raise error
 

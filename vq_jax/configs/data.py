@@ -89,8 +89,7 @@ class CodesConfig:
     """How the codes of the training pictures are made."""
 
     mode: Literal["cache", "fly"] = dataclasses.field(default="cache", metadata=RESUME)
-    """cache: once, into files; fly: in every step, from the pictures. The codes and their order are the
-    same."""
+    """cache: once, into files; fly: in every step. The codes and their order are the same."""
     variants: int = 1
     """Number of crops of a picture (times data.crops_per_picture) whose codes are made; where pictures are
     mirrored, every other crop is the mirror image of the one before."""

@@ -73,10 +73,8 @@ class ExampleBuilder:
         """
         config = self._config
         choose = functools.partial(self._window, rng.window)
-        found = record(choose, config.image_size, config.scaled_decoding)
-        example: Example = {"image": found["image"], "broken": np.int32(found.get("broken", 0))}
-        if "label" in found:
-            example["label"] = np.int32(found["label"])
+        example: Example = record(choose, config.image_size, config.scaled_decoding)
+        example.setdefault("broken", np.int32(0))
         return example
 
     def _window(self, chosen: Float[np.ndarray, "4"] | Window, height: int, width: int) -> Window:
@@ -86,7 +84,7 @@ class ExampleBuilder:
         if min(height, width) < config.image_size and config.resize == "none":
             self._warn_enlarged(height, width)
         window = training_window(height, width, config.image_size, config.resize, config.crop, chosen[:3])
-        return window._replace(mirrored=bool(config.flip and chosen[3] < 0.5))
+        return window._replace(mirrored=True) if config.flip and chosen[3] < 0.5 else window
 
     def _warn_enlarged(self, height: int, width: int) -> None:
         with _LOCK:
@@ -108,15 +106,21 @@ def stack(examples: Iterable[Example], count: int) -> Batch:
       count: B, 1 and up.
 
     Returns:
-      Their arrays [B, ...] by key; the last example is repeated to fill them up.
+      Their arrays [B, ...] by key, int32 [B] where an example has a number; the last example is repeated to
+      fill them up.
     """
     batch: Batch = {}
     row = -1
     for row, example in enumerate(examples):
         if row == 0:
-            batch = {k: np.empty((count, *value.shape), value.dtype) for k, value in example.items()}
+            batch = {key: _rows(value, count) for key, value in example.items()}
         for key, array in batch.items():
             array[row] = example[key]
     for array in batch.values():
         array[row + 1 :] = array[row]
     return batch
+
+
+def _rows(value: Any, count: int) -> np.ndarray:
+    array = np.asarray(value)
+    return np.empty((count, *array.shape), array.dtype if array.ndim else np.int32)

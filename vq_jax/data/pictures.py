@@ -13,8 +13,8 @@ from vq_jax.data.crops import Choose, shrink
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _SCALED = {"JPEG", "MPO"}
 _MARGIN = 1.5
-"""A JPEG is decoded to at least this many times the wanted size. Crops of a few photographs then had a PSNR
-of at least 39 dB against those decoded at full size; with 1.0, of 30 dB."""
+"""A JPEG is decoded to at least this many times the size asked for. Crops of a few photographs then had a
+PSNR of at least 39 dB against those decoded at full size; with 1.0, of 30 dB."""
 # Orientations in EXIF where the left or top edge of the upright picture is the right or bottom edge of the
 # stored one, and those where the picture lies on its side.
 _FROM_RIGHT, _FROM_BOTTOM, _ON_ITS_SIDE = {2, 3, 6, 7}, {3, 4, 7, 8}, {5, 6, 7, 8}
@@ -31,7 +31,7 @@ def picture_extensions() -> frozenset[str]:
 
 
 def read_picture(path: str | os.PathLike[str], channels: int) -> UInt8[np.ndarray, "H W C"]:
-    """Reads a picture file, upright and in the wanted channels.
+    """Reads a picture file, upright and in the channels asked for.
 
     The orientation in EXIF is applied. Transparent pictures get a white background, 16-bit ones lose
     their low byte, and only the first of several frames is read.
@@ -61,7 +61,7 @@ def read_picture(path: str | os.PathLike[str], channels: int) -> UInt8[np.ndarra
 def read_square(
     path: str | os.PathLike[str], channels: int, choose: Choose, size: int, scaled: bool
 ) -> UInt8[np.ndarray, "S S C"]:
-    """Reads a square of a picture file, upright, in the wanted channels and size.
+    """Reads a square of a picture file, upright, in the channels and size asked for.
 
     Without `scaled` the result is that of `crops.cut` and `read_picture`, to the bit, with less work.
 

@@ -1,102 +1,59 @@
-"""CONTRIBUTING.md holds true: what it adds, added in the tests as it says, passes the contract tests."""
+"""CONTRIBUTING.md holds true: what it adds, added as it says, passes the contract tests."""
 
-import importlib.util
-import inspect
-import itertools
+import os
 import re
+import subprocess
 import sys
-import types
-from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import pytest
+from contributing_toys import ROOT, TEXT, blocks
 
-import vq_jax
-from vq_jax.configs import quantizers as quantizer_configs
-
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "CONTRIBUTING.md"
-TEXT = PAGE.read_text(encoding="utf-8")
-FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(section):
-    """The Python of one section, and the line of the page where each block starts."""
-    start = TEXT.index(f"\n## {section}\n")
-    end = TEXT.find("\n## ", start + 1)
-    found = FENCE.finditer(TEXT, start, end if end > 0 else len(TEXT))
-    return [(match[1], TEXT.count("\n", 0, match.start(1))) for match in found]
+# Of each section: the contract test that it names, what selects the new member, and how many tests that has.
+CONTRACTS = {
+    "Add a quantizer": ("tests/nn/test_quantizer_contract.py", "sign", 9),
+    "Add a source of pictures": ("tests/data/test_open.py", "checkers", 9),
+}
+NEW_FILES = {"vq_jax/nn/quantizers/sign.py", "vq_jax/data/checkers.py"}
 
 
-def execute(block, namespace):
-    source, line = block
-    exec(compile("\n" * line + source, PAGE, "exec", dont_inherit=True), namespace)
-    return namespace
+def section(title):
+    return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def new_module(name, block, monkeypatch):
-    """The module that a block of the page is the whole file of."""
-    assert not importlib.util.find_spec(name), f"{name} exists: CONTRIBUTING.md needs another example"
-    module = types.ModuleType(name)
-    monkeypatch.setitem(sys.modules, name, module)
-    execute(block, vars(module))
-    assert module.__doc__ and not {"dataclasses", "ClassVar"} & set(vars(module))
-    return module
+def run(code, *arguments):
+    """Runs Python in a process whose libraries have what the page adds."""
+    paths = (ROOT, ROOT / "tests", os.environ.get("PYTHONPATH", ""))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    command = [sys.executable, *code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=540)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def contract(path):
-    """The test functions of a file, with all their parameters but the name of the member."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name, function in inspect.getmembers(module, inspect.isfunction):
-        if name.startswith("test_") and "name" in inspect.signature(function).parameters:
-            marks = [mark for mark in function.pytestmark if mark.args[0] != "name"]
-            grids = [[(mark.args[0], value) for value in mark.args[1]] for mark in marks]
-            for chosen in itertools.product(*grids):
-                yield function, dict(chosen)
+@pytest.fixture(scope="module")
+def report():
+    """What pytest says of the contract tests of all that the page adds."""
+    files = [path for path, _, _ in CONTRACTS.values()]
+    names = " or ".join(name for _, name, _ in CONTRACTS.values())
+    return run(("-m", "pytest"), "-p", "contributing_toys", "-n", "0", "-rA", "-k", names, *files)
 
 
-@pytest.fixture
-def sign(monkeypatch):
-    """The quantizer of the page, registered."""
-    module, config = blocks("Add a quantizer")
-    made = new_module("vq_jax.nn.quantizers.sign", module, monkeypatch)
-    monkeypatch.setattr(vq_jax.nn, "SignQuantizer", made.SignQuantizer, raising=False)
-    cls = execute(config, {**vars(quantizer_configs)})["SignQuantizerConfig"]
-    assert cls.name == "sign"
-    monkeypatch.setitem(quantizer_configs.QUANTIZERS, cls.name, cls)
-    return cls
-
-
-def test_the_quantizer_passes_the_contract(sign, getkey):
-    checked = list(contract(ROOT / "tests" / "nn" / "test_quantizer_contract.py"))
-    assert len(checked) >= 7
-    for function, chosen in checked:
-        function(name="sign", getkey=getkey, **chosen)
-
-
-def test_the_quantizer_is_part_of_a_model(sign, getkey):
-    model = vq_jax.create_model(
-        "vqvae-residual", channels=8, residual_channels=8, num_res_blocks=1, quantizer="sign", code_dim=3
-    )
-    images = jax.random.uniform(getkey(), (2, 8, 8, 3), minval=-1.0)
-    variables = jax.jit(model.init)(getkey(), images)
-    assert set(variables) == {"params"}
-    codes = model.apply(variables, images, method="encode")
-    spec = model.code_specs(images.shape[1:])
-    assert codes.shape == (2, *spec.array_shape) == (2, 2, 2) and spec.codebook_size == 8
-    assert model.apply(variables, codes, method="decode").dtype == jnp.float32
+@pytest.mark.parametrize("title", CONTRACTS)
+def test_what_a_section_adds_passes_the_contract_test_that_it_names(title, report):
+    path, name, count = CONTRACTS[title]
+    assert f"pytest {path} -k {name}`" in section(title)
+    passed = re.findall(rf"^PASSED {re.escape(path)}::\S*\[.*\b{name}\b.*\]$", report, re.MULTILINE)
+    assert len(passed) >= count
 
 
 def test_files_that_are_named_exist():
-    toys = {"vq_jax/nn/quantizers/sign.py"}
     named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[A-Z]+\.md|\.ci/run)`", TEXT))
     assert len(named) > 5
-    assert {name for name in named if not (ROOT / name).exists()} <= toys
+    assert {name for name in named if not (ROOT / name).exists()} == NEW_FILES
 
 
-def test_contract_tests_that_are_named_exist():
-    named = set(re.findall(r"pytest (?:-n 0 )?(tests/[\w/.]+)", TEXT))
-    assert named and all((ROOT / name).exists() for name in named)
+@pytest.mark.parametrize("title", CONTRACTS)
+def test_a_section_is_short(title):
+    """About half a page beside its code."""
+    prose = re.sub(r"```python.*?```", "", section(title), flags=re.DOTALL)
+    assert len(prose.splitlines()) < 30 and sum(1 for _ in blocks(title)) >= 2

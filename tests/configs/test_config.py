@@ -39,9 +39,9 @@ def experiment(**fields):
         (lambda: OptimizerConfig(b2=1.0), r"optimizer.b2 must lie in \[0, 1\), got 1.0"),
         (lambda: OptimizerConfig(final_ratio=2.0), "optimizer.final_ratio must lie in"),
         (lambda: OptimizerConfig(weight_decay=0.1), "has no effect with adam; use adamw, lion"),
-        (lambda: OptimizerConfig(clip_norm=0.0), "optimizer.clip_norm must be positive or absent"),
-        (lambda: Phase(steps=0), "a phase's steps must be at least 1 or absent"),
-        (lambda: Phase("autoencoder", kmeans_batches=1), "it trains no codebook"),
+        (lambda: OptimizerConfig(clip_norm=0.0), "optimizer.clip_norm must be positive or None"),
+        (lambda: Phase(steps=0), "a phase's steps must be at least 1 or None"),
+        (lambda: Phase("autoencoder", kmeans_batches=1), "which does not train the codebook"),
         (lambda: TrainingConfig(save_every=0), "training.save_every must be at least 1"),
         (lambda: TrainingConfig(seed=-1), "training.seed must not be negative"),
         (lambda: TrainingConfig(ema_decay=1.0), r"training.ema_decay must lie in \[0, 1\)"),
@@ -81,7 +81,7 @@ def test_a_value_out_of_range_is_refused_with_its_name_and_value(make, message):
         ),
         (
             {"model": MLPVQVAE(), "data": DataConfig(source="fashion", image_size=32)},
-            r"model.image_size = \(28, 28\) must be that of the pictures, data.image_size = 32: "
+            r"model.image_size = \(28, 28\) must be the pictures' size, data.image_size = 32: "
             "give --model.image-size 32 32",
         ),
         ({"model": ResidualVQVAE(image_channels=2)}, "model.image_channels must be 1 .grey. or 3"),
@@ -90,7 +90,7 @@ def test_a_value_out_of_range_is_refused_with_its_name_and_value(make, message):
             "optimizer.warmup_steps = 10 must be less than training.steps = 10",
         ),
         ({"phases": ()}, "at least one phase"),
-        ({"phases": (Phase(), Phase())}, "only the last phase may leave its steps open"),
+        ({"phases": (Phase(), Phase())}, "only the last phase may have steps = None"),
         (
             {"phases": (Phase("codebook", steps=5), Phase()), "training": TrainingConfig(steps=5)},
             "phases before the last take 5 steps and training.steps is 5: raise --steps",
@@ -134,7 +134,7 @@ def test_a_wrong_dictionary_is_refused_with_the_name_that_is_wrong(change, messa
         from_dict(values)
 
 
-def test_differences_names_the_fields_with_both_values():
+def test_differences_are_named_with_both_values():
     old = experiment(phases=(Phase("autoencoder", steps=3), Phase()))
     new = dataclasses.replace(
         old,
@@ -150,12 +150,12 @@ def test_phases_start_where_the_ones_before_end():
     assert experiment(phases=phases).phase_starts() == (0, 3, 5)
 
 
-def test_the_loss_decides_on_the_head_of_the_decoder():
+def test_the_loss_determines_the_head_of_the_decoder():
     heads = [Losses(reconstruction=kind).head for kind in ("l1", "l2", "log_laplace", "bernoulli")]
     assert heads == ["picture", "picture", "log_laplace", "bernoulli"]
 
 
-def test_the_perceptual_loss_counts_from_its_start():
+def test_the_perceptual_loss_is_used_from_its_start():
     losses = Losses(perceptual_weight=2.0, perceptual_start=5)
     assert [losses.at(step).perceptual_weight for step in (0, 4, 5, 6)] == [0.0, 0.0, 2.0, 2.0]
     assert losses.at(5) == losses and Losses().at(0) == Losses()

@@ -29,7 +29,7 @@ def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
     "name, generator, discriminator, codes",
     [
         ("vqgan-imagenet-f16-1024", 72_141_699, 2_765_633, (16, 16)),
-        # 15,360 more codes of 256; a convolution of 256 to 512 channels and its norm less
+        # 15,360 more vectors of 256; one convolution of 256 to 512 channels and its norm less
         ("vqgan-imagenet-f16-16384", 72_141_699 + 15_360 * 256, 663_361, (16, 16)),
         ("llamagen-imagenet", 71_883_403, 2_765_633, (16, 16)),
         ("maskgit-imagenet-tokenizer", 54_515_587, 23_998_017, (16, 16)),
@@ -51,7 +51,8 @@ def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, d
 def test_the_recipes_of_taming_put_beta_on_the_codebook_term():
     for name in ("f16-1024", "f16-16384", "f8"):
         config = load_experiment(f"vqgan-imagenet-{name}")
-        assert (config.model.commitment_weight, config.model.codebook_weight) == (1.0, 0.25)
+        quantizer = config.model.quantizer
+        assert (quantizer.commitment_weight, quantizer.codebook_weight) == (1.0, 0.25)
         assert config.optimizer == config.discriminator.optimizer
         assert config.optimizer.learning_rate == pytest.approx(4.5e-6 * config.data.batch_size)
 
@@ -60,7 +61,7 @@ def test_a_preset_is_found_under_the_name_of_its_file():
     assert load_experiment("vqvae_fashion_mlp") == load_experiment("vqvae-fashion-mlp")
 
 
-def test_an_experiment_is_read_from_a_file_of_ones_own(tmp_path):
+def test_an_experiment_is_read_from_any_file(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         "import dataclasses\n"
@@ -85,11 +86,11 @@ def test_an_unknown_preset_names_the_nearest():
             "from vq_jax.configs import DataConfig\nDataConfig(batch_size=0)",
             "data.batch_size must be at least 1",
         ),
-        ("settings = 1", "must expose `config`, an ExperimentConfig or PriorConfig; it has none"),
-        ("config = {}", "must expose `config`, an ExperimentConfig or PriorConfig; it is a dict"),
+        ("settings = 1", "must define `config`, an ExperimentConfig or PriorConfig; it does not"),
+        ("config = {}", "must define `config`, an ExperimentConfig or PriorConfig; it is a dict"),
     ],
 )
-def test_a_file_that_is_no_experiment_is_refused(tmp_path, code, message):
+def test_a_file_that_is_not_an_experiment_is_refused(tmp_path, code, message):
     file = tmp_path / "wrong.py"
     file.write_text(code)
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""Configurations as JSON: their header, those from before it, and what may differ between two."""
+"""Configurations as JSON: headers, files written before headers existed, permitted differences."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ from vq_jax.configs.serialize import (
 )
 from vq_jax.types import CodeSpec
 
-# The model of a run before there was a version, as its config.json holds it.
+# The model in the config.json of a run from before files had a version.
 EARLIER_MODEL = {
     "architecture": "vqvae-residual",
     "image_channels": 3,
@@ -69,7 +69,7 @@ def test_every_kind_of_run_survives_json_with_its_kind_and_version(kind):
     "change, message",
     [
         ({"kind": "diffusion"}, "kind 'diffusion', expected tokenizer or prior or noise"),
-        ({"version": 99}, f"version 99, and this vq_jax reads version {VERSION}: install a newer"),
+        ({"version": 99}, f"version 99, but this vq_jax reads version {VERSION}: install a newer"),
     ],
 )
 def test_what_cannot_be_read_is_named(change, message):
@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_named(change, message):
         from_dict({**to_dict(run_of("tokenizer")), **change})
 
 
-def test_a_run_from_before_there_was_a_version_is_read():
+def test_a_run_without_a_version_is_read():
     expected = ResidualVQVAE(
         channels=16,
         residual_channels=8,
@@ -95,12 +95,12 @@ def test_a_run_from_before_there_was_a_version_is_read():
 
 
 @pytest.mark.parametrize("kind", ["prior", "noise"])
-def test_the_kind_of_a_prior_from_before_there_was_a_version_follows_from_its_parts(kind):
+def test_the_kind_of_a_prior_without_a_version_follows_from_its_parts(kind):
     values = {name: value for name, value in to_dict(run_of(kind)).items() if name not in ("kind", "version")}
     assert from_dict(values) == run_of(kind)
 
 
-def test_a_model_is_written_as_it_was_before_there_was_a_version():
+def test_a_model_is_written_in_the_form_without_a_version():
     upgraded = part_to_dict(from_dict({"name": "old", "model": EARLIER_MODEL}).model)
     assert upgraded == upgrade_model(EARLIER_MODEL)
     assert downgrade_model(upgraded) == EARLIER_MODEL

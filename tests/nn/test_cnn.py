@@ -15,7 +15,7 @@ WIDTH = {"channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "att
 
 
 def shapes_of(model, *shape):
-    """Shapes of the parameters; nothing is computed."""
+    """Shapes of the parameters, without computing them."""
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))["params"]
 
 
@@ -80,7 +80,7 @@ def test_a_code_stands_for_as_many_pixels_as_the_name_says(name, stride, code_di
 
 
 @pytest.mark.parametrize("family", ["cnn", "maskgit"])
-def test_video_goes_through_with_three_spatial_axes(getkey, family):
+def test_video_is_encoded_and_decoded_with_three_spatial_axes(getkey, family):
     model = small_model(family)
     video = jax.random.uniform(getkey(), (1, 4, 8, 6, 3), minval=-1.0, maxval=1.0)
     variables = jax.jit(model.init)(getkey(), video)
@@ -108,7 +108,7 @@ def test_recomputed_blocks_have_the_same_parameters_output_and_gradients(getkey)
     np.testing.assert_allclose(plain, again, atol=1e-6)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain_grads))
     for a, b in zip(jax.tree.leaves(plain_grads), jax.tree.leaves(again_grads), strict=True):
-        # of the largest: the bias before a norm has no gradient but rounding
+        # relative to the largest: the gradient of a bias before a norm is rounding only
         np.testing.assert_allclose(a, b, atol=1e-5 * largest)
 
 
@@ -157,6 +157,6 @@ def test_a_picture_that_does_not_divide_names_the_nearest_that_does(name, stride
         architecture.check_image_size(10 * stride + 1)
 
 
-def test_levels_of_maskgits_network_must_be_named():
-    with pytest.raises(ValueError, match="model.channel_multipliers must name at least one level"):
+def test_maskgits_network_needs_a_level():
+    with pytest.raises(ValueError, match="model.channel_multipliers must have at least one level"):
         make_architecture("maskgit-vqgan", channel_multipliers=())

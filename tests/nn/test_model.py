@@ -12,7 +12,7 @@ from vq_jax import nn, ops
 
 
 def apply(model, *arguments, **keywords):
-    """`model.apply` as one compiled program: op by op takes many times longer."""
+    """`model.apply` as one compiled program; op by op would take many times as long."""
     return jax.jit(functools.partial(model.apply, **keywords))(*arguments)
 
 
@@ -44,7 +44,7 @@ def test_encode_decode_and_lookup_are_the_parts_of_the_call(getkey):
     out = apply(model, variables, images)
     indices = apply(model, variables, images, method="encode")
     np.testing.assert_array_equal(indices, out.indices)
-    # the call hands on z + (q - z), the decoding q
+    # the call decodes z + (q - z); `decode` decodes q
     np.testing.assert_allclose(
         apply(model, variables, indices, method="decode"), out.reconstruction, atol=1e-5
     )
@@ -69,7 +69,7 @@ def test_the_recipe_has_its_published_shapes(getkey):
     assert params["quantizer"]["embedding"] == (512, 64)
 
 
-def test_double_conv_transpose_has_the_parameters_and_result_of_linens(getkey):
+def test_double_conv_transpose_has_the_parameters_and_result_of_flax(getkey):
     x = jax.random.normal(getkey(), (2, 5, 6, 3))
     plain = linen.ConvTranspose(7, (4, 4), strides=(2, 2))
     variables = plain.init(getkey(), x)
@@ -137,7 +137,7 @@ def test_an_unknown_head_is_refused():
         small_model(head="gaussian")
 
 
-def test_a_model_is_a_submodule_of_anyones_module(getkey):
+def test_a_model_is_a_submodule_of_any_module(getkey):
     class Classifier(linen.Module):
         tokenizer: nn.VQModel
 

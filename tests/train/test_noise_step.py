@@ -172,5 +172,5 @@ def test_what_has_no_effect_is_refused(fields, message):
 
 
 def test_a_plain_prior_configuration_refuses_a_noise_generator():
-    with pytest.raises(ValueError, match="a PriorConfig trains no NoiseArchitecture"):
+    with pytest.raises(ValueError, match="a PriorConfig cannot train a NoiseArchitecture"):
         PriorConfig("noise", prior=NoiseArchitecture())

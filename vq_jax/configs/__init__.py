@@ -1,4 +1,4 @@
-"""Frozen dataclasses that describe a run and all its parts. None imports jax until something is built."""
+"""Frozen dataclasses that describe a run and all its parts. They import jax only to build something."""
 
 from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig

@@ -1,4 +1,4 @@
-"""Discriminators by name."""
+"""Configuration of the discriminator."""
 
 import dataclasses
 from typing import Any, Literal
@@ -9,22 +9,22 @@ from vq_jax.ranges import check_ranges
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-    """The discriminator and its optimizer; there is one where losses.adversarial_weight is above zero."""
+    """The discriminator and its optimizer, used if losses.adversarial_weight is above zero."""
 
     kind: Literal["patch", "stylegan", "mlp"] = "patch"
-    """patch judges overlapping patches, stylegan whole square pictures, mlp small flat ones."""
+    """patch judges overlapping patches; stylegan, whole square pictures; mlp, small pictures, flattened."""
     channels: int = 64
-    """Width of the first layer (patch)."""
+    """Width of the first layer (patch only)."""
     num_layers: int = 3
-    """Layers of stride 2 (patch)."""
+    """Number of layers of stride 2 (patch only)."""
     norm: Literal["batch", "group", "none"] = "batch"
-    """Normalisation (patch)."""
+    """Kind of normalisation (patch only)."""
     spectral_norm: bool = False
-    """Divide every kernel by its largest singular value (patch)."""
+    """Divide every kernel by its largest singular value (patch only)."""
     channel_multiplier: int = 1
-    """Of the widths from 64 px up (stylegan)."""
+    """Multiplier of the widths at 64 px and above (stylegan only)."""
     hidden_features: tuple[int, ...] = (256, 128)
-    """Widths of the hidden layers (mlp)."""
+    """Widths of the hidden layers (mlp only)."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, b1=0.5)
 
     def __post_init__(self) -> None:
@@ -34,8 +34,8 @@ class DiscriminatorConfig:
         """Makes the discriminator, a linen module.
 
         Args:
-          dtype: compute dtype; float32 when absent.
-          num_classes: classes that pictures are judged as ones of; None for none.
+          dtype: compute dtype; None for float32.
+          num_classes: number of classes of a class-conditional discriminator; None for an unconditional one.
         """
         import jax.numpy as jnp
 

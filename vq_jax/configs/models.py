@@ -1,6 +1,6 @@
-"""Named models: each a frozen dataclass whose fields can be overridden, and which builds an `nn.VQModel`.
+"""Named models: frozen dataclasses whose fields can be overridden and that build an `nn.VQModel`.
 
-Nothing here imports jax until a model is built, so that the command line answers at once.
+Nothing here imports jax until a model is built, so that the command line responds quickly.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """The fields that every model has: the picture's channels and the quantizer."""
+    """Base of the named models, with the fields that all have: picture channels and quantizer."""
 
     architecture: ClassVar[str] = ""
 
@@ -38,10 +38,11 @@ class Architecture:
         """Returns the architecture with fields overridden, its own or those of its quantizer.
 
         Args:
-          **fields: `quantizer` may be a name, such as "gradient"; fields that both quantizers have are kept.
+          **fields: fields by name; `quantizer` may be a name, such as "gradient", which keeps the fields
+            that both quantizers have.
 
         Raises:
-          ValueError: a field that neither has, with the nearest ones.
+          ValueError: neither has such a field; the message has the nearest ones.
         """
         quantizer = fields.pop("quantizer", self.quantizer)
         if isinstance(quantizer, str):
@@ -59,10 +60,10 @@ class Architecture:
         return dataclasses.replace(self, quantizer=quantizer, **fields)
 
     def check_image_size(self, size: int) -> None:
-        """Checks that the model can be trained on square pictures of a size, in pixels.
+        """Checks that the model can be trained on square pictures of `size` pixels.
 
         Raises:
-          ValueError: it cannot; the message says what it takes.
+          ValueError: it cannot; the message says which sizes it accepts.
         """
 
     def build(self, head: str = "picture", dtype: Any = None) -> "nn.VQModel":
@@ -70,7 +71,7 @@ class Architecture:
 
         Args:
           head: what the decoder outputs, see `nn.VQModel`.
-          dtype: compute dtype of encoder and decoder; float32 when absent.
+          dtype: compute dtype of encoder and decoder; None for float32.
         """
         import jax.numpy as jnp
 
@@ -83,13 +84,13 @@ class Architecture:
         return nn.VQModel(encoder, self.quantizer.build(), decoder, head=head)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
-        """Makes encoder and decoder; `out_channels` are the decoder's."""
-        raise TypeError(f"{type(self).__name__} names no encoder and decoder; use a named architecture")
+        """Makes the encoder and the decoder, which has `out_channels` output channels."""
+        raise TypeError(f"{type(self).__name__} has no encoder and decoder: use a named architecture")
 
 
 @dataclasses.dataclass(frozen=True)
 class ResidualVQVAE(Architecture):
-    """The convolutional VQ-VAE of van den Oord et al. 2017: two stride-2 convolutions, residual blocks."""
+    """The convolutional VQ-VAE of van den Oord et al. 2017: two convolutions of stride 2, residual blocks."""
 
     architecture: ClassVar[str] = "vqvae-residual"
 
@@ -98,12 +99,12 @@ class ResidualVQVAE(Architecture):
     residual_channels: int = 32
     """Width inside the residual blocks."""
     num_res_blocks: int = 2
-    """Residual blocks, in the encoder and in the decoder."""
+    """Number of residual blocks, in the encoder and in the decoder."""
     num_downsamples: int = 2
-    """Times that height and width are halved."""
+    """Number of times that height and width are halved."""
     upsampling: Literal["transposed", "nearest"] = "transposed"
-    """The decoder's: transposed convolutions, as published, or repeated pixels and a convolution, which
-    leaves no pattern of dots under adversarial and perceptual losses."""
+    """How the decoder doubles height and width: by transposed convolutions, as published, or by repeated
+    pixels and a convolution, which leaves no pattern of dots under adversarial and perceptual losses."""
 
     def __post_init__(self) -> None:
         channels = at_least(2 if self.upsampling == "transposed" else 4)
@@ -136,7 +137,7 @@ class ResidualVQVAE(Architecture):
 
 @dataclasses.dataclass(frozen=True)
 class MLPVQVAE(Architecture):
-    """Fully connected VQ-VAE for small pictures of one size: 784-256-128-64 and back."""
+    """Fully connected VQ-VAE for small pictures of one size: 784-256-128-64 and back by default."""
 
     architecture: ClassVar[str] = "vqvae-mlp"
 
@@ -147,12 +148,12 @@ class MLPVQVAE(Architecture):
     hidden_features: tuple[int, ...] = (256, 128)
     """Widths of the encoder's hidden layers; the decoder mirrors them."""
     num_latents: int = 16
-    """Codes a picture; the last layer is num_latents times code_dim wide."""
+    """Codes per picture; the encoder's last layer is num_latents times code_dim wide."""
 
     def check_image_size(self, size: int) -> None:
         if self.image_size != (size, size):
             raise ValueError(
-                f"model.image_size = {self.image_size} must be that of the pictures, "
+                f"model.image_size = {self.image_size} must be the pictures' size, "
                 f"data.image_size = {size}: give --model.image-size {size} {size}, or "
                 "another --data.image-size"
             )
@@ -177,21 +178,21 @@ class MLPVQVAE(Architecture):
 
 @dataclasses.dataclass(frozen=True)
 class VQGAN(Architecture):
-    """The convolutional network of VQGAN; a named subclass for each downsampling factor."""
+    """The convolutional network of VQGAN; each downsampling factor has a named subclass."""
 
     quantizer: QuantizerConfig = VectorQuantizerConfig(code_dim=256)
     channels: int = 128
     """Width of the network."""
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    """Of the width, one a level; height and width are halved between levels."""
+    """Multipliers of channels, one per level; height and width are halved between levels."""
     num_res_blocks: int = 2
-    """Residual blocks a level in the encoder; the decoder has one more."""
+    """Residual blocks per level in the encoder; the decoder has one more."""
     attention_levels: tuple[int, ...] = (4,)
-    """Levels with attention, 0 the full resolution."""
+    """Levels with attention; level 0 has the full resolution."""
     middle_attention: bool = True
-    """Attention at the lowest resolution, between the two blocks in the middle."""
+    """Use attention between the two residual blocks at the lowest resolution."""
     z_channels: int = 256
-    """Channels between the network and the 1x1 convolutions around the quantizer."""
+    """Channels between the networks and the 1x1 convolutions around the quantizer."""
     remat: bool = False
     """Recompute residual blocks in the backward pass: less memory, more time."""
 
@@ -259,7 +260,7 @@ class VQGANf4(VQGAN):
 
 @dataclasses.dataclass(frozen=True)
 class LlamaGenVQ16(VQGAN):
-    """LlamaGen's tokenizer (Sun et al. 2024, arXiv:2406.06525): codes of length one, 8 wide."""
+    """LlamaGen's tokenizer (Sun et al. 2024, arXiv:2406.06525): 8-wide codebook vectors of unit length."""
 
     architecture: ClassVar[str] = "llamagen-vq16"
 
@@ -276,16 +277,16 @@ class MaskGITVQGAN(Architecture):
     channels: int = 128
     """Width of the network."""
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    """Of the width, one a level; height and width are halved between levels."""
+    """Multipliers of channels, one per level; height and width are halved between levels."""
     num_res_blocks: int = 2
-    """Residual blocks a level."""
+    """Residual blocks per level."""
     remat: bool = False
     """Recompute residual blocks in the backward pass: less memory, more time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.channel_multipliers:
-            raise ValueError("model.channel_multipliers must name at least one level, got ()")
+            raise ValueError("model.channel_multipliers must have at least one level, got ()")
 
     def check_image_size(self, size: int) -> None:
         _check_stride(size, len(self.channel_multipliers) - 1)
@@ -310,7 +311,7 @@ def _check_stride(size: int, num_downsamples: int) -> None:
     stride = 2**num_downsamples
     if size % stride:
         raise ValueError(
-            f"data.image_size = {size} must be a multiple of {stride} for a model that halves "
+            f"data.image_size = {size} must be a multiple of {stride} for a model that halves it "
             f"{num_downsamples} times; the nearest is {max(1, round(size / stride)) * stride}"
         )
 
@@ -334,6 +335,6 @@ def make_architecture(name: str, **fields: Any) -> Architecture:
     """Returns an architecture by name with fields overridden, see `Architecture.override`.
 
     Raises:
-      ValueError: unknown name or field, with the nearest ones.
+      ValueError: unknown name or field; the message has the nearest ones.
     """
     return architecture_class(name)().override(**fields)

@@ -1,4 +1,4 @@
-"""An Optax chain as a configuration."""
+"""Configuration of an Optax optimizer."""
 
 import dataclasses
 from typing import Literal
@@ -8,25 +8,25 @@ from vq_jax.errors import require
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """An Optax chain: clip by global norm, the optimizer, a schedule with linear warm-up."""
+    """An Optax chain: clipping by global norm, the optimizer, a schedule with linear warm-up."""
 
     name: Literal["adam", "adamw", "lion", "adafactor", "sgd"] = "adam"
     learning_rate: float = 3e-4
-    """Its peak, where a schedule moves it."""
+    """Learning rate; its peak, if a schedule changes it."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """cosine falls from learning_rate to final_ratio times it over the run's steps."""
+    """Schedule of the learning rate; cosine falls to final_ratio times learning_rate over the run's steps."""
     warmup_steps: int = 0
-    """Steps in which the learning rate rises from zero."""
+    """Steps over which the learning rate rises from zero."""
     final_ratio: float = 0.0
-    """What is left of the learning rate at the end of the cosine."""
+    """Final learning rate of the cosine schedule, as a fraction of learning_rate."""
     b1: float = 0.9
-    """Decay of the first moment; of the momentum in sgd."""
+    """Decay of the first moment; of the momentum for sgd."""
     b2: float = 0.999
     """Decay of the second moment."""
     weight_decay: float = 0.0
-    """adamw, lion and adafactor only."""
+    """Weight decay, for adamw, lion and adafactor only."""
     clip_norm: float | None = None
-    """Largest global norm of the gradient; no clipping when absent."""
+    """Largest global norm of the gradient; None: no clipping."""
 
     def __post_init__(self) -> None:
         require(
@@ -55,5 +55,5 @@ class OptimizerConfig:
         )
         require(
             self.clip_norm is None or self.clip_norm > 0.0,
-            f"optimizer.clip_norm must be positive or absent, got {self.clip_norm}",
+            f"optimizer.clip_norm must be positive or None, got {self.clip_norm}",
         )

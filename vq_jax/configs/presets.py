@@ -1,4 +1,4 @@
-"""Experiments by name or by file: each is a Python file that exposes `config`."""
+"""Experiments, by name or by file: Python files that define `config`."""
 
 import importlib.util
 import sys
@@ -11,9 +11,9 @@ DEFAULT_PRESET = "vqgan-photos"
 
 
 def presets() -> dict[str, Path]:
-    """The experiments that come with the package, by name."""
+    """Returns the files of the experiments that come with the package, by name."""
     package = Path(__file__).parents[1]
-    # A wheel carries them inside the package; a checkout has them beside it.
+    # They are inside the package in a wheel, and beside it in a checkout.
     carried = package / "_experiments"
     directory = carried if carried.is_dir() else package.parent / "experiments"
     return {
@@ -27,10 +27,11 @@ def load_experiment(name: str) -> RunConfig:
     """Reads an experiment.
 
     Args:
-      name: of a preset, such as "vqvae-photos", or a path to a Python file.
+      name: name of a preset, such as "vqvae-photos", or a path to a Python file.
 
     Raises:
-      UserError: no such preset or file, or the file does not expose an `ExperimentConfig` or a `PriorConfig`.
+      UserError: no such preset or file, or the file fails or does not define `config` as an
+        `ExperimentConfig` or a `PriorConfig`.
     """
     known = presets()
     path = known.get(name.replace("_", "-"), Path(name))
@@ -38,13 +39,13 @@ def load_experiment(name: str) -> RunConfig:
         what = "no such file" if path.suffix == ".py" else "unknown preset"
         raise UserError(
             f"{what} {name!r}{nearest_names(name, known)} (presets: {', '.join(known)}; "
-            "or give a path to a Python file that exposes `config`)"
+            "or give a path to a Python file that defines `config`)"
         )
     spec = importlib.util.spec_from_file_location(f"vq_jax_experiment_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} cannot be read as a Python file")
+        raise UserError(f"{path} cannot be loaded as a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where the dataclasses of an experiment look up their types
+    sys.modules[spec.name] = module  # the file's dataclasses look up their types here
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -52,7 +53,7 @@ def load_experiment(name: str) -> RunConfig:
     config = getattr(module, "config", None)
     if not isinstance(config, ExperimentConfig | PriorConfig):
         raise UserError(
-            f"{path} must expose `config`, an ExperimentConfig or PriorConfig; "
-            f"it {'has none' if config is None else f'is a {type(config).__name__}'}"
+            f"{path} must define `config`, an ExperimentConfig or PriorConfig; "
+            f"it {'does not' if config is None else f'is a {type(config).__name__}'}"
         )
     return config

@@ -1,7 +1,7 @@
-"""Named priors: each a frozen dataclass whose fields can be overridden, and which builds a prior over codes.
+"""Named priors: frozen dataclasses whose fields can be overridden and that build a prior over codes.
 
-Grid, number of codes and classes are not fields: they come from the tokenizer and the data of a run.
-Nothing here imports jax until a prior is built, so that the command line answers at once.
+Grid, codebook size and classes are not fields: they come from the tokenizer and the data of a run.
+Nothing here imports jax until a prior is built, so that the command line responds quickly.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ class PriorArchitecture:
 
     architecture: ClassVar[str] = ""
     module: ClassVar[str] = ""
-    """Name in `vq_jax.nn` of the prior that is built."""
+    """Name of the prior's module in `vq_jax.nn`."""
     several_codes: ClassVar[bool] = False
-    """Whether it models several codes a position."""
+    """Whether the prior models several codes per position."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "prior")
@@ -35,10 +35,10 @@ class PriorArchitecture:
         """Makes the prior, a linen module with `loss(codes, condition, train=...)`.
 
         Args:
-          specs: of the codes that it models.
-          num_classes: classes of the condition; None for an unconditional prior.
-          dtype: compute dtype; float32 when absent.
-          **fields: of the module, beside those of this configuration.
+          specs: specs of the codes that it models.
+          num_classes: number of classes of the condition; None for an unconditional prior.
+          dtype: compute dtype; None for float32.
+          **fields: fields of the module besides those of this configuration.
 
         Raises:
           ValueError: the prior cannot model such codes; the message says which can.
@@ -50,14 +50,14 @@ class PriorArchitecture:
 
         if not isinstance(specs, CodeSpec):
             raise ValueError(
-                f"the prior {self.architecture} models one grid of codes, and the tokenizer gives several: "
+                f"the prior {self.architecture} models one grid of codes, but the tokenizer has several: "
                 f"{specs}"
             )
         if specs.codes_per_position > 1:
             if not self.several_codes:
                 able = ", ".join(name for name, prior in PRIORS.items() if prior.several_codes)
                 raise ValueError(
-                    f"the prior {self.architecture} models one code a position, and the tokenizer gives "
+                    f"the prior {self.architecture} models one code per position, but the tokenizer has "
                     f"{specs.codes_per_position}: use {able}"
                 )
             fields["codes_per_position"] = specs.codes_per_position
@@ -75,56 +75,56 @@ class PriorArchitecture:
 
 @dataclasses.dataclass(frozen=True)
 class TransformerArchitecture(PriorArchitecture):
-    """The fields of the transformers over codes."""
+    """Base of the priors that are transformers over codes."""
 
     width: int = 768
-    """Of a token."""
+    """Width of a token."""
     num_layers: int = 12
-    """Transformer layers."""
+    """Number of transformer layers."""
     num_heads: int = 12
-    """Attention heads a layer."""
+    """Attention heads per layer."""
     mlp_features: int | None = None
-    """Hidden width of the feed-forward layers; 8/3 of the width when absent."""
+    """Hidden width of the feed-forward layers; None: 8/3 of width."""
     class_dropout: float = 0.1
-    """Share of the labels left out in training, which guidance needs; 0: no guidance."""
+    """Share of labels that training drops, to make guidance possible; 0: no guidance."""
     dropout: float = 0.1
-    """After attention and feed-forward layers, in training."""
+    """Dropout rate after attention and feed-forward layers."""
     token_dropout: float = 0.1
-    """Of the embedded tokens, in training."""
+    """Dropout rate of the embedded tokens."""
     label_smoothing: float = 0.0
-    """Of the loss, in training."""
+    """Label smoothing of the training loss."""
     remat: bool = False
     """Recompute layers in the backward pass: less memory, more time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GPTArchitecture(TransformerArchitecture):
-    """Predicts the codes one after the other."""
+    """Predicts codes one after another, each from those before it."""
 
     architecture: ClassVar[str] = "gpt"
     module: ClassVar[str] = "GPT"
     several_codes: ClassVar[bool] = True
 
     depth_layers: int = 2
-    """Layers of the small transformer over the codes of a position, where there are several."""
+    """Layers of the transformer over the codes of one position, if there are several."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskGITArchitecture(TransformerArchitecture):
-    """Predicts masked codes from the others, all at once."""
+    """Predicts all masked codes at once from the others."""
 
     architecture: ClassVar[str] = "maskgit"
     module: ClassVar[str] = "MaskGIT"
 
     mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
-    """Of the training masks."""
+    """Schedule of the training masks."""
     unmasked_weight: float = 0.0
     """Weight in the loss of the codes that are not masked."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PixelCNNArchitecture(PriorArchitecture):
-    """Predicts the codes one after the other, by gated convolutions."""
+    """Predicts codes one after another by gated convolutions."""
 
     architecture: ClassVar[str] = "pixelcnn"
     module: ClassVar[str] = "PixelCNN"
@@ -132,22 +132,22 @@ class PixelCNNArchitecture(PriorArchitecture):
     width: int = 128
     """Channels of every stack."""
     num_layers: int = 12
-    """Gated layers."""
+    """Number of gated layers."""
     kernel: int = 5
     """Width of the convolutions, odd."""
     head_features: int = 512
-    """Hidden width of the two layers that make the logits."""
+    """Hidden width of the two layers that compute the logits."""
     class_dropout: float = 0.1
-    """Share of the labels left out in training, which guidance needs; 0: no guidance."""
+    """Share of labels that training drops, to make guidance possible; 0: no guidance."""
     dropout: float = 0.1
-    """Of gated features, in training."""
+    """Dropout rate of the gated features."""
     label_smoothing: float = 0.0
-    """Of the loss, in training."""
+    """Label smoothing of the training loss."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NoiseArchitecture(PriorArchitecture):
-    """Maps noise to all codes at once; a discriminator teaches it."""
+    """Generates all codes at once from noise, trained against a discriminator."""
 
     architecture: ClassVar[str] = "noise"
     module: ClassVar[str] = "NoiseGenerator"
@@ -155,9 +155,9 @@ class NoiseArchitecture(PriorArchitecture):
     noise_dim: int = 100
     """Width of the noise."""
     width: int = 128
-    """Channels."""
+    """Channels of the residual blocks."""
     num_blocks: int = 3
-    """Residual blocks."""
+    """Number of residual blocks."""
 
 
 PRIORS: dict[str, type[PriorArchitecture]] = {

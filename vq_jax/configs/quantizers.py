@@ -1,6 +1,6 @@
-"""Quantizers by name: each a frozen dataclass that builds a module of `vq_jax.nn`.
+"""Named quantizers: frozen dataclasses that build a module of `vq_jax.nn`.
 
-A new quantizer is a module in `nn/quantizers/` and its dataclass here, listed in `QUANTIZERS`.
+A new quantizer is a module in `nn/quantizers/` and a dataclass here, listed in `QUANTIZERS`.
 """
 
 import dataclasses
@@ -24,17 +24,17 @@ class QuantizerConfig:
 
     name: ClassVar[str] = ""
     module: ClassVar[str] = ""
-    """Name in `vq_jax.nn` of the quantizer that is built; it has the fields of the configuration."""
+    """Name of the quantizer's module in `vq_jax.nn`, which has the fields of the configuration."""
     has_codebook: ClassVar[bool] = False
-    """Whether there is a codebook that a phase can fit by itself, by k-means too."""
+    """Whether there is a codebook that a phase can fit on its own, also by k-means."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "model.quantizer")
 
     @property
     def latent_channels(self) -> int:
-        """Width D of the latents that the quantizer takes."""
-        raise TypeError(f"{type(self).__name__} names no quantizer; use a named one")
+        """Width D of the latents that the quantizer accepts."""
+        raise TypeError(f"{type(self).__name__} is not a quantizer: use a named one")
 
     def build(self) -> "linen.Module":
         """Makes the quantizer."""
@@ -45,47 +45,47 @@ class QuantizerConfig:
         return quantizer
 
     def describe(self) -> str:
-        """The quantizer in a few words, for people."""
-        raise TypeError(f"{type(self).__name__} names no quantizer; use a named one")
+        """Describes the quantizer in a few words, for reports."""
+        raise TypeError(f"{type(self).__name__} is not a quantizer: use a named one")
 
 
 @dataclasses.dataclass(frozen=True)
 class CodebookQuantizerConfig(QuantizerConfig):
-    """The fields of the quantizers that pick the nearest of K vectors, see `nn.CodebookQuantizer`."""
+    """Base of the quantizers that choose the nearest of K vectors, see `nn.CodebookQuantizer`."""
 
     has_codebook: ClassVar[bool] = True
 
     codebook_size: _CodebookSize = 512
-    """Number of codes K."""
+    """Number K of vectors in the codebook."""
     code_dim: _CodeDim = 64
-    """Width D of a vector of the codebook."""
+    """Width D of a codebook vector."""
     commitment_weight: float = 0.25
     """Weight of the loss that keeps the encoder's outputs near the codebook."""
     normalize: bool = False
-    """Compare and use vectors of length one."""
+    """Scale latents and codebook vectors to unit length."""
     decay: float = 0.99
-    """Decay of the running averages."""
+    """Decay of the running averages of code usage and, for ema, of the codebook."""
     revive_threshold: float = 0.0
-    """A code used less than this many times a step, on average, is replaced by a latent of the batch;
-    0: off."""
+    """Replace the vector of a code that is used fewer times per step than this, on average, by a latent of
+    the batch; 0: off."""
     entropy_weight: float = 0.0
-    """Weight of the code-usage term, which rewards certain assignments and even use of all codes."""
+    """Weight of the entropy loss, which rewards confident assignments and even use of all codes; 0: off."""
     entropy_temperature: float = 0.01
-    """Softness of the assignments in the code-usage term."""
+    """Temperature of the assignments in the entropy loss."""
 
     @property
     def latent_channels(self) -> int:
-        """Width D of the latents, that of the codebook."""
+        """Width D of the latents, which is that of the codebook vectors."""
         return self.code_dim
 
     def describe(self) -> str:
-        """Size of the codebook."""
+        """Describes the size of the codebook."""
         return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
 
 
 @dataclasses.dataclass(frozen=True)
 class VectorQuantizerEMAConfig(CodebookQuantizerConfig):
-    """A codebook of running averages of the latents."""
+    """A codebook that follows running averages of the latents (EMA)."""
 
     name: ClassVar[str] = "ema"
     module: ClassVar[str] = "VectorQuantizerEMA"
@@ -96,13 +96,13 @@ class VectorQuantizerEMAConfig(CodebookQuantizerConfig):
 
 @dataclasses.dataclass(frozen=True)
 class VectorQuantizerConfig(CodebookQuantizerConfig):
-    """A codebook learnt by gradient."""
+    """A codebook trained by gradient descent."""
 
     name: ClassVar[str] = "gradient"
     module: ClassVar[str] = "VectorQuantizer"
 
     codebook_weight: float = 1.0
-    """Weight of the codebook's own loss."""
+    """Weight of the loss that moves codebook vectors towards the latents."""
 
 
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {

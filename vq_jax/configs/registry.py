@@ -1,4 +1,4 @@
-"""Kinds of run: the one place that lists them."""
+"""Registry of the kinds of run."""
 
 from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
 

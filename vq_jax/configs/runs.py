@@ -1,4 +1,4 @@
-"""What a whole run of each kind is: a tokenizer, a prior, a noise generator."""
+"""Configurations of whole runs: a tokenizer, a prior, a noise generator."""
 
 import dataclasses
 from typing import Annotated, ClassVar
@@ -36,13 +36,13 @@ class ExperimentConfig:
         known = ARCHITECTURES.get(self.model.architecture)
         require(
             type(self.model) is known,
-            f"model must be of a named architecture, for its run to be read again; "
+            f"model must be of a named architecture, so that its run can be loaded; "
             f"{type(self.model).__name__} has the name {self.model.architecture!r}: "
             "add it to vq_jax.configs.models.ARCHITECTURES",
         )
         require(
             self.model.image_channels in (1, 3),
-            "model.image_channels must be 1 (grey) or 3 (colour) for a run, which writes pictures; "
+            "model.image_channels must be 1 (grey) or 3 (colour) for a run, which writes pictures, "
             f"got {self.model.image_channels}",
         )
         self.model.check_image_size(self.data.image_size)
@@ -62,16 +62,16 @@ class ExperimentConfig:
             f"discriminator.optimizer.warmup_steps = {warmup} must be less than training.steps = "
             f"{self.training.steps}",
         )
-        require(len(self.phases) >= 1, "phases must name at least one phase")
+        require(len(self.phases) >= 1, "phases must have at least one phase")
         fitted = any(phase.kind == "codebook" or phase.kmeans_batches for phase in self.phases)
         require(
             self.model.quantizer.has_codebook or not fitted,
-            f"the quantizer {self.model.quantizer.name} has no codebook to fit: leave out codebook phases "
+            f"the quantizer {self.model.quantizer.name} has no codebook to fit: omit codebook phases "
             "and kmeans_batches",
         )
         require(
             all(phase.steps is not None for phase in self.phases[:-1]),
-            "only the last phase may leave its steps open",
+            "only the last phase may have steps = None",
         )
         fixed = sum(phase.steps or 0 for phase in self.phases)
         steps = self.training.steps
@@ -85,11 +85,11 @@ class ExperimentConfig:
             require(
                 fixed == steps,
                 f"the phases take {fixed} steps and training.steps is {steps}: make them equal, "
-                "or leave the last phase's steps open",
+                "or set the last phase's steps to None",
             )
 
     def phase_starts(self) -> tuple[int, ...]:
-        """First step of each phase."""
+        """Returns the first step of each phase."""
         starts, start = [], 0
         for phase in self.phases:
             starts.append(start)
@@ -106,9 +106,9 @@ class PriorConfig:
     name: tyro.conf.Fixed[str]
     prior: PriorArchitecture
     tokenizer: Annotated[str, tyro.conf.arg(metavar="RUN")] = dataclasses.field(default="", metadata=LOCAL)
-    """Run or model directory of the tokenizer whose codes are learnt."""
+    """Run or model directory of the tokenizer whose codes the prior learns."""
     conditional: bool = True
-    """Learn the codes of each class, where the pictures have labels."""
+    """Condition the prior on the class, if the pictures have labels."""
     data: PriorDataConfig = PriorDataConfig()
     codes: CodesConfig = CodesConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -118,13 +118,13 @@ class PriorConfig:
     def __post_init__(self) -> None:
         require(
             type(self.prior) is PRIORS.get(self.prior.architecture),
-            f"prior must be a named one, for its run to be read again; {type(self.prior).__name__} has the "
+            f"prior must be a named one, so that its run can be loaded; {type(self.prior).__name__} has the "
             f"name {self.prior.architecture!r}: add it to vq_jax.configs.priors.PRIORS",
         )
         require(
             isinstance(self, NoiseConfig) == isinstance(self.prior, NoiseArchitecture),
-            f"a {type(self).__name__} trains no {type(self.prior).__name__}: a noise generator is configured "
-            "by a NoiseConfig, the other priors by a PriorConfig",
+            f"a {type(self).__name__} cannot train a {type(self.prior).__name__}: use a NoiseConfig for a "
+            "noise generator and a PriorConfig for the other priors",
         )
         require(
             self.optimizer.warmup_steps < self.training.steps,
@@ -152,8 +152,8 @@ class NoiseConfig(PriorConfig):
         super().__post_init__()
         require(
             self.losses.has_discriminator,
-            "losses.adversarial_weight must be positive for a noise generator, which learns from its "
-            "discriminator alone",
+            "losses.adversarial_weight must be positive for a noise generator, which learns only from its "
+            "discriminator",
         )
         plain = Losses()
         for name in (
@@ -167,7 +167,7 @@ class NoiseConfig(PriorConfig):
         ):
             require(
                 getattr(self.losses, name) == getattr(plain, name),
-                f"losses.{name} has no effect on a noise generator, which reconstructs nothing: leave it out",
+                f"losses.{name} has no effect on a noise generator, which reconstructs nothing: omit it",
             )
         require(
             not self.losses.adaptive,

@@ -1,4 +1,4 @@
-"""Configurations as JSON and back, and what differs between two of them."""
+"""Conversion of configurations to JSON and back, and differences between configurations."""
 
 import dataclasses
 import types
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from vq_jax.types import CodeSpecs
 
 VERSION = 1
-"""Of every JSON that the library writes; files from before it have none."""
+"""Version in every JSON that the library writes; files written before it existed have none."""
 
-# Parts whose class the JSON names, with the key that names it.
+# Parts whose class is named in the JSON, with the key of that name.
 _BY_NAME: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Architecture: ("architecture", architecture_class),
     PriorArchitecture: ("architecture", prior_class),
@@ -30,7 +30,7 @@ _BY_NAME: dict[Any, tuple[str, Callable[[str], Any]]] = {
 
 
 def header(kind: str) -> dict[str, Any]:
-    """What every JSON that the library writes begins with."""
+    """Returns the first entries of every JSON that the library writes."""
     return {"kind": kind, "version": VERSION}
 
 
@@ -38,18 +38,18 @@ def check_header(values: Mapping[str, Any], kinds: tuple[str, ...], where: str) 
     """Checks the header of a JSON.
 
     Args:
-      values: what was read.
-      kinds: those that the reader knows.
-      where: the file, for the message.
+      values: contents of the JSON.
+      kinds: kinds that the reader accepts.
+      where: name of the file, for the message.
 
     Raises:
-      ValueError: another kind, or a version that this library does not read.
+      ValueError: another kind, or a version that this library cannot read.
     """
     kind, version = values.get("kind"), values.get("version")
-    require(kind in kinds, f"{where} is of kind {kind!r}, expected {' or '.join(kinds)}")
+    require(kind in kinds, f"{where} has kind {kind!r}, expected {' or '.join(kinds)}")
     require(
         version == VERSION,
-        f"{where} has version {version!r}, and this vq_jax reads version {VERSION}: install a newer vq_jax",
+        f"{where} has version {version!r}, but this vq_jax reads version {VERSION}: install a newer vq_jax",
     )
 
 
@@ -74,11 +74,11 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """Rebuilds the configuration that `to_dict` wrote, now or before there was a `version`.
+    """Rebuilds the configuration that `to_dict` wrote, also in the form without a `version`.
 
     Raises:
-      ValueError: an unknown kind, version or field, with the nearest names, or a value that its class
-        refuses.
+      ValueError: an unknown kind, version or field (the message has the nearest names), or a value that
+        its class refuses.
     """
     require(isinstance(values, Mapping), f"expected named fields for the configuration, got {values!r}")
     if "version" not in values:
@@ -125,12 +125,12 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def fixed_differences(old: RunConfig, new: RunConfig, across: Across) -> dict[str, tuple[Any, Any]]:
-    """Returns the `differences` in fields whose metadata does not allow one.
+    """Returns the `differences` in fields whose metadata does not allow them.
 
     Args:
       old: one configuration.
       new: the other.
-      across: what the two belong to: a run and its continuation, or two processes of one run.
+      across: how the two are related: a run and its continuation, or two processes of one run.
     """
     return {
         name: values
@@ -140,7 +140,7 @@ def fixed_differences(old: RunConfig, new: RunConfig, across: Across) -> dict[st
 
 
 def _may_differ(config: Any, path: list[str], across: Across) -> bool:
-    """Whether the field at the end of a path, or one that contains it, allows a difference."""
+    """Whether the field at `path`, or a field that contains it, may differ."""
     if not path or not dataclasses.is_dataclass(config):
         return False
     field = next((field for field in dataclasses.fields(config) if field.name == path[0]), None)

@@ -1,4 +1,4 @@
-"""Length, numerics, intervals and phases of a run."""
+"""Phases, length, numerics and intervals of a run."""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -13,23 +13,24 @@ PhaseKind = Literal["autoencoder", "codebook", "joint"]
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A stretch of a run in which a fixed part of the model learns.
+    """A range of a run's steps that trains a fixed part of the model.
 
-    `autoencoder`: encoder and decoder alone, the quantizer passed by. `codebook`: encoder and decoder
-    frozen, the codebook fitted: k-means on the encoder's outputs, then its own rule (EMA or
-    gradient). `joint`: everything.
+    `autoencoder`: trains encoder and decoder; the quantizer is bypassed. `codebook`: freezes encoder and
+    decoder and fits the codebook: k-means on the encoder's outputs, then its own update rule (EMA or
+    gradient). `joint`: trains everything.
     """
 
     kind: PhaseKind = "joint"
+    """autoencoder, codebook or joint: what the phase trains."""
     steps: int | None = None
-    """None, in the last phase only: all steps that are left."""
+    """Steps of the phase; None, in the last phase only: all remaining steps."""
     kmeans_batches: int = 0
-    """Batches of encoder outputs that k-means sets the codebook from when the phase begins; 0: none."""
+    """Batches of encoder outputs from which k-means sets the codebook when the phase starts; 0: off."""
 
     def __post_init__(self) -> None:
         require(
             self.steps is None or self.steps >= 1,
-            f"a phase's steps must be at least 1 or absent, got {self.steps}",
+            f"a phase's steps must be at least 1 or None, got {self.steps}",
         )
         require(
             self.kmeans_batches >= 0,
@@ -37,43 +38,43 @@ class Phase:
         )
         require(
             self.kmeans_batches == 0 or self.kind != "autoencoder",
-            "kmeans_batches has no effect in an autoencoder phase: it trains no codebook",
+            "kmeans_batches has no effect in an autoencoder phase, which does not train the codebook",
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """Length, seed, numerics and the intervals at which a run reports and saves, in steps."""
+    """Length, seed and numerics of a run, and the intervals, in steps, at which it reports and saves."""
 
     steps: Annotated[int, tyro.conf.arg(aliases=["--steps"])] = dataclasses.field(
         default=1000, metadata=RESUME
     )
-    """Updates in all, counting those before a run was resumed."""
+    """Total number of updates, including those before the run resumed."""
     seed: Annotated[int, tyro.conf.arg(aliases=["--seed"])] = 0
-    """Of the weights, of the order of the pictures and of their crops."""
+    """Seed of the weights, of the order of the pictures and of their crops."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute dtype. auto: bfloat16 on TPU and on GPUs of compute capability 8 and up, else float32."""
+    """Compute dtype; auto: bfloat16 on TPUs and on GPUs of compute capability 8 and above, else float32."""
     ema_decay: float = 0.0
-    """Decay of a running average of the weights, used for evaluation and by `load`; 0: none."""
+    """Decay of a running average of the weights, used for evaluation and by load; 0: no average."""
     accumulate: int = 1
-    """Parts that a batch is cut into, one after the other, for one update: less memory."""
+    """Parts into which a batch is split for one update, computed one after another to save memory."""
     mesh_data: int = dataclasses.field(default=-1, metadata=RESUME)
-    """Devices along the mesh's data axis; -1: all that are left."""
+    """Devices along the data axis of the mesh; -1: all remaining devices."""
     mesh_fsdp: int = dataclasses.field(default=1, metadata=RESUME)
-    """Devices along the mesh's fsdp axis."""
+    """Devices along the fsdp axis of the mesh; -1: all remaining devices."""
     log_every: int = dataclasses.field(default=10, metadata=RESUME)
-    """Steps from one row of metrics to the next."""
+    """Log metrics every so many steps."""
     eval_every: int = dataclasses.field(default=100, metadata=RESUME)
-    """Steps from one evaluation on the test set to the next."""
+    """Evaluate on the test set every so many steps."""
     image_every: int = dataclasses.field(default=100, metadata=RESUME)
-    """Steps from one picture of reconstructions to the next."""
+    """Write a picture of reconstructions or samples every so many steps."""
     save_every: int = dataclasses.field(default=100, metadata=RESUME)
-    """Steps from one checkpoint to the next; each is evaluated too."""
+    """Save a checkpoint every so many steps; each is also evaluated."""
     keep_checkpoints: int = dataclasses.field(default=2, metadata=RESUME)
-    """Newest checkpoints kept, beside the best by validation loss."""
+    """Number of newest checkpoints to keep, besides the best by validation loss."""
     watchdog_minutes: float = dataclasses.field(default=0.0, metadata=RESUME)
-    """A step, with its evaluation and saving, that takes longer ends the run with all stacks printed and
-    status 124; 0: none does. Compilation counts as the first step's."""
+    """Print all stacks and end the run with status 124 if a step takes longer than this, including
+    evaluation and saving and, for the first step, compilation; 0: no limit."""
 
     def __post_init__(self) -> None:
         for name in (

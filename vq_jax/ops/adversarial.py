@@ -110,7 +110,7 @@ def lecam_loss(
     real_average: Float[Array, ""],
     fake_average: Float[Array, ""],
 ) -> Float[Array, ""]:
-    """Regularizes logits towards their running averages, for training with few pictures.
+    """Penalises the gap between real and fake logits, for training with few pictures.
 
     mean max(0, real - fake_average)^2 + mean max(0, real_average - fake)^2 (Tseng et al. 2021,
     arXiv:2104.03310, section 3). The paper squares the plain differences; the rectifier is from the

@@ -15,9 +15,9 @@ Expected:  the authors report FID 3.80 with guidance 2.0, 50,000 samples, in the
 
 import dataclasses
 
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 
-_base = load_experiment("gpt-imagenet-b")
+_base = load_preset("gpt-imagenet-b")
 
 config = dataclasses.replace(
     _base,

@@ -15,9 +15,9 @@ Expected:  the authors report FID 2.62 with guidance 1.75 for pictures of 384 px
 
 import dataclasses
 
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 
-_base = load_experiment("gpt-imagenet-b")
+_base = load_preset("gpt-imagenet-b")
 
 config = dataclasses.replace(
     _base,

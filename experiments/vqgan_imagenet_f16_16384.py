@@ -17,9 +17,9 @@ Expected:  the authors report rFID 4.98 on the validation set (7.41 on the train
 
 import dataclasses
 
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 
-_base = load_experiment("vqgan-imagenet-f16-1024")
+_base = load_preset("vqgan-imagenet-f16-1024")
 
 config = dataclasses.replace(
     _base,

@@ -14,9 +14,9 @@ Expected:  for the model trained on OpenImages the authors report rFID 1.14 on I
 import dataclasses
 
 from vq_jax.configs import VectorQuantizerConfig, VQGANf8
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 
-_base = load_experiment("vqgan-imagenet-f16-16384")
+_base = load_preset("vqgan-imagenet-f16-16384")
 
 config = dataclasses.replace(
     _base,

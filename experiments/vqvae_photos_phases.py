@@ -13,9 +13,9 @@ Hardware:  2 CPU cores
 import dataclasses
 
 from vq_jax.configs import Phase
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 
-_photos = load_experiment("vqvae-photos")
+_photos = load_preset("vqvae-photos")
 
 config = dataclasses.replace(
     _photos,

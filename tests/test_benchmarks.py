@@ -15,11 +15,11 @@ from PIL import Image
 
 import vq_jax
 from vq_jax import nn
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 from vq_jax.errors import UserError
+from vq_jax.pretrained.build import build_model
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.tokenizer import Tokenizer
-from vq_jax.train.tasks.tokenizer import build_model
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def params(held_out):
 @pytest.fixture(scope="module")
 def prior():
     """An untrained prior over an untrained tokenizer, the presets' in small."""
-    config = load_experiment("vqgan-fashion")
+    config = load_preset("vqgan-fashion")
     small = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "codebook_size": 16, "code_dim": 4}
     config = dataclasses.replace(config, model=config.model.override(**small))
     model = build_model(config)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     tokenizer = Tokenizer(model, variables, config, 0)
-    config = load_experiment("prior-fashion")
+    config = load_preset("prior-fashion")
     network = dataclasses.replace(config.prior, width=8, num_layers=1, num_heads=2).build(
         nn.CodeSpec((7, 7), 16), 10
     )
@@ -262,9 +262,9 @@ def test_held_out_pictures_are_the_first_of_many_or_crops_of_a_few(prior):
         (inpainting, ["PRIOR", "--box", "28"], "expected --box from 1 to 27"),
         (inpainting, ["PRIOR", "--num", "0"], "of at least 1"),
         (inpainting, ["TOKENIZER"], "holds a tokenizer"),
-        (inpainting, ["nowhere"], "is no run directory"),
+        (inpainting, ["nowhere"], "is not a run directory"),
         (fashion_generation, ["PHOTOS"], "expected a run on the Fashion-MNIST pictures of the package"),
-        (fashion_generation, ["nowhere"], "is no run directory"),
+        (fashion_generation, ["nowhere"], "is not a run directory"),
         (fashion_generation, ["PRIOR", "--num", "25"], "a multiple of ten from 10 to 8000, got 25"),
         (fashion_generation, ["PRIOR", "PRIOR"], "different names"),
     ],

@@ -13,9 +13,9 @@ import pytest
 import tyro
 import yaml
 
-from vq_jax.cli import main as cli
+from vq_jax.cli import train as cli
 from vq_jax.configs import ExperimentConfig
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 
 ROOT = Path(__file__).parents[1]
 SLICE = ROOT / "experiments" / "tpu" / "slice.sh"
@@ -217,7 +217,7 @@ def test_a_job_under_slurm_trains_and_queues_itself_again_after_it_saved(tmp_pat
 def config_of(preset, options):
     """The experiment that a training command asks for."""
     given = [option for option in options if option != "--distributed"]
-    default = cli.TrainArguments(load_experiment(preset))
+    default = cli.TrainArguments(load_preset(preset))
     return tyro.cli(cli.TrainArguments[ExperimentConfig], args=given, default=default).config
 
 

@@ -110,10 +110,10 @@ def test_the_wheel_holds_presets_data_and_licences(wheel):
 
 def test_the_installed_program_finds_its_presets(installed, tmp_path):
     code = """
-from vq_jax.configs.presets import load_experiment, presets
+from vq_jax.configs.presets import load_preset, presets
 print(*presets())
 print({str(path.parent) for path in presets().values()})
-assert all(load_experiment(name).name == name for name in presets())
+assert all(load_preset(name).name == name for name in presets())
 """
     names, folder = python(code, cwd=tmp_path, path=[installed]).splitlines()
     assert names.split() == sorted(

@@ -1,6 +1,6 @@
 """vq_jax: discrete codes for pictures in JAX.
 
-Public names are imported when they are first used, so that `import vq_jax` stays light.
+Public names are imported on first use, so that `import vq_jax` stays light.
 """
 
 import importlib
@@ -8,30 +8,41 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vq_jax import data, evaluate, generate, nn, ops, train
-    from vq_jax.pretrained.load import create_model, load
+    from vq_jax import configs, data, evaluate, generate, nn, ops, train
+    from vq_jax.configs.presets import load_preset
+    from vq_jax.pretrained.build import create_model
+    from vq_jax.pretrained.load import load
     from vq_jax.pretrained.prior import Prior
     from vq_jax.pretrained.tokenizer import Tokenizer
+    from vq_jax.runs.rundir import read_metrics
+    from vq_jax.train.loop import train as fit
 
-_MODULES = ("data", "evaluate", "generate", "nn", "ops", "train")
+_MODULES = ("configs", "data", "evaluate", "generate", "nn", "ops", "train")
 _NAMES = {
-    "Prior": "vq_jax.pretrained.prior",
-    "Tokenizer": "vq_jax.pretrained.tokenizer",
-    "create_model": "vq_jax.pretrained.load",
-    "load": "vq_jax.pretrained.load",
+    "Prior": "vq_jax.pretrained.prior:Prior",
+    "Tokenizer": "vq_jax.pretrained.tokenizer:Tokenizer",
+    "create_model": "vq_jax.pretrained.build:create_model",
+    "fit": "vq_jax.train.loop:train",
+    "load": "vq_jax.pretrained.load:load",
+    "load_preset": "vq_jax.configs.presets:load_preset",
+    "read_metrics": "vq_jax.runs.rundir:read_metrics",
 }
 
 __all__ = [
     "Prior",
     "Tokenizer",
     "__version__",
+    "configs",
     "create_model",
     "data",
     "evaluate",
+    "fit",
     "generate",
     "load",
+    "load_preset",
     "nn",
     "ops",
+    "read_metrics",
     "train",
 ]
 
@@ -40,7 +51,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"vq_jax.{name}")
     if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
+        module, _, attribute = _NAMES[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
     if name == "__version__":
         return importlib.metadata.version("vq-jax")
     raise AttributeError(f"module 'vq_jax' has no attribute {name!r}")

@@ -22,11 +22,12 @@ import numpy as np
 
 from vq_jax import ops
 from vq_jax.configs import ExperimentConfig
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 from vq_jax.data import open_source, train_batches
+from vq_jax.pretrained.build import build_model, image_shape
 from vq_jax.train import make_mesh, put_batch
 from vq_jax.train.sharding import init_state_sharded, jit_train_step
-from vq_jax.train.tasks.tokenizer import build_model, image_shape, networks
+from vq_jax.train.tasks.tokenizer import networks
 
 TAIL = 200  # last steps, over which figures are told
 EVERY = 20  # steps a point of the curves, each their mean
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON to write")
     parser.add_argument("--plot", type=Path, help="PNG to write")
     arguments = parser.parse_args()
-    preset = load_experiment("vqgan-photos")
+    preset = load_preset("vqgan-photos")
     losses = dataclasses.replace(
         preset.losses,
         perceptual_weight=0.0,

@@ -27,9 +27,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from vq_jax.pretrained.build import build_model
 from vq_jax.runs.rundir import CHECKPOINTS, read_config, read_metrics
 from vq_jax.train import Checkpointer
-from vq_jax.train.tasks.tokenizer import abstract_state, build_model
+from vq_jax.train.tasks.tokenizer import abstract_state
 
 STEPS, SAVE_EVERY = 60, 5
 FIELDS = (

@@ -16,7 +16,9 @@ import pytest
 from cli_runs import STEPS, call, pictures, train_arguments
 from PIL import Image
 
+from vq_jax.cli.files import read_codes, write_codes
 from vq_jax.cli.main import main
+from vq_jax.cli.train import parse
 from vq_jax.runs import orbax_managers
 from vq_jax.train import optimizers
 
@@ -128,7 +130,7 @@ def test_every_field_has_a_line_of_help(capsys):
         (["trian"], ["unknown command 'trian'; did you mean train"]),
         (["train", "vqvae-foto"], ["unknown preset 'vqvae-foto'; did you mean vqvae-photos"]),
         (["train", "nowhere.py"], ["no such file 'nowhere.py'"]),
-        (["train", "--model.codebok-size", "3"], ["--model.codebok-size", "--model.codebook-size INT"]),
+        (["train", "--model.codebok-size", "3"], ["--model.codebok-size", "--model.codebook-size"]),
         (["train", "--steps", "many"], ["--steps", "invalid literal", "'many'"]),
         (["train", "--losses.reconstruction", "l3"], ["--losses.reconstruction", "l3", "log_laplace"]),
         (
@@ -203,8 +205,8 @@ def test_an_experiment_of_ones_own_is_trained_wherever_it_stands_on_the_line(tmp
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(
         "import dataclasses\n"
-        "from vq_jax.configs.presets import load_experiment\n"
-        "config = dataclasses.replace(load_experiment('vqvae-photos'), name='mine')\n"
+        "from vq_jax.configs.presets import load_preset\n"
+        "config = dataclasses.replace(load_preset('vqvae-photos'), name='mine')\n"
     )
     _, _, *rest = training("unused")
     fields = rest[: rest.index("--workdir")]
@@ -217,8 +219,8 @@ def test_an_experiment_of_ones_own_is_trained_wherever_it_stands_on_the_line(tmp
 def test_a_run_of_another_configuration_is_left_alone(copied, training, refused):
     before = tree(copied)
     message = refused(*training(copied, "--seed", 3, "--model.codebook-size", 8))
-    assert "model.quantizer.codebook_size: 16 there, 8 asked for" in message
-    assert "training.seed: 0 there, 3 asked for" in message
+    assert "model.quantizer.codebook_size: 16 there, 8 requested" in message
+    assert "training.seed: 0 there, 3 requested" in message
     assert "another --workdir" in message
     assert tree(copied) == before
 
@@ -235,9 +237,9 @@ def test_other_pictures_in_the_same_place_are_noticed(copied, tmp_path, training
 @pytest.mark.parametrize(
     "workdir, words",
     [
-        ("file", "is there already and holds no run"),
+        ("file", "exists and holds no run"),
         ("file/below", "cannot write the run directory"),
-        ("folder", "is there already and holds no run"),
+        ("folder", "exists and holds no run"),
         ("torn", "cannot be read as a configuration"),
     ],
 )
@@ -388,7 +390,13 @@ def test_inspect_shows_parameters_codes_and_figures(copied, capsys):
         file.write('{"step": 5, "lo')  # a row that is being written
     assert call("inspect", copied) == 0
     output = capsys.readouterr().out
-    for words in ("vqvae-residual, step 4", "encoder:", "16 codes of 4", "validation/loss:", "perplexity:"):
+    for words in (
+        "vqvae-residual, step 4",
+        "encoder:",
+        "16 codes, 4 wide, ema",
+        "validation/loss:",
+        "perplexity:",
+    ):
         assert words in output
 
 
@@ -398,8 +406,56 @@ def test_a_directory_that_holds_no_run_is_named(command, picture_files, tmp_path
     rest = {"inspect": [], "decode": [tmp_path / "codes.npz"]}.get(command, picture_files)
     output = [] if command == "inspect" else ["-o", tmp_path / "out"]
     message = refused(command, tmp_path, *rest, *output)
-    assert "is no run directory: it has no config.json" in message
+    assert "is not a run directory: it has no config.json" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_quantizer_is_chosen_by_name_and_its_fields_are_set():
+    short = parse(["vqvae-photos", "--model.codebook-size", "8"]).config.model.quantizer
+    assert (short.name, short.codebook_size, short.revive_threshold) == ("ema", 8, 0.03)
+    arguments = [
+        "--quantizer",
+        "gradient",
+        "--model.quantizer.codebook-weight",
+        "0.5",
+        "--model.code-dim",
+        "4",
+    ]
+    for given in (arguments, [f"--quantizer={arguments[1]}", *arguments[2:]]):
+        chosen = parse(["vqvae-photos", *given]).config.model.quantizer
+        assert (chosen.name, chosen.codebook_weight, chosen.code_dim) == ("gradient", 0.5, 4)
+        # what both quantizers have is kept
+        assert (chosen.codebook_size, chosen.revive_threshold) == (512, 0.03)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["vqvae-photos", "--quantizer", "gradiant"], "unknown quantizer 'gradiant'; did you mean gradient?"),
+        (["vqvae-photos", "--quantizer"], "--quantizer"),
+        (["prior-fashion", "--quantizer", "ema"], "prior-fashion trains a prior: give it to the run of its"),
+        (["vqvae-photos", "--model.quantizer.codebook-weight", "1"], "--model.quantizer.codebook-weight"),
+    ],
+)
+def test_a_wrong_quantizer_is_refused(arguments, words, refused):
+    assert words in " ".join(refused("train", *arguments).split())
+
+
+def test_files_of_codes_hold_one_grid_or_several_a_picture(tmp_path):
+    grids = [np.arange(4).reshape(2, 2), np.arange(16).reshape(4, 4)]
+    for codes in ([grids[0], grids[1]], [tuple(grids), tuple(grids[::-1])]):
+        write_codes(tmp_path / "codes.npz", ["a", "b"], [(8, 8), (7, 5)], codes)
+        with np.load(tmp_path / "codes.npz") as file:
+            names = (
+                {"codes_0", "codes_1"} if codes[0] is grids[0] else {"codes_0.0", "codes_0.1", "codes_1.0"}
+            )
+            assert names <= set(file)
+            assert (str(file["kind"]), int(file["version"])) == ("codes", 1)
+        found = read_codes(tmp_path / "codes.npz")
+        assert found[:2] == (["a", "b"], [(8, 8), (7, 5)])
+        for one, other in zip(found[2], codes, strict=True):
+            assert type(one) is type(other)
+            np.testing.assert_equal(one, other)
 
 
 CODES = {"names": ["a", "b"], "sizes": [[8, 8], [8, 8]], "codes_0": np.zeros((2, 2), np.int32)}
@@ -410,15 +466,17 @@ CODES = {"names": ["a", "b"], "sizes": [[8, 8], [8, 8]], "codes_0": np.zeros((2,
     [
         (
             {**CODES, "codes_1": np.full((2, 2), 16)},
-            "indices from 0 to 15 for this model's codebook, got 16 to 16",
+            "codes from 0 to 15 for this model's codebook, got 16 to 16",
         ),
         ({**CODES, "codes_1": np.full((2, 2), -1)}, "got -1 to -1"),
-        ({**CODES, "codes_1": np.zeros((2, 2))}, "expected integer indices, got float64"),
-        ({**CODES, "codes_1": np.zeros(4, int)}, "expected indices of shape [B, 4, 4]"),
+        ({**CODES, "codes_1": np.zeros((2, 2))}, "expected integer codes, got float64"),
+        ({**CODES, "codes_1": np.zeros(4, int)}, "expected codes of shape [B, 4, 4]"),
         ({**CODES, "codes_1": np.zeros((0, 2), int)}, "got none"),
         ({**CODES, "codes_1": np.zeros((1, 2), int)}, "expected a size of at most (4, 8)"),
         ({**CODES, "codes_1": np.array([{}])}, "cannot be read: Object arrays"),
         (CODES, "names 2 pictures and has no codes_1"),
+        ({**CODES, "kind": "film", "version": 1}, "is of kind 'film', expected codes"),
+        ({**CODES, "kind": "codes", "version": 2}, "version 2"),
         ({"codes_0": np.zeros((2, 2), int)}, "has no names, sizes"),
         ({**CODES, "names": "a"}, "expected names [N] and integer sizes [N, 2]"),
         ({**CODES, "sizes": [[8.0, 8.0]] * 2}, "expected names [N] and integer sizes [N, 2]"),
@@ -492,7 +550,7 @@ def test_an_interrupt_outside_training_ends_with_130(monkeypatch, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vq_jax.cli.main.train", interrupted)
+    monkeypatch.setattr("vq_jax.cli.train.train", interrupted)
     assert main(["train"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -524,7 +582,7 @@ def test_signals_save_the_run_and_the_same_command_goes_on(tmp_path, training):
 
     status, message = train_until(steps, signal.SIGINT)
     assert status == 130
-    assert "by SIGINT and saved; the same command goes on from there" in message
+    assert "by SIGINT and saved; the same command resumes from there" in message
     first = max(steps())
     status, message = train_until(lambda: max(steps()) > first, signal.SIGTERM)
     assert status == 143

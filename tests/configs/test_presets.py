@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from vq_jax.configs import ExperimentConfig
-from vq_jax.configs.presets import DEFAULT_PRESET, load_experiment, presets
+from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
 from vq_jax.configs.serialize import from_dict, to_dict
 from vq_jax.errors import UserError
 
@@ -17,7 +17,7 @@ def test_the_default_is_a_preset():
 
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
-    config = load_experiment(name)
+    config = load_preset(name)
     assert config.name == name
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
     docstring = ast.get_docstring(ast.parse(presets()[name].read_text()))
@@ -37,7 +37,7 @@ def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
     ],
 )
 def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, discriminator, codes):
-    config = load_experiment(name)
+    config = load_preset(name)
     pictures = jnp.zeros((2, config.data.image_size, config.data.image_size, 3))
     model = config.model.build(config.losses.head)
     networks = (model, config.discriminator.build())
@@ -50,7 +50,7 @@ def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, d
 
 def test_the_recipes_of_taming_put_beta_on_the_codebook_term():
     for name in ("f16-1024", "f16-16384", "f8"):
-        config = load_experiment(f"vqgan-imagenet-{name}")
+        config = load_preset(f"vqgan-imagenet-{name}")
         quantizer = config.model.quantizer
         assert (quantizer.commitment_weight, quantizer.codebook_weight) == (1.0, 0.25)
         assert config.optimizer == config.discriminator.optimizer
@@ -58,23 +58,23 @@ def test_the_recipes_of_taming_put_beta_on_the_codebook_term():
 
 
 def test_a_preset_is_found_under_the_name_of_its_file():
-    assert load_experiment("vqvae_fashion_mlp") == load_experiment("vqvae-fashion-mlp")
+    assert load_preset("vqvae_fashion_mlp") == load_preset("vqvae-fashion-mlp")
 
 
 def test_an_experiment_is_read_from_any_file(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
         "import dataclasses\n"
-        "from vq_jax.configs.presets import load_experiment\n"
-        "config = dataclasses.replace(load_experiment('vqvae-fashion'), name='mine')\n"
+        "from vq_jax.configs.presets import load_preset\n"
+        "config = dataclasses.replace(load_preset('vqvae-fashion'), name='mine')\n"
     )
-    config = load_experiment(str(file))
+    config = load_preset(str(file))
     assert isinstance(config, ExperimentConfig) and config.name == "mine"
 
 
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(UserError, match="unknown preset 'vqvae-foto'; did you mean vqvae-photos"):
-        load_experiment("vqvae-foto")
+        load_preset("vqvae-foto")
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_a_file_that_is_not_an_experiment_is_refused(tmp_path, code, message):
     file = tmp_path / "wrong.py"
     file.write_text(code)
     with pytest.raises(UserError, match=message):
-        load_experiment(str(file))
+        load_preset(str(file))
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file .*nowhere.py"):
-        load_experiment(str(tmp_path / "nowhere.py"))
+        load_preset(str(tmp_path / "nowhere.py"))

@@ -6,7 +6,7 @@ import pytest
 
 from vq_jax import data, load
 from vq_jax.configs import DataConfig
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 from vq_jax.errors import UserError
 from vq_jax.host.storage import require_storage
 from vq_jax.train import train
@@ -31,8 +31,8 @@ def installed(monkeypatch):
 @pytest.mark.parametrize(
     "use",
     [
-        lambda: train(load_experiment("vqvae-fashion-mlp"), "gs://bucket/place"),
-        lambda: train(load_experiment("prior-fashion"), "gs://bucket/place"),
+        lambda: train(load_preset("vqvae-fashion-mlp"), "gs://bucket/place"),
+        lambda: train(load_preset("prior-fashion"), "gs://bucket/place"),
         lambda: load("gs://bucket/place"),
         lambda: data.open_source("tfds:mnist", "train", DataConfig(data_dir="gs://bucket/place"), 1),
     ],

@@ -14,15 +14,16 @@ import pytest
 
 from vq_jax.cli.main import main
 from vq_jax.configs import VQGANf16
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 from vq_jax.errors import UserError
 from vq_jax.host.chips import CHIPS, known_slices, parse_slice
 from vq_jax.plan import plan as planning
 from vq_jax.plan.hlo import Collective, Program
 from vq_jax.plan.plan import Plan, largest_batch, make_plan
+from vq_jax.pretrained.build import build_model, image_shape
 from vq_jax.train.sharding import make_mesh
 from vq_jax.train.state import init_state
-from vq_jax.train.tasks.tokenizer import build_model, image_shape, networks
+from vq_jax.train.tasks.tokenizer import networks
 
 ROOT = Path(__file__).parents[2]
 SLICE = parse_slice("v5e:4x4")
@@ -33,8 +34,8 @@ compiles = pytest.mark.skipif(
 # A VQ-GAN and a prior over its codes, so small that they compile in seconds.
 TOKENIZER = """
 import dataclasses
-from vq_jax.configs.presets import load_experiment
-base = load_experiment("vqgan-fashion")
+from vq_jax.configs.presets import load_preset
+base = load_preset("vqgan-fashion")
 config = dataclasses.replace(
     base,
     name="small",
@@ -45,10 +46,10 @@ config = dataclasses.replace(
 """
 PRIOR = """
 import dataclasses
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 from vq_jax.configs.priors import GPTArchitecture
 config = dataclasses.replace(
-    load_experiment("prior-fashion-gpt"),
+    load_preset("prior-fashion-gpt"),
     name="small-prior",
     prior=GPTArchitecture(width=32, num_layers=3, num_heads=2),
 )
@@ -90,7 +91,7 @@ def tokenizer_plan(experiments):
 @compiles
 def test_a_data_parallel_step_reduces_the_gradients_once_and_gathers_nothing(tokenizer_plan, experiments):
     plan, _ = tokenizer_plan
-    config = load_experiment(str(experiments / "small.py"))
+    config = load_preset(str(experiments / "small.py"))
     parts = networks(config, build_model(config))
     state = jax.eval_shape(lambda: init_state(jax.random.key(0), image_shape(config), **parts))
     gradients = sum(
@@ -358,11 +359,11 @@ def test_without_libtpu_the_message_says_how_to_get_it(monkeypatch, capsys):
 def test_a_run_that_cannot_be_planned_is_told(preset, options, message):
     values = {"per_device_batch": None, "fsdp": None, "remat": False} | options
     with pytest.raises(UserError, match=message):
-        planning._override(load_experiment(preset), SLICE, **values)
+        planning._override(load_preset(preset), SLICE, **values)
 
 
 def test_a_step_that_accumulates_is_told_of_a_batch_that_does_not_divide():
-    config = load_experiment("vqvae-cifar10")
+    config = load_preset("vqvae-cifar10")
     parted = dataclasses.replace(
         config, training=dataclasses.replace(config.training, accumulate=config.data.batch_size)
     )
@@ -371,7 +372,7 @@ def test_a_step_that_accumulates_is_told_of_a_batch_that_does_not_divide():
 
 
 def test_a_plan_computes_in_bfloat16_and_keeps_what_the_run_says():
-    config = load_experiment("vqvae-cifar10")
+    config = load_preset("vqvae-cifar10")
     assert planning._override(config, SLICE, 1, None, False).training.dtype == "bfloat16"
     exact = dataclasses.replace(config, training=dataclasses.replace(config.training, dtype="float32"))
     assert planning._override(exact, SLICE, 1, None, False).training.dtype == "float32"
@@ -380,7 +381,7 @@ def test_a_plan_computes_in_bfloat16_and_keeps_what_the_run_says():
 
 
 def test_the_tokenizer_of_a_prior():
-    config = load_experiment("gpt-imagenet-b")
+    config = load_preset("gpt-imagenet-b")
     assert planning._tokenizer_config(config, None).name == "llamagen-imagenet"
     assert planning._tokenizer_config(config, "vqgan-fashion").name == "vqgan-fashion"
     with pytest.raises(UserError, match="gpt-imagenet-l is that of a prior"):
@@ -391,7 +392,7 @@ def test_the_tokenizer_of_a_prior():
 
 
 def test_the_classes_of_a_prior():
-    config = load_experiment("gpt-imagenet-b")
+    config = load_preset("gpt-imagenet-b")
     assert planning._num_classes(config, "tfds:imagenet2012", None) == 1000
     assert planning._num_classes(config, "folder:/pictures", 7) == 7
     assert planning._num_classes(config, "tfds:imagenet2012", 0) is None
@@ -416,7 +417,7 @@ def test_only_what_is_not_set_is_set(monkeypatch):
 def test_make_plan_asks_for_libtpu(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
     with pytest.raises(UserError, match="libtpu"):
-        make_plan(load_experiment("vqvae-cifar10"), SLICE, per_device_batch=1)
+        make_plan(load_preset("vqvae-cifar10"), SLICE, per_device_batch=1)
 
 
 def test_the_table_and_the_plot_of_plans(tmp_path):
@@ -460,7 +461,7 @@ def test_the_table_and_the_plot_of_plans(tmp_path):
     "topology, fsdp", [("v6e:4x4", 2), ("v6e:4x4", 8), ("v5p:4x4x4", 8), ("v4:2x2x1", 2)]
 )
 def test_fsdp_may_take_a_part_of_an_axis_of_the_slice(topology, fsdp):
-    config = load_experiment("vqgan-imagenet-f16-16384")
+    config = load_preset("vqgan-imagenet-f16-16384")
     training = dataclasses.replace(config.training, mesh_fsdp=fsdp)
     mesh = planning._mesh(dataclasses.replace(config, training=training), parse_slice(topology))
     assert mesh.shape["fsdp"] == fsdp and mesh.size == parse_slice(topology).chips

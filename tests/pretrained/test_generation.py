@@ -184,7 +184,7 @@ def test_inpaint_writes_a_picture(what, size, run, files, monkeypatch):
         (["sample", "RUN", "--seed", -1, "-o", "x.png"], "--seed from 0"),
         (["sample", "RUN", "-o", "folder"], "expected a .png file"),
         (["sample", "TOKENIZER", "-o", "x.png"], "holds a tokenizer"),
-        (["sample", "nowhere", "-o", "x.png"], "nowhere is no run directory"),
+        (["sample", "nowhere", "-o", "x.png"], "nowhere is not a run directory"),
         (["inpaint", "RUN", "picture.png", "--mask", "other.png", "-o", "x.png"], "24 x 20 px, got 20 x 20"),
         (["inpaint", "RUN", "picture.png", "--mask", "empty.png", "-o", "x.png"], "the mask is empty"),
         (["inpaint", "RUN", "picture.png", "--mask", "full.png", "-o", "x.png"], "the mask is full"),
@@ -194,12 +194,12 @@ def test_inpaint_writes_a_picture(what, size, run, files, monkeypatch):
         (["inpaint", "RUN", "picture.png", "--box", "0,0,x", "-o", "x.png"], "four whole numbers for --box"),
         (["inpaint", "RUN", "picture.png", "--outpaint", "0,0,0,-1", "-o", "x.png"], "none of them negative"),
         (["inpaint", "RUN", "picture.png", "-o", "x.png"], "expected one of --mask MASK.png, --box"),
-        (["reconstruct", "RUN", "picture.png", "-o", "x"], "expected the run of a tokenizer"),
+        (["reconstruct", "RUN", "picture.png", "-o", "x"], "expected a tokenizer"),
         (
             ["train", "prior-fashion", "--workdir", "w", "--tokenizer", "RUN"],
-            "expected the run of a tokenizer",
+            "expected a tokenizer",
         ),
-        (["train", "prior-fashion", "--workdir", "w", "--tokenizer", "none"], "none is no run directory"),
+        (["train", "prior-fashion", "--workdir", "w", "--tokenizer", "none"], "none is not a run directory"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(arguments, words, run, base, files, refused, monkeypatch):

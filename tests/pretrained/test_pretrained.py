@@ -77,9 +77,9 @@ def test_a_fully_connected_model_takes_its_own_size(mlp):
     given = pictures(2, 8, 8, 1)
     assert mlp.channels == 1 and mlp.encode(given).shape == (2, 4)
     assert mlp.reconstruct(given).shape == given.shape
-    with pytest.raises(UserError, match=r"takes pictures of shape \(8, 8, 1\) only, got \(8, 9, 1\)"):
+    with pytest.raises(UserError, match=r"takes only pictures of shape \(8, 8, 1\), got \(8, 9, 1\)"):
         mlp.encode(pictures(2, 8, 9, 1))
-    with pytest.raises(UserError, match=r"expected indices of shape \[B, 4\], got \(1, 5\)"):
+    with pytest.raises(UserError, match=r"expected codes of shape \[B, 4\], got \(1, 5\)"):
         mlp.decode(np.zeros((1, 5), int))
 
 
@@ -100,8 +100,8 @@ def test_other_arrays_are_not_encoded(tokenizer, given, message):
 @pytest.mark.parametrize(
     "indices, message",
     [
-        (np.zeros((1, 2, 2)), "expected integer indices, got float64"),
-        (np.full((1, 2, 2), 16), "indices from 0 to 15 .* got 16 to 16"),
+        (np.zeros((1, 2, 2)), "expected integer codes, got float64"),
+        (np.full((1, 2, 2), 16), "codes from 0 to 15 .* got 16 to 16"),
         (np.full((1, 2, 2), -1), "got -1 to -1"),
         (np.full((1, 2, 2), 2**32), "got 4294967296 to 4294967296"),
         (np.zeros((0, 2, 2), int), "got none"),
@@ -138,14 +138,14 @@ def test_a_run_of_more_devices_than_there_are_is_loaded(run, tmp_path, tokenizer
 def test_a_checkpoint_of_another_model_is_refused(run, tmp_path):
     copied = shutil.copytree(run, tmp_path / "run")
     config = json.loads((copied / "config.json").read_text())
-    config["model"]["codebook_size"] = 17
+    config["model"]["quantizer"]["codebook_size"] = 17
     (copied / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="is of another model"):
         vq_jax.load(copied)
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is no run directory"):
+    with pytest.raises(UserError, match="is not a run directory"):
         vq_jax.load(tmp_path)
 
 

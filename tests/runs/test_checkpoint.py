@@ -15,7 +15,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vq_jax.errors import UserError
-from vq_jax.runs import checkpoint, orbax_managers
+from vq_jax.runs import checkpoint, checkpoint_record, orbax_managers
 from vq_jax.runs.checkpoint import Checkpointer, CheckpointError
 from vq_jax.runs.digest import leaf_names
 
@@ -307,12 +307,47 @@ def test_a_damaged_step_is_set_aside_and_can_be_saved_again(tmp_path, caplog):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "2.damaged", "3"]
 
 
+def test_a_part_is_restored_whatever_happened_to_the_rest(tmp_path):
+    def state_of(step):
+        rng = np.random.default_rng(step)
+        return {"params": {"kernel": rng.normal(size=(16, 64))}, "moments": [rng.normal(size=(64, 64))]}
+
+    states = {step: jax.tree.map(jnp.float32, state_of(step)) for step in (1, 2)}
+    with Checkpointer(tmp_path / "whole") as checkpointer:
+        for step, state in states.items():
+            checkpointer.save(step, state, {}, None)
+    seen, rng = set(), np.random.default_rng(0)
+    for number in range(16):
+        directory = shutil.copytree(tmp_path / "whole", tmp_path / f"copy{number}")
+        files = sorted((directory / "2/state").rglob("d/*"), key=lambda path: path.stat().st_size)
+        file = files[-1 - number % 2]
+        flip(file, int(rng.integers(file.stat().st_size)))
+        with Checkpointer(directory, read_only=True) as checkpointer:
+            whole = checkpointer.restore_latest(abstract(states[2])).step
+            part = checkpointer.restore_latest({"params": abstract(states[2]["params"])}, ("params",))
+        assert bits(part.state) == bits({"params": states[part.step]["params"]})
+        assert part.step >= whole
+        seen.add((whole, part.step))
+        shutil.rmtree(directory)
+    assert {(1, 2), (1, 1)} <= seen
+
+
+def test_a_part_of_another_model_is_an_error(tmp_path):
+    save_steps(tmp_path, [1])
+    params = abstract(make_state()["params"])
+    with Checkpointer(tmp_path, read_only=True) as checkpointer:
+        with pytest.raises(UserError, match=r"another model.*bias'\]: bfloat16\[64\] in the checkpoint, nothing"):
+            checkpointer.restore(1, {"params": {"kernel": params["kernel"]}}, ("params",))
+        with pytest.raises(UserError, match=r"\['params'\]\['more'\]: nothing in the checkpoint"):
+            checkpointer.restore(1, {"params": {**params, "more": params["bias"]}}, ("params",))
+
+
 def test_the_warning_names_the_leaf_whose_bytes_changed(tmp_path, caplog):
     save_steps(tmp_path, [1, 2])
     record_file = tmp_path / "2/meta/metadata"
     record = json.loads(record_file.read_text())
     record["body"]["digests"]["['params']['kernel']"][0] ^= 1
-    record["sha256"] = checkpoint._sha256(record["body"])
+    record["sha256"] = checkpoint_record.body_digest(record["body"])
     record_file.write_text(json.dumps(record))
     assert restore_after_damage(tmp_path, caplog) == 1
     assert "['params']['kernel']" in caplog.text and "['params']['bias']" not in caplog.text
@@ -440,7 +475,7 @@ def test_other_bytes_in_another_process_are_damage_here_too(tmp_path, monkeypatc
 KILLED_RUN = """
 import functools, os, signal, sys
 import jax.numpy as jnp
-from vq_jax.train import checkpoint, orbax_managers
+from vq_jax.runs import checkpoint, orbax_managers
 
 def kill(at):
     if at == sys.argv[2]:

@@ -63,9 +63,10 @@ def rows_of(workdir):
 
 def state_of(workdir, config):
     """Every array of the newest checkpoint, by name."""
+    from vq_jax.pretrained.build import build_model
     from vq_jax.runs.checkpoint import Checkpointer
     from vq_jax.runs.digest import leaf_names
-    from vq_jax.train.tasks.tokenizer import abstract_state, build_model
+    from vq_jax.train.tasks.tokenizer import abstract_state
 
     with Checkpointer(Path(workdir) / "checkpoints", read_only=True) as checkpointer:
         restored = checkpointer.restore_latest(abstract_state(config, build_model(config)))

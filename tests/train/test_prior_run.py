@@ -19,6 +19,7 @@ from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.digest import leaf_names
 from vq_jax.train import sharding, train
 from vq_jax.train.tasks.base import open_task
+from vq_jax.types import CodeSpec
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +60,7 @@ def test_a_run_of_a_prior_writes_what_a_run_holds(finished):
         last["validation/cross_entropy"] / np.log(2.0), rel=1e-6
     )
     record = json.loads((finished / "tokenizer.json").read_text())
-    assert record["code_shape"] == [4, 4] and record["num_classes"] == CLASSES
+    assert record["specs"]["shape"] == [4, 4] and record["num_classes"] == CLASSES
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_a_process_that_sees_another_cache_than_the_one_that_was_made_says_so(
         (tmp_path / "codes" / "codes.json").write_text(json.dumps({**index, "fingerprint": fingerprint}))
     monkeypatch.setattr(code_cache.distributed, "is_main", lambda: False)  # another process makes it
     source = MemorySource(np.zeros((4, 8, 8, 1), np.uint8))
-    options = {"tokenizer": "this one", "codebook_size": 16, "batch_size": 4}
+    options = {"tokenizer": "this one", "specs": CodeSpec((1,), 16), "batch_size": 4}
     with pytest.raises(UserError, match="expected a directory of codes that all processes share"):
         code_cache.open_cache(tmp_path / "codes", source, lambda images: images, **options)
 
@@ -132,7 +133,7 @@ def test_a_process_that_sees_another_cache_than_the_one_that_was_made_says_so(
 def open_small_cache(directory, encode=lambda images: images[:, 0, 0], tokenizer="this one", labels=True):
     pictures = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
     source = MemorySource(pictures, np.arange(10) % 3 if labels else None, 3 if labels else None)
-    options = {"codebook_size": 16, "batch_size": 2, "shard_rows": 4}
+    options = {"specs": CodeSpec((1,), 16), "batch_size": 2, "shard_rows": 4}
     return code_cache.open_cache(directory, source, encode, tokenizer=tokenizer, **options)
 
 
@@ -199,14 +200,51 @@ def test_a_picture_that_cannot_be_read_is_not_told_as_a_cache_that_cannot_be_wri
 def test_several_processes_make_the_shards_between_them(tmp_path):
     made_of = {"fingerprint": "f", "shard_rows": 4}
     source = MemorySource(np.arange(10, dtype=np.uint8)[:, None, None, None], None, None)
-    make = code_cache._Maker(tmp_path, source, lambda images: images[:, 0, 0], made_of, 16, 4)
+    make = code_cache._Maker(tmp_path, source, lambda images: images[:, 0, 0], made_of, CodeSpec((1,), 16), 4)
     assert make.begin()
     parts = [make.shards(number, 2) for number in (1, 0)]
     assert [list(part) for part in parts] == [["codes-00001.npy"], ["codes-00000.npy", "codes-00002.npy"]]
     make.finish(parts[0] | parts[1])
-    cache = code_cache._opened(tmp_path, "f")
+    cache = code_cache._opened(tmp_path, "f", CodeSpec((1,), 16))
     assert cache.take(np.arange(10)[::-1]).ravel().tolist() == list(range(10))[::-1]
     assert cache.labels is None and not make.begin()
+
+
+def test_a_picture_with_several_grids_has_a_file_for_each(tmp_path):
+    specs = (CodeSpec((1,), 16), CodeSpec((2,), 2**17, 2))
+    source = MemorySource(
+        np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 1), np.uint8)
+    )
+
+    def encode(images):
+        first = images[:, 0, 0].astype(np.int32)
+        return first, np.stack([first, first + 2**16], axis=-1) * np.ones((1, 2, 1), np.int32)
+
+    options = {"specs": specs, "batch_size": 4, "shard_rows": 6}
+    cache = code_cache.open_cache(tmp_path, source, encode, tokenizer="t", **options)
+    numbers = np.array([9, 0, 6])
+    coarse, fine = cache.take(numbers)
+    assert coarse[:, 0].tolist() == [9, 0, 6] and fine.shape == (3, 2, 2) and fine.dtype == np.int32
+    assert fine[:, 1, 1].tolist() == [9 + 2**16, 2**16, 6 + 2**16] and len(cache) == 10
+    kept = {name: np.load(tmp_path / f"codes-00001.{name}.npy") for name in (0, 1)}
+    assert (kept[0].dtype, kept[1].dtype, len(kept[0])) == (np.uint16, np.int32, 4)
+    index = json.loads((tmp_path / "codes.json").read_text())
+    assert (index["kind"], index["version"]) == ("code-cache", 1)
+    (tmp_path / "codes-00000.1.npy").write_bytes(b"torn")
+    again = code_cache.open_cache(tmp_path, source, encode, tokenizer="t", **options)
+    np.testing.assert_array_equal(again.take(numbers)[1], fine)
+
+
+def test_a_cache_from_before_there_was_a_version_is_read(tmp_path):
+    open_small_cache(tmp_path)
+    index = json.loads((tmp_path / "codes.json").read_text())
+    old = {name: value for name, value in index.items() if name not in ("kind", "version")}
+    (tmp_path / "codes.json").write_text(json.dumps(old))
+
+    def encode(images):
+        raise AssertionError("the cache is there")
+
+    assert len(open_small_cache(tmp_path, encode)) == 10
 
 
 def test_a_cache_of_other_pictures_is_made_again_and_said(base, tmp_path, caplog):
@@ -252,7 +290,7 @@ def test_a_tokenizer_moved_with_its_prior_is_found(finished, base, tmp_path):
     "change, message",
     [
         ({"tokenizer": ""}, "give --tokenizer RUN"),
-        ({"tokenizer": "nowhere"}, "nowhere is no run directory"),
+        ({"tokenizer": "nowhere"}, "nowhere is not a run directory"),
         ({"codes": CodesConfig(directory="gs://bucket/codes")}, "cannot be kept in gs://bucket/codes"),
     ],
 )
@@ -264,7 +302,7 @@ def test_a_mistake_is_told_before_anything_is_written(change, message, base, tmp
 
 
 def test_a_prior_is_no_tokenizer(finished, base, tmp_path):
-    with pytest.raises(UserError, match="expected the run of a tokenizer, .* is that of a prior"):
+    with pytest.raises(UserError, match="expected a tokenizer, .* holds a prior"):
         train(prior_config(base, tokenizer=finished), tmp_path / "run")
 
 

@@ -1,12 +1,16 @@
 """What the commands share: their arguments, and the files that they read and write."""
 
+import io
+import itertools
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from vq_jax.configs.serialize import check_header, header
 from vq_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ Pictures = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metav
 Codes = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
 OutputDir = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="DIR")]
 OutputFile = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.npz")]
+_KIND = "codes"
 Dir = Annotated[str | None, tyro.conf.arg(metavar="DIR")]
 
 
@@ -26,7 +31,7 @@ def read_picture(path: Path, tokenizer: "Tokenizer") -> "np.ndarray":
     """Reads a picture that the tokenizer takes, uint8 [H, W, C].
 
     Raises:
-      UserError: it cannot be read, or the tokenizer takes no such picture.
+      UserError: it cannot be read, or the tokenizer does not take such pictures.
     """
     from vq_jax import data
 
@@ -42,7 +47,7 @@ def read_picture(path: Path, tokenizer: "Tokenizer") -> "np.ndarray":
 
 
 def output_names(pictures: tuple[Path, ...]) -> list[str]:
-    """The files' names without suffix; numbered where one was there before."""
+    """The files' names without suffix, numbered where several are the same."""
     names: list[str] = []
     for path in pictures:
         name, number = path.stem, 0
@@ -53,22 +58,52 @@ def output_names(pictures: tuple[Path, ...]) -> list[str]:
     return names
 
 
-def read_codes(
-    path: Path,
-) -> tuple[list[str], list[tuple[int, ...]], list["np.ndarray"]]:
-    """Names, sizes and codes of the pictures in a file that `encode` wrote."""
+def write_codes(
+    target: Path, names: list[str], sizes: Sequence[tuple[int, ...]], codes: Sequence[Any]
+) -> None:
+    """Writes a file of codes.
+
+    Args:
+      target: the .npz file.
+      names: of the pictures.
+      sizes: their height and width in pixels.
+      codes: of each picture, int32 [*s], or a tuple of such grids.
+    """
     import numpy as np
 
-    if not path.is_file():
-        raise UserError(f"no such file of codes: {path}")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is not an .npz file: expected one that `vq-jax encode` wrote")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"the .npz file {path} cannot be read: {error}") from error
-    missing = [name for name in ("names", "sizes", "codes_0") if name not in arrays]
+    arrays: dict[str, Any] = {name: np.array(value) for name, value in header(_KIND).items()}
+    arrays |= {"names": np.array(names), "sizes": np.array(sizes, np.int32)}
+    for index, grids in enumerate(codes):
+        arrays |= {f"codes_{index}{end}": grid for end, grid in _ended(grids)}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    write(target, file.getvalue())
+
+
+def _ended(grids: Any) -> "list[tuple[str, np.ndarray]]":
+    """The grids of a picture, each with the end of its name."""
+    if isinstance(grids, tuple):
+        return [(f".{number}", grid) for number, grid in enumerate(grids)]
+    return [("", grids)]
+
+
+def read_codes(path: Path) -> tuple[list[str], list[tuple[int, ...]], list[Any]]:
+    """Reads a file that `vq-jax encode` wrote.
+
+    Returns:
+      Names, sizes (height, width) and codes of the pictures: an array each, or a tuple of arrays.
+
+    Raises:
+      UserError: it is not such a file, or cannot be read.
+    """
+
+    arrays = _read_arrays(path)
+    if "version" in arrays or "kind" in arrays:  # files from before have neither
+        try:
+            check_header({name: arrays[name].item() for name in ("kind", "version")}, (_KIND,), str(path))
+        except (ValueError, KeyError) as error:
+            raise UserError(f"expected a file that `vq-jax encode` wrote: {error}") from error
+    missing = [name for name in ("names", "sizes") if name not in arrays]
     if missing:
         raise UserError(
             f"{path} has no {', '.join(missing)}: expected a file that `vq-jax encode` wrote; it has "
@@ -80,14 +115,32 @@ def read_codes(
             f"{path}: expected names [N] and integer sizes [N, 2], got {list(names.shape)} and "
             f"{sizes.dtype} {list(sizes.shape)}"
         )
-    missing = [name for name in (f"codes_{i}" for i in range(len(names))) if name not in arrays]
+    codes = [_grids_of(arrays, f"codes_{index}") for index in range(len(names))]
+    missing = [f"codes_{index}" for index, grids in enumerate(codes or [None]) if grids is None]
     if missing:
         raise UserError(f"{path} names {len(names)} pictures and has no {', '.join(missing)}")
-    return (
-        [Path(str(name)).name for name in names],
-        [tuple(size) for size in sizes.tolist()],
-        [arrays[f"codes_{index}"] for index in range(len(names))],
-    )
+    return [Path(str(name)).name for name in names], [tuple(size) for size in sizes.tolist()], codes
+
+
+def _grids_of(arrays: "dict[str, np.ndarray]", key: str) -> Any:
+    """The codes of a picture: an array, a tuple of arrays, or None where there are none."""
+    numbered = (arrays.get(f"{key}.{number}") for number in itertools.count())
+    grids = tuple(itertools.takewhile(lambda grid: grid is not None, numbered))
+    return arrays.get(key, grids or None)
+
+
+def _read_arrays(path: Path) -> "dict[str, np.ndarray]":
+    import numpy as np
+
+    if not path.is_file():
+        raise UserError(f"no such file of codes: {path}")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is not an .npz file: expected one that `vq-jax encode` wrote")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"the .npz file {path} cannot be read: {error}") from error
 
 
 def write(target: Path, content: bytes) -> None:

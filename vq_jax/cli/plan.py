@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from vq_jax.cli.files import write
-from vq_jax.configs.presets import load_experiment
+from vq_jax.configs.presets import load_preset
 from vq_jax.errors import UserError
 from vq_jax.host.chips import Slice, parse_slice
 
@@ -46,7 +46,7 @@ def plan(
     slices = [parse_slice(name) for name in topology]
     if not slices:
         raise UserError("expected at least one --topology, such as v5e:4x4, got none")
-    config = load_experiment(preset)
+    config = load_preset(preset)
     from vq_jax.plan import plan as planning
 
     planning.require_libtpu()

@@ -23,7 +23,7 @@ def presets() -> dict[str, Path]:
     }
 
 
-def load_experiment(name: str) -> RunConfig:
+def load_preset(name: str) -> RunConfig:
     """Reads an experiment.
 
     Args:

@@ -1,1 +1,1 @@
-"""What this machine is: memory settings, storage paths, accelerator chips, the compilation cache."""
+"""What this machine is: memory settings, storage paths, dtypes, accelerator chips, compiled programs."""

@@ -1,9 +1,9 @@
-"""TPU chips and slices, as their maker publishes them. Imports no jax.
+"""TPU chips and slices, as their manufacturer publishes them. Imports no jax.
 
 References:
   cloud.google.com/tpu/docs, pages v4, v5e, v5p and v6e: compute, memory and interconnect of a chip, shapes of
-  slices. The interconnect is given there for a chip and both directions; a link's share is half of it over
-  the number of links, four in a plane of chips and six in space.
+  slices. The interconnect is given there for a chip and both directions: the bandwidth of a link is half of
+  that divided by the number of links, four in a plane of chips and six in space.
 """
 
 import dataclasses
@@ -26,9 +26,9 @@ class Chip:
     link_bandwidth: float  # bytes a second of one link of the interconnect, in one direction
     slices: tuple[str, ...]  # shapes
     accelerator: str  # what gcloud calls a slice, before the number
-    cores: int  # that the number counts, a chip
-    wrap: int  # an axis of so many chips, or of a multiple where chips are in space, is a ring
-    compiler: tuple[tuple[str, str], ...] = ()  # what libtpu is told beside the shape
+    cores: int  # of a chip, as the number counts them
+    wrap: int  # an axis of this many chips, or of a multiple where chips are in space, is a ring
+    compiler: tuple[tuple[str, str], ...] = ()  # options of libtpu beside the shape
 
 
 _GIB = 2.0**30
@@ -54,25 +54,25 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """As in v5e:4x4."""
+        """Its name, such as v5e:4x4."""
         return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
     @property
     def chips(self) -> int:
-        """How many."""
+        """Number of chips."""
         return math.prod(self.shape)
 
     @property
     def accelerator_type(self) -> str:
-        """As gcloud calls it: v5litepod-16."""
+        """Its name in gcloud, such as v5litepod-16."""
         return f"{self.chip.accelerator}-{self.chips * self.chip.cores}"
 
     @property
     def links(self) -> int:
-        """Links of the chip that has the fewest, one in a corner of the box.
+        """Links of the chip that has the fewest: one in a corner of the box.
 
-        An axis has two where its ends are joined, which they are along a whole pod's side of 16 chips on v5e
-        and v6e, and on v4 and v5p where all axes are multiples of four; else one.
+        A chip has two links along an axis whose ends are joined, else one. They are joined along a whole
+        pod's side of 16 chips on v5e and v6e, and on v4 and v5p where all axes are multiples of four.
         """
         if len(self.shape) == 2:
             joined = [size % self.chip.wrap == 0 for size in self.shape]
@@ -82,7 +82,7 @@ class Slice:
 
     @property
     def egress(self) -> float:
-        """Bytes a second that every chip can send at the same time."""
+        """Bytes a second that every chip can send at the same time as the others."""
         return self.links * self.chip.link_bandwidth
 
 
@@ -95,13 +95,13 @@ def parse_slice(name: str) -> Slice:
     """Reads the name of a slice, such as v5e:4x4.
 
     Raises:
-      UserError: there is none of that name; the message lists them all.
+      UserError: no slice has that name; the message lists them all.
     """
     known = known_slices()
     if name not in known:
         lists = "; ".join(
             ", ".join(f"{chip.name}:{shape}" for shape in chip.slices) for chip in CHIPS.values()
         )
-        raise UserError(f"unknown topology {name!r}{nearest_names(name, known)} (there are: {lists})")
+        raise UserError(f"unknown topology {name!r}{nearest_names(name, known)} (known: {lists})")
     kind, shape = name.split(":")
     return Slice(CHIPS[kind], tuple(map(int, shape.split("x"))))

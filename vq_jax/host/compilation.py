@@ -1,4 +1,4 @@
-"""Where compiled programs are kept from one start of `vq-jax` to the next. Imports no jax."""
+"""Compiled programs are kept from one start of `vq-jax` to the next. Imports no jax."""
 
 import os
 import time
@@ -10,15 +10,15 @@ _MONTH = 30 * 24 * 3600.0
 
 
 def keep_compiled_programs() -> Path | None:
-    """Has jax, imported after this call, write the programs it compiles to disk and read them back.
+    """Makes jax, imported after this call, write the programs it compiles to disk and read them back.
 
-    They are kept in vq_jax/xla below XDG_CACHE_HOME, or ~/.cache, for a month. jax's own variables go
-    before: JAX_COMPILATION_CACHE_DIR names another directory, which is left as it is, and
-    JAX_ENABLE_COMPILATION_CACHE=false turns all of it off. Where the directory cannot be written,
+    They are kept in vq_jax/xla below XDG_CACHE_HOME, or ~/.cache, for a month. jax's own variables take
+    precedence: JAX_COMPILATION_CACHE_DIR names another directory, which is left as it is, and
+    JAX_ENABLE_COMPILATION_CACHE=false turns the cache off. Where the directory cannot be written,
     every start compiles anew. Removing it does no harm.
 
     Returns:
-      The directory; None where another one or none is used.
+      The directory; None where another directory or none is used.
     """
     off = os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in _OFF
     if off or VARIABLE in os.environ:
@@ -31,7 +31,7 @@ def keep_compiled_programs() -> Path | None:
         for path in directory.glob("*-cache"):  # jax itself never removes one
             if time.time() - path.stat().st_mtime > _MONTH:
                 path.unlink(missing_ok=True)
-    except (OSError, RuntimeError):  # a directory of no use, or no home
+    except (OSError, RuntimeError):  # an unusable directory, or no home
         return None
     os.environ[VARIABLE] = str(directory)  # jax makes it with the first program
     return directory

@@ -1,4 +1,4 @@
-"""Host memory on CPU: keep what a step frees, instead of getting it anew from the system at every step."""
+"""Host memory on CPU: keep what a step frees, instead of requesting it from the system at every step."""
 
 import ctypes
 import glob
@@ -12,18 +12,19 @@ _ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*")
 def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory for the process, where its steps run on the CPU.
 
-    A jitted step on CPU takes its temporaries as one piece of memory and frees it at its end. glibc gives
-    so large a piece back to the system, which clears it page by page when the next step asks for it: up to
-    a quarter of a step's time where the temporaries are gigabytes. Afterwards the process stays as large as
-    it has ever been. To be called before the first thread starts, that is before jax is imported.
+    A jitted step on CPU allocates its temporaries as one piece of memory and frees it at its end. glibc
+    returns so large a piece to the system, which clears it page by page when the next step asks for it: up
+    to a quarter of a step's time where the temporaries are gigabytes. With this setting the process stays
+    as large as it has ever been. Must be called before the first thread starts, that is before jax is
+    imported.
 
     Returns:
-      Whether it was done; it is not on a machine with an accelerator, or without glibc.
+      Whether the setting was made; it is not on a machine with an accelerator, or without glibc.
     """
     if not sys.platform.startswith("linux") or any(glob.glob(pattern) for pattern in _ACCELERATORS):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    # From the heap alone, of which all threads share one, and nothing of it is given back.
+    # All threads share one heap, everything comes from it, and none of it is returned.
     return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])

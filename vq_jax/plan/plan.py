@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vq_jax.configs.presets import load_experiment, presets
+from vq_jax.configs.presets import load_preset, presets
 from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RunConfig
 from vq_jax.errors import UserError
 from vq_jax.host.chips import Slice
@@ -312,9 +312,10 @@ def _tokenizer_step(config: ExperimentConfig, mesh: Any) -> Any:
     import jax.numpy as jnp
 
     from vq_jax.nn.features.lpips import lpips_shapes
+    from vq_jax.pretrained.build import build_model, image_shape
     from vq_jax.train import sharding
     from vq_jax.train.state import init_state
-    from vq_jax.train.tasks.tokenizer import build_model, image_shape, networks
+    from vq_jax.train.tasks.tokenizer import networks
 
     parts = networks(config, build_model(config))
     losses = config.losses
@@ -344,10 +345,11 @@ def _prior_step(config: PriorConfig, mesh: Any, tokenizer: str | None, classes: 
     import jax
     import jax.numpy as jnp
 
+    from vq_jax.host.dtypes import compute_dtype
+    from vq_jax.pretrained.build import build_model
     from vq_jax.train import sharding
     from vq_jax.train.optimizers import make_optimizer
     from vq_jax.train.steps.prior import init_prior
-    from vq_jax.train.tasks.tokenizer import build_model
 
     codes = _tokenizer_config(config, tokenizer)
     data = config.data.resolve(codes.data)
@@ -356,7 +358,7 @@ def _prior_step(config: PriorConfig, mesh: Any, tokenizer: str | None, classes: 
         (data.image_size, data.image_size, codes.model.image_channels)
     )
     try:
-        prior = config.prior.build(specs, num_classes, sharding.compute_dtype(config.training.dtype))
+        prior = config.prior.build(specs, num_classes, compute_dtype(config.training.dtype))
     except ValueError as error:
         raise UserError(str(error)) from error
     parts: dict[str, Any] = {
@@ -386,7 +388,7 @@ def _tokenizer_config(config: PriorConfig, tokenizer: str | None) -> ExperimentC
             f"{config.name} learns the codes of {config.tokenizer or 'a run yet to be named'}: "
             "give --tokenizer PRESET, the preset or file of that tokenizer"
         )
-    found = load_experiment(name)
+    found = load_preset(name)
     if not isinstance(found, ExperimentConfig):
         raise UserError(f"expected the preset of a tokenizer for --tokenizer, {name} is that of a prior")
     return found

@@ -1,46 +1,32 @@
-"""Models by name, and trained models from their run directory."""
-
-from typing import Any
+"""Trained models, by the place where they are."""
 
 from etils import epath
 
-from vq_jax.configs.models import make_architecture
 from vq_jax.configs.runs import PriorConfig
-from vq_jax.nn import VQModel
-from vq_jax.pretrained.load_prior import load_prior
+from vq_jax.pretrained.hub import local_copy
+from vq_jax.pretrained.load_prior import read_prior, restore_prior
+from vq_jax.pretrained.load_tokenizer import load_tokenizer
+from vq_jax.pretrained.model_directory import open_model
 from vq_jax.pretrained.prior import Prior
-from vq_jax.pretrained.restore import load_tokenizer
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs.rundir import read_config
 
 
-def create_model(architecture: str, *, head: str = "picture", dtype: Any = None, **fields: Any) -> VQModel:
-    """Makes a model by name, with random weights to come from its `init`.
-
-    Args:
-      architecture: a name of `configs.models.ARCHITECTURES`, such as "vqvae-residual".
-      head: what the decoder puts out, see `nn.VQModel`.
-      dtype: compute dtype; float32 when absent.
-      **fields: fields of the architecture to override, such as codebook_size=1024.
-
-    Raises:
-      ValueError: unknown architecture or field, with the nearest ones.
-    """
-    return make_architecture(architecture, **fields).build(head=head, dtype=dtype)
-
-
-def load(run: epath.PathLike, *, best: bool = False) -> Tokenizer | Prior:
+def load(place: epath.PathLike, *, best: bool = False) -> Tokenizer | Prior:
     """Loads a trained model: a tokenizer, or a prior with its tokenizer.
 
     Args:
-      run: a run directory, local or gs://.
-      best: take the checkpoint with the lowest validation loss rather than the newest.
+      place: a run or model directory, local or gs://, or the name owner/name of a model of the Hugging Face
+        hub.
+      best: of a run, take the checkpoint with the lowest validation loss rather than the newest.
 
     Raises:
-      UserError: no run directory, or no whole checkpoint in it; or the tokenizer that a prior was trained on
-        is missing or gives other codes.
+      UserError: there is no such directory; no whole checkpoint in it; a file of it is damaged; or the
+        tokenizer that a prior was trained on is missing or gives other codes.
     """
-    config = read_config(run)
-    if isinstance(config, PriorConfig):
-        return load_prior(run, config, best=best)
-    return load_tokenizer(run, best=best)
+    directory = local_copy(place)
+    saved = open_model(directory)
+    config = read_config(directory) if saved is None else saved.config
+    if not isinstance(config, PriorConfig):
+        return load_tokenizer(directory, best=best)
+    return restore_prior(directory, config, best=best) if saved is None else read_prior(saved, config)

@@ -1,21 +1,22 @@
-"""Trained priors out of their run directories."""
-
-from typing import Any
+"""Trained priors out of runs and model directories."""
 
 import jax
 import jax.numpy as jnp
 from etils import epath
 
 from vq_jax.configs.runs import NoiseConfig, PriorConfig
+from vq_jax.configs.serialize import specs_from_json
 from vq_jax.errors import UserError
+from vq_jax.pretrained.build import abstract_prior, build_prior
+from vq_jax.pretrained.load_tokenizer import load_tokenizer
+from vq_jax.pretrained.model_directory import TOKENIZER, ModelDirectory
 from vq_jax.pretrained.prior import Prior
-from vq_jax.pretrained.restore import find_tokenizer, read_record, restore
-from vq_jax.train.tasks.noise import build_noise, noise_state
-from vq_jax.train.tasks.prior import build_prior, prior_state
+from vq_jax.pretrained.record import find_tokenizer, read_record
+from vq_jax.pretrained.restore import params_name, restore_weights
 
 
-def load_prior(run: epath.PathLike, config: PriorConfig, *, best: bool = False) -> Prior:
-    """Loads a trained prior with its tokenizer; see `restore.restore`.
+def restore_prior(run: epath.PathLike, config: PriorConfig, *, best: bool = False) -> Prior:
+    """Loads the prior of a run with its tokenizer; see `load.load`.
 
     Raises:
       UserError: no whole checkpoint, or the tokenizer is missing or gives other codes.
@@ -24,16 +25,27 @@ def load_prior(run: epath.PathLike, config: PriorConfig, *, best: bool = False) 
     if record is None:
         raise UserError(f"{run} holds no checkpoint yet: let `vq-jax train` reach its first save")
     tokenizer = find_tokenizer(run, config, record)
-    rng = jax.random.key(0)
-    if isinstance(config, NoiseConfig):
-        model: Any = build_noise(config, record, tokenizer)
-        state: Any = jax.eval_shape(lambda: noise_state(rng, config, record, tokenizer, model))
-        restored = restore(run, config, state, best=best)
-        params = restored.state.generator.eval_params
-    else:
-        model = build_prior(config, record)
-        state = jax.eval_shape(lambda: prior_state(rng, config, model))
-        restored = restore(run, config, state, best=best)
-        params = restored.state.eval_params
-    variables = {"params": jax.tree.map(jnp.asarray, params)}
-    return Prior(model, variables, tokenizer, config, restored.step, record.image_size)
+    model = build_prior(config, record.specs, record.num_classes, tokenizer.config)
+    place = params_name(config)
+    if isinstance(config, NoiseConfig):  # trained beside a discriminator
+        place = f"generator/{place}"
+    step, found = restore_weights(run, config, {place: abstract_prior(model)["params"]}, best=best)
+    variables = {"params": jax.tree.map(jnp.asarray, found[place])}
+    return Prior(model, variables, tokenizer, config, step, record.image_size)
+
+
+def read_prior(saved: ModelDirectory, config: PriorConfig) -> Prior:
+    """Loads the prior of a model directory with its tokenizer.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    tokenizer = load_tokenizer(saved.path / TOKENIZER)
+    try:
+        specs = specs_from_json(saved.codes["specs"])
+        num_classes, image_size = saved.codes["num_classes"], saved.codes["image_size"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{saved.path} does not say what codes its prior models: {error!r}") from error
+    model = build_prior(config, specs, num_classes, tokenizer.config)
+    variables = jax.tree.map(jnp.asarray, dict(saved.weights(abstract_prior(model))))
+    return Prior(model, variables, tokenizer, config, saved.step, image_size)

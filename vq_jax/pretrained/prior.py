@@ -9,17 +9,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from flax import linen
 from jax.sharding import NamedSharding
 from tqdm import tqdm
 
 from vq_jax.configs.runs import PriorConfig
 from vq_jax.configs.sampling import SamplingConfig
+from vq_jax.configs.serialize import specs_to_json
 from vq_jax.errors import UserError
 from vq_jax.generate import MaskedOptions, SamplingOptions, sample_noise
 from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes
 from vq_jax.generate.prior import fill_codes, sample_prior
 from vq_jax.nn import Condition, MaskGIT, NoiseGenerator
+from vq_jax.pretrained.model_directory import TOKENIZER, model_files, write_model
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.types import Params
 
@@ -53,6 +56,25 @@ class Prior:
         self.config = config
         self.step = step
         self.image_size = image_size
+
+    def save(self, directory: epath.PathLike) -> None:
+        """Writes a model directory, which `vq_jax.load` reads, with the tokenizer's in `tokenizer/`; whole or
+        not at all.
+
+        Args:
+          directory: local path or gs://. A model that is there is replaced.
+
+        Raises:
+          UserError: the directory holds something else, or cannot be written.
+        """
+        codes = {
+            "specs": specs_to_json(self.model.code_specs),
+            "num_classes": self.num_classes,
+            "image_size": self.image_size,
+        }
+        config = dataclasses.replace(self.config, tokenizer=TOKENIZER)
+        files = {f"{TOKENIZER}/{name}": content for name, content in self.tokenizer.files().items()}
+        write_model(directory, {**files, **model_files(config, self.step, self.variables, codes)})
 
     @property
     def num_classes(self) -> int | None:
@@ -193,12 +215,13 @@ class Prior:
             raise UserError(
                 "a noise generator makes whole pictures and cannot inpaint: train a prior, as prior-fashion"
             )
-        stride, window = self.tokenizer.stride, self.model.code_shape
-        if stride is None or len(window) != 2:
+        strides, window = self.tokenizer.strides, self.model.code_shape
+        if len(strides) != 2 or len(window) != 2:
             raise UserError(
                 "this prior cannot inpaint: its tokenizer's codes have no place in the picture; train one "
                 "with a convolutional tokenizer"
             )
+        stride = max(strides)
         if masks.ndim == 2:
             masks = np.broadcast_to(masks, pictures.shape[:3])
         _check_masks(pictures, masks)

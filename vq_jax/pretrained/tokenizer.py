@@ -1,23 +1,27 @@
 """A trained model as it is used: uint8 pictures to codes and back."""
 
 import functools
-import hashlib
-import json
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
+from etils import epath
 
 from vq_jax import ops
 from vq_jax.configs.runs import ExperimentConfig
-from vq_jax.configs.serialize import part_to_dict
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
-from vq_jax.types import Array, CodeSpecs, Params
+from vq_jax.pretrained.build import image_shape
+from vq_jax.pretrained.fingerprint import fingerprint, old_fingerprint
+from vq_jax.pretrained.model_directory import model_files, write_model
+from vq_jax.types import Array, CodeSpec, CodeSpecs, Params
 
 
 class Tokenizer:
     """A trained model on uint8 pictures: encode, decode, reconstruct, jitted.
+
+    Codes are a pytree of int32 arrays laid out like `model.code_specs`: one array, or a tuple from coarse to
+    fine.
 
     Attributes:
       model: the network.
@@ -34,14 +38,14 @@ class Tokenizer:
         self.config = config
         self.step = step
         self._fixed_shape: tuple[int, ...] | None = model.image_shape
+        self._axes = len(self._fixed_shape or image_shape(config)) - 1
         self._code_specs: dict[int, CodeSpecs] = {}
-        self._stride = max(model.strides(2), default=1)
         self._encode = jax.jit(
             lambda variables, images: model.apply(variables, ops.normalize_pictures(images), method="encode")
         )
 
-        def decode(variables: dict[str, Params], indices: Array) -> Array:
-            pictures: Any = model.apply(variables, indices, method="decode")
+        def decode(variables: dict[str, Params], codes: Any) -> Array:
+            pictures: Any = model.apply(variables, codes, method="decode")
             return ops.to_uint8(pictures)
 
         self._decode = jax.jit(decode)
@@ -52,90 +56,110 @@ class Tokenizer:
         return self.config.model.image_channels
 
     @property
-    def stride(self) -> int | None:
-        """Pixels a code, along height and width; None where codes have no place in the picture."""
-        return None if self._fixed_shape is not None else self._stride
+    def strides(self) -> tuple[int, ...]:
+        """Pixels a code along each spatial axis; empty where codes have no place in the picture."""
+        return self.model.strides(self._axes)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of the model and its variables: whether codes were made by this tokenizer."""
-        digest = hashlib.sha256(json.dumps(part_to_dict(self.config.model), sort_keys=True).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.variables):
-            digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-            digest.update(np.ascontiguousarray(leaf).data)
-        return digest.hexdigest()[:32]
+        """Hash of the model and its variables: the same for tokenizers that give the same codes."""
+        return fingerprint(self.config.model, self.variables)
 
-    def encode(self, pictures: np.ndarray) -> np.ndarray:
-        """Pictures uint8 [B, H, W, C] to indices int32 [B, h, w].
+    def has_fingerprint(self, known: str) -> bool:
+        """Whether a fingerprint, by today's formula or the one before it, is this tokenizer's."""
+        return known in (self.fingerprint, old_fingerprint(self.config.model, self.variables))
 
-        Height and width need not divide by the model's stride: right and lower edges are repeated.
+    def save(self, directory: epath.PathLike) -> None:
+        """Writes a model directory, which `vq_jax.load` reads; whole or not at all.
+
+        Args:
+          directory: local path or gs://. A model that is there is replaced.
+
+        Raises:
+          UserError: the directory holds something else, or cannot be written.
+        """
+        write_model(directory, self.files())
+
+    def files(self) -> dict[str, bytes]:
+        """The files of its model directory by their names."""
+        return model_files(self.config, self.step, self.variables)
+
+    def encode(self, pictures: np.ndarray) -> Any:
+        """Encodes pictures.
+
+        Their lengths need not be multiples of the model's strides: the last pixels along an axis are
+        repeated.
+
+        Args:
+          pictures: uint8 [B, *S, C].
+
+        Returns:
+          Codes, int32: [B, *s] or [B, *s, Q] for one grid.
 
         Raises:
           UserError: another dtype, rank, number of channels, or size than the model takes.
         """
         pictures = np.asarray(pictures)
         self.check(pictures)
-        if self._fixed_shape is None:
-            pad = [(0, -size % self._stride) for size in pictures.shape[1:-1]]
+        if self._fixed_shape is None and self.strides:
+            lengths = zip(pictures.shape[1:-1], self.strides, strict=True)
+            pad = [(0, -length % stride) for length, stride in lengths]
             pictures = np.pad(pictures, [(0, 0), *pad, (0, 0)], mode="edge")
-        return np.asarray(self._encode(self.variables, pictures))
+        return jax.tree.map(np.asarray, self._encode(self.variables, pictures))
 
-    def decode(self, indices: np.ndarray, size: tuple[int, ...] | None = None) -> np.ndarray:
-        """Indices int32 [B, h, w] to pictures uint8 [B, H, W, C].
+    def decode(self, codes: Any, size: tuple[int, ...] | None = None) -> np.ndarray:
+        """Decodes codes to pictures.
 
         Args:
-          indices: codes, each in [0, codebook_size).
-          size: height and width to cut the pictures to; whole multiples of the stride when absent.
+          codes: integers as `encode` returns them, each in [0, codebook_size).
+          size: lengths *S to cut the pictures to; whole multiples of the strides when absent.
+
+        Returns:
+          Pictures, uint8 [B, *S, C].
 
         Raises:
-          UserError: indices that are not integers or out of range, or of a wrong shape.
+          UserError: codes that are not integers or out of range, or of a wrong shape.
         """
-        indices = np.asarray(indices)
-        size_limit = self.model.quantizer.codebook_size
-        if not np.issubdtype(indices.dtype, np.integer):
-            raise UserError(f"expected integer indices, got {indices.dtype}")
-        if indices.size == 0 or indices.min() < 0 or indices.max() >= size_limit:
-            span = f"{indices.min()} to {indices.max()}" if indices.size else "none"
+        codes = self._checked(codes)
+        shapes = ", ".join(str(grid.shape) for grid in jax.tree.leaves(codes))
+        try:
+            pictures = np.asarray(self._decode(self.variables, codes))
+        except (TypeError, ValueError) as error:
+            if isinstance(self._specs, CodeSpec):
+                raise
             raise UserError(
-                f"expected indices from 0 to {size_limit - 1} for this model's codebook, got {span}: "
-                "were they made by another model?"
-            )
-        latents = self.code_specs(self.config.data.image_size).array_shape
-        if indices.ndim != 1 + len(latents) or (self._fixed_shape and indices.shape[1:] != latents):
-            raise UserError(
-                f"expected indices of shape [B, {', '.join(map(str, latents))}]"
-                f"{'' if self._fixed_shape else ' or of other spatial size'}, got {indices.shape}"
-            )
-        pictures = np.asarray(self._decode(self.variables, indices.astype(np.int32)))
+                f"grids of codes of shapes {shapes} are not those of one picture: {error}"
+            ) from error
         if size is None:
             return pictures
         if any(length > whole for length, whole in zip(size, pictures.shape[1:], strict=False)):
             raise UserError(
-                f"expected a size of at most {pictures.shape[1:-1]} for indices of shape "
-                f"{indices.shape}, got {size}: do the codes belong to another picture?"
+                f"expected a size of at most {pictures.shape[1:-1]} for codes of shape {shapes}, got {size}: "
+                "do the codes belong to another picture?"
             )
         return pictures[(slice(None), *(slice(0, length) for length in size))]
 
     def reconstruct(self, pictures: np.ndarray) -> np.ndarray:
-        """Pictures uint8 [B, H, W, C] through the codes and back, same shape and dtype."""
+        """Pictures uint8 [B, *S, C] through the codes and back, same shape and dtype."""
         return self.decode(self.encode(pictures), size=pictures.shape[1:-1])
 
     def code_specs(self, image_size: int) -> CodeSpecs:
-        """The codes of a square picture, of the one size where the model takes no other."""
+        """The codes of a picture of equal sides, or of the one size that the model takes."""
         if image_size not in self._code_specs:
-            shape = self._fixed_shape or (image_size, image_size, self.channels)
+            shape = self._fixed_shape or (*(image_size,) * self._axes, self.channels)
             self._code_specs[image_size] = self.model.code_specs(shape)
         return self._code_specs[image_size]
 
     def check(self, pictures: np.ndarray) -> None:
-        """Compares pictures with what the model takes, uint8 [B, H, W, C].
+        """Compares pictures with what the model takes, uint8 [B, *S, C].
 
         Raises:
           UserError: another dtype, rank, number of channels, or size.
         """
-        if pictures.dtype != np.uint8 or pictures.ndim != 4 or 0 in pictures.shape:
+        if pictures.dtype != np.uint8 or pictures.ndim != self._axes + 2 or 0 in pictures.shape:
+            axes = {1: "W", 2: "H, W", 3: "T, H, W"}.get(self._axes, f"{self._axes} spatial axes")
             raise UserError(
-                f"expected uint8 pictures [B, H, W, C], got {pictures.dtype} {list(pictures.shape)}"
+                f"expected uint8 pictures [B, {axes}, C], got {pictures.dtype} {list(pictures.shape)}"
             )
         if pictures.shape[-1] != self.channels:
             raise UserError(
@@ -144,6 +168,43 @@ class Tokenizer:
             )
         if self._fixed_shape is not None and pictures.shape[1:] != self._fixed_shape:
             raise UserError(
-                f"this model takes pictures of shape {self._fixed_shape} only, got "
+                f"this model takes only pictures of shape {self._fixed_shape}, got "
                 f"{pictures.shape[1:]}: resize them, or train a convolutional model"
             )
+
+    @property
+    def _specs(self) -> CodeSpecs:
+        """The codes of a training picture: their layout is that of all pictures."""
+        return self.code_specs(self.config.data.image_size)
+
+    def _checked(self, codes: Any) -> Any:
+        """The codes as int32 arrays; raises UserError where they are not ones of this model."""
+        if isinstance(self._specs, CodeSpec):
+            return self._checked_grid(np.asarray(codes), self._specs, "")
+        specs, layout = jax.tree.leaves(self._specs), cast(Any, jax.tree.structure(self._specs))
+        try:
+            grids = layout.flatten_up_to(tuple(codes) if isinstance(codes, list) else codes)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"expected {len(specs)} grids of codes from coarse to fine: {error}") from error
+        return layout.unflatten(
+            self._checked_grid(np.asarray(grid), spec, f" in grid {number}")
+            for number, (grid, spec) in enumerate(zip(grids, specs, strict=True))
+        )
+
+    def _checked_grid(self, grid: np.ndarray, spec: CodeSpec, where: str) -> np.ndarray:
+        if not np.issubdtype(grid.dtype, np.integer):
+            raise UserError(f"expected integer codes{where}, got {grid.dtype}")
+        if grid.size == 0 or grid.min() < 0 or grid.max() >= spec.codebook_size:
+            span = f"{grid.min()} to {grid.max()}" if grid.size else "none"
+            raise UserError(
+                f"expected codes from 0 to {spec.codebook_size - 1} for this model's codebook{where}, got "
+                f"{span}: were they made by another model?"
+            )
+        shape = spec.array_shape
+        fixed = shape if self._fixed_shape is not None else shape[len(spec.shape) :]
+        if grid.ndim != 1 + len(shape) or grid.shape[grid.ndim - len(fixed) :] != fixed:
+            raise UserError(
+                f"expected codes of shape [B, {', '.join(map(str, shape))}]"
+                f"{'' if self._fixed_shape else ' or of other spatial size'}{where}, got {grid.shape}"
+            )
+        return grid.astype(np.int32)

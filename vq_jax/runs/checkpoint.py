@@ -1,14 +1,12 @@
 """Checkpoints of a run: the newest few and the best, each with a digest of its arrays.
 
-A save is written in the background under a temporary name and becomes a
-checkpoint by one rename, so a run killed at any moment leaves whole checkpoints only. What orbax
-does not notice on restore, a byte that changed, the digest does.
+A save is written in the background under a temporary name and becomes a checkpoint by one rename, so a
+run killed at any moment leaves only whole checkpoints. The digest notices what orbax does not on restore: a
+byte that changed.
 """
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import logging
 import math
 import os
@@ -17,12 +15,19 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 from etils import epath
 
 from vq_jax.errors import UserError
 from vq_jax.runs import orbax_managers
-from vq_jax.runs.digest import leaf_types, tree_digest
+from vq_jax.runs.checkpoint_record import (
+    check_same_model,
+    make_record,
+    of_parts,
+    read_record,
+    some,
+    state_digests,
+)
+from vq_jax.runs.digest import leaf_types
 from vq_jax.runs.distributed import exchange, seen, wait_for_all
 from vq_jax.runs.quiet import quieten_orbax
 
@@ -65,8 +70,8 @@ class Restored:
 class Checkpointer:
     """Saves and restores the state of a run below one directory.
 
-    Kept are the newest `keep` checkpoints and the one of the lowest validation loss. Every process
-    of a run makes one and calls its methods in the same order; a read-only one waits for no other
+    The newest `keep` checkpoints and the one of the lowest validation loss are kept. Every process of a run
+    makes a checkpointer and calls its methods in the same order; a read-only one waits for no other
     process.
 
         with Checkpointer("runs/photos/checkpoints") as checkpointer:
@@ -74,9 +79,9 @@ class Checkpointer:
             checkpointer.save(step, state, {"batches": 640}, validation_loss=0.12)
 
     Args:
-        directory: local path or `gs://`; made if it is not there.
+        directory: local path or `gs://`; made if it does not exist.
         keep: how many of the newest to keep, at least 1.
-        read_only: for those who only look at a run, which may be going on: nothing is made,
+        read_only: for those who only look at a run, which may still be training: nothing is made,
             cleaned up or set aside.
 
     Raises:
@@ -117,7 +122,7 @@ class Checkpointer:
     def save(self, step: int, state: PyTree, meta: dict[str, Any], validation_loss: float | None) -> None:
         """Starts to save; returns as soon as the arrays are on the host, so they may be donated.
 
-        A step that is there already is left as it is.
+        A step that is already saved is left as it is.
 
         Args:
             step: the step to save under.
@@ -134,28 +139,18 @@ class Checkpointer:
             raise CheckpointError(step, f"{self.directory} was opened to read only.")
         if step in self.steps():
             return
-        body = json.loads(
-            json.dumps(
-                {
-                    "meta": meta,
-                    "validation_loss": validation_loss,
-                    "leaves": leaf_types(state),
-                    "digests": _digests(state),
-                }
-            )
-        )
+        record = make_record(state, meta, validation_loss)
         self._set_loss(step, validation_loss)
         try:
-            record = {"body": body, "sha256": _sha256(body)}
             orbax_managers.start_save(self._manager, step, state, record)
         except Exception as error:
             raise self._failed_save(step, error) from error
         self._pending = step
 
-    def restore_latest(self, abstract_state: PyTree) -> Restored | None:
+    def restore_latest(self, abstract_state: PyTree, parts: Sequence[str] | None = None) -> Restored | None:
         """Restores the newest checkpoint that is whole.
 
-        One that does not restore, or whose arrays are not those that were saved, is named in a
+        A checkpoint that does not restore, or whose arrays are not those that were saved, is named in a
         warning, and the one before it is tried. Once one restores, the damaged newer ones are
         renamed to `<step>.damaged`, so that their steps can be saved again. What one process of a
         run cannot read is damaged for all of them.
@@ -163,6 +158,8 @@ class Checkpointer:
         Args:
             abstract_state: pytree of `jax.ShapeDtypeStruct`, with the shardings to restore to;
                 without a sharding, the first device.
+            parts: the places in the state that `abstract_state` holds as nested dictionaries, such as
+                "generator/params": nothing else is read or compared. The whole state when absent.
 
         Returns:
             The restored checkpoint, or `None` where there are none.
@@ -176,7 +173,7 @@ class Checkpointer:
         steps = here if self._read_only else set().union(*exchange(here))
         for step in sorted(steps, reverse=True):
             try:
-                restored = self._restore(step, abstract_state)
+                restored = self._restore(step, abstract_state, parts)
             except CheckpointError as error:
                 _log.warning("%s Trying the checkpoint before it.", error)
                 damaged.append(error)
@@ -192,12 +189,13 @@ class Checkpointer:
             )
         return None
 
-    def restore(self, step: int, abstract_state: PyTree) -> Restored:
+    def restore(self, step: int, abstract_state: PyTree, parts: Sequence[str] | None = None) -> Restored:
         """Restores one step and compares its arrays with the digests of what was saved.
 
         Args:
             step: one of `steps()`.
             abstract_state: as for `restore_latest`.
+            parts: as for `restore_latest`.
 
         Returns:
             The restored checkpoint.
@@ -209,35 +207,39 @@ class Checkpointer:
         steps = self.steps()
         if step not in steps:
             raise UserError(f"no checkpoint of step {step} in {self.directory}; there are {steps}.")
-        return self._restore(step, abstract_state)
+        return self._restore(step, abstract_state, parts)
 
-    def _restore(self, step: int, abstract_state: PyTree) -> Restored:
-        record, state = self._on_all(step, lambda: self._read(step, abstract_state))
-        found = _digests(state)
+    def _restore(self, step: int, abstract_state: PyTree, parts: Sequence[str] | None) -> Restored:
+        record, state = self._on_all(step, lambda: self._read(step, abstract_state, parts))
+        saved, found = of_parts(record["digests"], parts), state_digests(state)
 
         def compare() -> None:
-            changed = [name for name, digest in record["digests"].items() if found[name] != digest]
+            changed = [name for name, digest in saved.items() if found[name] != digest]
             if changed:
-                raise CheckpointError(step, f"not the bytes that were saved in {_some(changed)}.")
+                raise CheckpointError(step, f"not the bytes that were saved in {some(changed)}.")
 
         self._on_all(step, compare)
         return Restored(step, state, record["meta"])
 
-    def _read(self, step: int, abstract_state: PyTree) -> tuple[dict[str, Any], PyTree]:
+    def _read(
+        self, step: int, abstract_state: PyTree, parts: Sequence[str] | None
+    ) -> tuple[dict[str, Any], PyTree]:
         """What this process finds: the description and its part of the arrays."""
         self._await(step)
         record = self._record(step)
         self._set_loss(step, record["validation_loss"])
-        _check_same_model(step, saved=record["leaves"], wanted=leaf_types(abstract_state))
+        saved = of_parts(record["leaves"], parts)
+        check_same_model(step, saved=saved, wanted=leaf_types(abstract_state))
         target = jax.tree.map(_with_sharding, abstract_state)
-        state = self._restore_item(step, "state", orbax_managers.restore_state, target)
+        restore = orbax_managers.restore_state if parts is None else orbax_managers.restore_part
+        state = self._restore_item(step, "state", restore, target)
         # Orbax restores a PRNG key as plain numbers where its note of the type is lost.
-        if leaf_types(state) != record["leaves"]:
-            raise CheckpointError(step, "its arrays come back as others than were saved.")
+        if leaf_types(state) != saved:
+            raise CheckpointError(step, "its arrays come back with other types than were saved.")
         return record, state
 
     def _await(self, step: int) -> None:
-        """Waits for a checkpoint that another process sees to appear here."""
+        """Waits until a checkpoint that another process sees appears here."""
 
         def look() -> bool:
             if step not in self._manager.all_steps():
@@ -248,7 +250,7 @@ class Checkpointer:
             raise CheckpointError(step, f"not there, in {self.directory}.")
 
     def _on_all(self, step: int, read: Callable[[], Result]) -> Result:
-        """Reads; fails on every process where it does on one. A read-only one is asked by one process."""
+        """Reads; fails on every process if it fails on one. Only one process uses a read-only checkpointer."""
         if self._read_only:
             return read()
         failed: CheckpointError | None = None
@@ -266,7 +268,7 @@ class Checkpointer:
         return result
 
     def steps(self) -> list[int]:
-        """Returns the steps of the whole checkpoints, oldest first; waits for a save under way."""
+        """Returns the steps of the whole checkpoints, oldest first; waits for a save in progress."""
         self.wait()
         return sorted(self._manager.all_steps())
 
@@ -276,7 +278,7 @@ class Checkpointer:
         return self._best_of(steps) if steps else None
 
     def wait(self) -> None:
-        """Waits until the save under way is a checkpoint.
+        """Waits until the save in progress is a checkpoint.
 
         Raises:
             CheckpointError: if it failed; no trace of it is left and the earlier ones are whole.
@@ -290,7 +292,7 @@ class Checkpointer:
             raise self._failed_save(step, error) from error
 
     def close(self) -> None:
-        """Waits for the save under way and lets go of the directory.
+        """Waits for the save in progress and closes the directory.
 
         Raises:
             CheckpointError: if that save failed.
@@ -321,7 +323,7 @@ class Checkpointer:
             _log.warning("%s", failed)  # what ended the run is the error to show
 
     def _best_of(self, steps: Sequence[int]) -> int:
-        """Returns the step of the lowest loss, the newest of equals, and of all if none has one."""
+        """Returns the step of the lowest loss, the newest where several or none have it."""
         return min(steps, key=lambda step: (self._losses.get(step, math.inf), -step))
 
     def _set_loss(self, step: int, loss: float | None) -> None:
@@ -331,23 +333,23 @@ class Checkpointer:
 
     def _record(self, step: int) -> dict[str, Any]:
         """Reads what was saved beside the arrays, checked against its own checksum."""
-        record = self._restore_item(step, "meta", orbax_managers.restore_meta)
-        if not isinstance(record, dict) or _sha256(record.get("body")) != record.get("sha256"):
+        record = read_record(self._restore_item(step, "meta", orbax_managers.restore_meta))
+        if record is None:
             raise CheckpointError(step, "its description (meta) is not what was saved.")
-        return record["body"]
+        return record
 
     def _restore_item(self, step: int, name: str, restore: Callable[..., Any], *inputs: PyTree) -> Any:
         try:
             return restore(self._reader, step, *inputs)
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):
-            raise  # tells of this machine, not of the checkpoint
+            raise  # a fault of this machine, not of the checkpoint
         except Exception as error:
             raise CheckpointError(
                 step, f"its {name} does not restore: {orbax_managers.brief(error)}"
             ) from error
 
     def _failed_save(self, step: int, error: Exception) -> CheckpointError:
-        """Clears away what a failed save left, and words the error."""
+        """Removes what a failed save left, and words the error."""
         self._save_failed = True
         self._losses.pop(step, None)
         if jax.process_index() == 0:
@@ -359,7 +361,7 @@ class Checkpointer:
             step,
             f"not saved in {self.directory}: {orbax_managers.brief(error)} "
             + (f"The checkpoint of step {kept[-1]} is whole. " if kept else "")
-            + "Make room there or mend the cause, then start the same command again.",
+            + "Make room there or remove the cause, then start the same command again.",
         )
 
     def _set_aside(self, steps: Sequence[int]) -> None:
@@ -368,7 +370,7 @@ class Checkpointer:
         if jax.process_index() == 0:
             for step in steps:
                 place, aside = self.directory / str(step), self.directory / f"{step}.damaged"
-                if place.exists():  # another process may see one that is gone
+                if place.exists():  # another process may still see one that is gone
                     aside.rmtree(missing_ok=True)
                     place.rename(aside)
         wait_for_all()
@@ -377,37 +379,8 @@ class Checkpointer:
         self._manager.reload()
 
 
-def _digests(state: PyTree) -> dict[str, list[int]]:
-    return {name: np.asarray(digest).tolist() for name, digest in jax.device_get(tree_digest(state)).items()}
-
-
-def _sha256(body: Any) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
 def _with_sharding(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None)
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _check_same_model(step: int, *, saved: dict[str, str], wanted: dict[str, str]) -> None:
-    """Raises UserError where the checkpoint is sound but of a state of another structure."""
-    lines = [
-        f"{name}: {saved.get(name, 'nothing')} in the checkpoint, {wanted.get(name, 'nothing')} in the model"
-        for name in {**saved, **wanted}
-        if saved.get(name) != wanted.get(name)
-    ]
-    if lines:
-        raise UserError(
-            f"the checkpoint of step {step} is of another model or optimizer: "
-            f"{_some(lines, '; ')}. "
-            "Use the configuration that it was trained with, or another working directory."
-        )
-
-
-def _some(names: Sequence[str], separator: str = ", ") -> str:
-    """Joins the first three names and says how many more there are."""
-    more = f"{separator}and {len(names) - 3} more" if len(names) > 3 else ""
-    return separator.join(names[:3]) + more

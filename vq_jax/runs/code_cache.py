@@ -1,9 +1,10 @@
 """Codes of the training pictures: extracted once into files, and batches of them.
 
-The files are arrays, `codes-00000.npy` and so on, mapped into memory, and `labels-00000.npy`; `codes.json`
-has their digests and the fingerprint of tokenizer and pictures. It is written last and by a rename: what has
-no such file is no cache. Until then `making.json` says what the files that are there already are of,
-and `codes-00000.json` has the digests of a shard.
+The files are arrays that are mapped into memory: `codes-00000.npy` and so on, or `codes-00000.0.npy`,
+`codes-00000.1.npy` where a picture has several grids of codes, and `labels-00000.npy`. `codes.json` holds
+their digests and the fingerprint of tokenizer and pictures. It is written last and by a rename: a directory
+without it is not a cache. Until then `making.json` says of what tokenizer and pictures the files are, and
+`codes-00000.json` holds the digests of a shard.
 """
 
 import concurrent.futures
@@ -22,47 +23,61 @@ import numpy as np
 from tqdm import tqdm
 
 from vq_jax.configs.data import DataConfig
+from vq_jax.configs.serialize import check_header, header
 from vq_jax.data import Batch, Order, Source
 from vq_jax.errors import UserError
 from vq_jax.runs import distributed
+from vq_jax.types import CodeSpec, CodeSpecs
 
 _INDEX = "codes.json"
 _MAKING = "making.json"
+_KINDS = {_INDEX: "code-cache", _MAKING: "code-cache-in-progress"}
 _NUMBER = "[0-9]" * 5  # of a shard, in patterns
 _SHARD_ROWS = 65536
 _THREADS = 8
 _log = logging.getLogger("vq_jax")
 
-Encode = Callable[[np.ndarray], np.ndarray]
+Encode = Callable[[np.ndarray], Any]
 
 
 class CodeCache:
     """Codes and labels of all records of a source, in memory-mapped files.
 
     Attributes:
-      codes: arrays [rows, *code_shape], one a shard; all but the last have `shard_rows`.
       labels: int32 [N], None where the source has none.
     """
 
-    def __init__(self, directory: Path, index: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, index: dict[str, Any], specs: CodeSpecs) -> None:
         self._rows = index["shard_rows"]
-        self.codes = [
-            np.load(directory / name, mmap_mode="r") for name in index["files"] if name.startswith("codes-")
+        names = [name.partition(".")[0] for name in sorted(index["files"]) if name.startswith("codes-")]
+        self._grids = [
+            [np.load(directory / f"{name}{end}", mmap_mode="r") for name in dict.fromkeys(names)]
+            for end in jax.tree.leaves(_ends(specs))
         ]
+        self._layout: Any = jax.tree.structure(specs)
         labels = [np.load(directory / name) for name in index["files"] if name.startswith("labels")]
         self.labels = np.concatenate(labels) if labels else None
 
     def __len__(self) -> int:
-        return sum(len(shard) for shard in self.codes)
+        return sum(len(shard) for shard in self._grids[0])
 
-    def take(self, numbers: np.ndarray) -> np.ndarray:
-        """Codes int32 of some records, in their order."""
+    def take(self, numbers: np.ndarray) -> Any:
+        """Codes of some records in their order, int32 arrays laid out like the specs."""
         shards, rows = np.divmod(numbers, self._rows)
-        out = np.empty((len(numbers), *self.codes[0].shape[1:]), np.int32)
+        out = [np.empty((len(numbers), *grid[0].shape[1:]), np.int32) for grid in self._grids]
         for shard in np.unique(shards):
             chosen = shards == shard
-            out[chosen] = self.codes[shard][rows[chosen]]
-        return out
+            for codes, grid in zip(out, self._grids, strict=True):
+                codes[chosen] = grid[shard][rows[chosen]]
+        return self._layout.unflatten(out)
+
+
+def _ends(specs: CodeSpecs) -> Any:
+    """How the names of the files of each grid end, laid out like the specs."""
+    if isinstance(specs, CodeSpec):
+        return ".npy"
+    layout: Any = jax.tree.structure(specs)
+    return layout.unflatten(f".{number}.npy" for number in range(layout.num_leaves))
 
 
 def open_cache(
@@ -71,21 +86,22 @@ def open_cache(
     encode: Encode,
     *,
     tokenizer: str,
-    codebook_size: int,
+    specs: CodeSpecs,
     batch_size: int,
     shard_rows: int = _SHARD_ROWS,
 ) -> CodeCache:
-    """Opens the cache in a directory; makes it where it is not there, is damaged, or is of something else.
+    """Opens the cache in a directory; makes it where it is missing, damaged, or of something else.
 
-    The processes of a run make its shards side by side. Those that were finished when a run was interrupted
+    The processes of a run make its shards side by side. Shards that were finished before an interruption
     are kept.
 
     Args:
-      directory: local; made if it is not there.
+      directory: local; made if it does not exist.
       source: pictures of one size.
-      encode: pictures uint8 [batch_size, H, W, C] to codes; by this process alone.
+      encode: pictures uint8 [batch_size, *S, C] to codes, int32 arrays laid out like `specs`; by this process
+        alone.
       tokenizer: its fingerprint.
-      codebook_size: decides on 16 or 32 bits a code.
+      specs: of a picture's codes. A grid is kept in 16 bits a code where its codebook allows it.
       batch_size: pictures encoded together.
       shard_rows: records a file.
 
@@ -94,7 +110,7 @@ def open_cache(
     """
     fingerprint = f"{tokenizer}-{source.fingerprint}"
     made_of = {"fingerprint": fingerprint, "shard_rows": shard_rows}
-    make = _Maker(directory, source, encode, made_of, codebook_size, batch_size)
+    make = _Maker(directory, source, encode, made_of, specs, batch_size)
     main = distributed.is_main()
     begun = distributed.together(lambda: main and make.begin())
     if distributed.exchange(begun)[0]:
@@ -102,10 +118,10 @@ def open_cache(
         files = distributed.together(lambda: make.shards(jax.process_index(), jax.process_count()))
         all_files = {name: digest for part in distributed.exchange(files) for name, digest in part.items()}
         distributed.together(lambda: make.finish(all_files) if main else None)
-    return distributed.together(lambda: _opened(directory, fingerprint))
+    return distributed.together(lambda: _opened(directory, fingerprint, specs))
 
 
-def _opened(directory: Path, fingerprint: str) -> CodeCache:
+def _opened(directory: Path, fingerprint: str, specs: CodeSpecs) -> CodeCache:
     def look() -> dict[str, Any] | None:
         index = _json(directory / _INDEX)
         return index if index is not None and index.get("fingerprint") == fingerprint else None
@@ -114,7 +130,7 @@ def _opened(directory: Path, fingerprint: str) -> CodeCache:
     if index is None:
         raise _not_shared(directory)  # it was just made, or found to be whole
     try:
-        return CodeCache(directory, index)
+        return CodeCache(directory, index, specs)
     except (ValueError, KeyError, OSError) as error:
         raise _not_shared(directory) from error
 
@@ -127,9 +143,14 @@ def _not_shared(directory: Path) -> UserError:
 
 
 def _json(path: Path) -> dict[str, Any] | None:
+    """What a file of the cache holds; None where it cannot be read, or is of a version to come."""
     try:
         found = json.loads(path.read_text())
-        return found if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            return None
+        if "version" in found:  # files from before have none
+            check_header(found, (_KINDS[path.name],), str(path))
+        return {name: value for name, value in found.items() if name not in ("kind", "version")}
     except (ValueError, OSError):
         return None
 
@@ -166,15 +187,17 @@ class _Maker:
         source: Source,
         encode: Encode,
         made_of: dict[str, Any],
-        codebook_size: int,
+        specs: CodeSpecs,
         batch_size: int,
     ) -> None:
         self._directory, self._source, self._encode = directory, source, encode
         self._made_of, self._batch_size = made_of, batch_size
-        self._dtype = np.uint16 if codebook_size <= 2**16 else np.int32
+        self._specs = jax.tree.leaves(specs)
+        self._layout: Any = jax.tree.structure(specs)
+        self._ends = jax.tree.leaves(_ends(specs))
 
     def begin(self) -> bool:
-        """Clears away what is not of this cache and notes what will be; False where it is whole already."""
+        """Removes files that are not of this cache and notes what it will be of; False where it is whole."""
         reason = _invalid(self._directory, self._made_of["fingerprint"])
         if reason is None:
             return False
@@ -183,16 +206,16 @@ class _Maker:
         with self._writing():
             self._directory.mkdir(parents=True, exist_ok=True)
             (self._directory / _INDEX).unlink(missing_ok=True)
-            going_on = not reason and _json(self._directory / _MAKING) == self._made_of
+            resumed = not reason and _json(self._directory / _MAKING) == self._made_of
             for kind in ("codes", "labels"):
-                for stale in self._directory.glob(f"{kind}-{_NUMBER}.{'*.part' if going_on else '*'}"):
+                for stale in self._directory.glob(f"{kind}-{_NUMBER}.{'*.part' if resumed else '*'}"):
                     stale.unlink()
-            _write_json(self._directory / _MAKING, self._made_of)
+            _write_json(self._directory / _MAKING, {**header(_KINDS[_MAKING]), **self._made_of})
         _log.info(
             "Extracting the codes of %d pictures, once, into %s%s",
             len(self._source),
             self._directory,
-            ", where some are already" if list(self._directory.glob(f"codes-{_NUMBER}.json")) else "",
+            ", where some shards are already" if list(self._directory.glob(f"codes-{_NUMBER}.json")) else "",
         )
         return True
 
@@ -218,27 +241,30 @@ class _Maker:
         return files
 
     def _finished(self, number: str) -> dict[str, str] | None:
-        """The digests of a shard that was made before an interruption, if it is whole still."""
+        """The digests of a shard that was made before an interruption, if it is still whole."""
         files = _json(self._directory / f"codes-{number}.json")
         if files is None or _damaged(self._directory, files):
             return None
         return files
 
     def _shard(self, number: str, span: range, bar: Any) -> dict[str, str]:
-        parts: dict[str, list[np.ndarray]] = {"codes": [], "labels": []}
+        names = [f"codes-{number}{end}" for end in self._ends]
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in (*names, f"labels-{number}.npy")}
         for images, labels in _read(self._source, span, self._batch_size):
             count = len(images)
             # One shape, one compilation: the last batch is filled up.
             filled = np.concatenate([images, np.repeat(images[-1:], self._batch_size - count, axis=0)])
-            parts["codes"].append(np.asarray(self._encode(filled))[:count].astype(self._dtype))
-            parts["labels"].append(labels)
+            grids = self._layout.flatten_up_to(self._encode(filled))
+            for name, grid, spec in zip(names, grids, self._specs, strict=True):
+                dtype = np.uint16 if spec.codebook_size <= 2**16 else np.int32
+                parts[name].append(np.asarray(grid)[:count].astype(dtype))
+            parts[f"labels-{number}.npy"].append(labels)
             bar.update(count)
         if self._source.num_classes is None:
-            del parts["labels"]
+            del parts[f"labels-{number}.npy"]
         with self._writing():
             files = {
-                (name := f"{kind}-{number}.npy"): _save(self._directory / name, np.concatenate(arrays))
-                for kind, arrays in parts.items()
+                name: _save(self._directory / name, np.concatenate(arrays)) for name, arrays in parts.items()
             }
             _write_json(self._directory / f"codes-{number}.json", files)  # last: with it the shard is whole
         return files
@@ -246,7 +272,8 @@ class _Maker:
     def finish(self, files: dict[str, str]) -> None:
         """Makes it a cache."""
         with self._writing():
-            _write_json(self._directory / _INDEX, {**self._made_of, "files": dict(sorted(files.items()))})
+            index = {**header(_KINDS[_INDEX]), **self._made_of, "files": dict(sorted(files.items()))}
+            _write_json(self._directory / _INDEX, index)
             (self._directory / _MAKING).unlink(missing_ok=True)
             for digests in self._directory.glob(f"codes-{_NUMBER}.json"):
                 digests.unlink()
@@ -302,13 +329,13 @@ def _sha256(path: Path) -> str:
 
 
 class CodeBatches:
-    """Batches of cached codes without end, in the order in which `train_batches` would give the pictures.
+    """Endless batches of cached codes, in the order in which `train_batches` gives the pictures.
 
     Args:
       cache: the codes.
       config: its batch_size.
       seed: of the order.
-      position: of the batch that comes next.
+      position: of the next batch.
       process_index: of this process.
       process_count: processes that share each batch.
     """
@@ -341,4 +368,4 @@ class CodeBatches:
         return batch
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: a cache holds no file open but by its maps."""

@@ -1,8 +1,7 @@
 """A checksum of every array of a state, computed where the array lives.
 
-A checkpoint carries the checksums of what was saved, so that a byte that changed on the way to
-disk or on it is noticed on restore. The state stays on the device: only eight bytes a leaf come
-to the host.
+A checkpoint carries the checksums of what was saved, so that restoring notices a byte that changed on the
+disk or on the way to it. The state stays on the device: only eight bytes a leaf come to the host.
 """
 
 import math
@@ -28,7 +27,7 @@ def leaf_names(tree: Any) -> dict[str, Any]:
     """Returns the leaves of `tree` by their path, such as `.params['decoder']['kernel']`.
 
     Args:
-        tree: any pytree; `None` is no leaf.
+        tree: any pytree; `None` is not a leaf.
 
     Returns:
         The leaves in the order of the tree, keyed by their path.
@@ -49,8 +48,8 @@ def tree_digest(tree: Any) -> dict[str, UInt32[Array, "2"]]:
     Each element's bits are combined with its position, mixed by a bijection of 32-bit words and
     summed modulo 2**32. The sum does not depend on order, so the digest is the same however the
     array is sharded, and no reshape or gather moves a shard. One changed element always changes
-    both sums, because the mixing is a bijection. It also keeps apart what a weighted sum of raw
-    bits cannot: `x` and `-x` swapped differ by 2**31 times an even number, which is zero.
+    both sums, because the mixing is a bijection. The mixing also tells apart what a weighted sum of
+    raw bits cannot: `x` and `-x` swapped differ by 2**31 times an even number, which is zero.
 
     Args:
         tree: a pytree of arrays of any shape, of 8, 16 or 32 bits an element or bool, and typed
@@ -60,7 +59,7 @@ def tree_digest(tree: Any) -> dict[str, UInt32[Array, "2"]]:
         For the path of each leaf its checksums, uint32 of shape (2,).
 
     Raises:
-        ValueError: where a leaf is no array of at most 32 bits an element; the leaf is named.
+        ValueError: a leaf is not an array of at most 32 bits an element; the leaf is named.
     """
     leaves = leaf_names(tree)
     for name, leaf in leaves.items():
@@ -70,7 +69,7 @@ def tree_digest(tree: Any) -> dict[str, UInt32[Array, "2"]]:
         digests[name] = _leaf_digest(leaf)
         traced = isinstance(leaf, jax.core.Tracer)
         if isinstance(leaf, jax.Array) and not traced and not leaf.is_fully_replicated:
-            # A sum over devices. Many of them under way at once wait for each other without end on CPU.
+            # A sum over devices. On CPU many of them in flight wait for each other forever.
             jax.block_until_ready(digests[name])
     return digests
 
@@ -93,7 +92,7 @@ def _check(name: str, leaf: Any) -> None:
         )
 
 
-# Compiled once a shape: a state has each of its shapes many times, in the optimizer's moments too.
+# Compiled once a shape: a state has many arrays of each shape, its optimizer's moments among them.
 @jax.jit
 def _leaf_digest(leaf: Any) -> UInt32[Array, "2"]:
     x = jnp.asarray(leaf)

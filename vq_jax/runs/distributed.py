@@ -1,6 +1,6 @@
 """Several processes as one run: how they find each other, agree and stop. The engine is jax.distributed.
 
-All functions here do what is right for one process too.
+All functions here also work in a run of one process.
 """
 
 import json
@@ -18,19 +18,17 @@ import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
 
-from vq_jax.configs.serialize import differences, from_dict, to_dict
-from vq_jax.errors import UserError
 from vq_jax.configs.runs import RunConfig
+from vq_jax.configs.serialize import fixed_differences, from_dict, to_dict
+from vq_jax.errors import UserError
 from vq_jax.runs.orbax_managers import wait_for_processes
 from vq_jax.runs.signals import StopRequest
 
 HEARTBEAT_SECONDS = 20
-"""After so long without a sign of life a process counts as dead, and the others end."""
+"""A process that gives no sign of life for so long counts as dead, and the others end."""
 _SHUTDOWN_SECONDS = 20
 _DAY_MS = 24 * 60 * 60 * 1000
 _SEEN_SECONDS = 10  # in which a file on a shared disk is seen by the others
-# Where a host keeps its files and how many processes read them is its own affair.
-_MAY_DIFFER = {"codes.directory", "data.data_dir", "data.num_workers", "tokenizer"}
 _log = logging.getLogger("vq_jax")
 Result = TypeVar("Result")
 
@@ -42,17 +40,17 @@ def start(
     *,
     timeout: int = 120,
 ) -> None:
-    """Joins the other processes of the run; to be called before anything is computed.
+    """Joins the other processes of the run; must be called before anything is computed.
 
     Args:
-      coordinator: HOST:PORT of process 0. Without these three arguments TPU pods, SLURM and the other
-        clusters that jax knows say themselves who is there.
-      num_processes: how many there are.
+      coordinator: HOST:PORT of process 0. Without these three arguments jax asks the cluster: a TPU pod,
+        SLURM, or another kind that it knows.
+      num_processes: how many processes there are.
       process_id: which of them this is, from 0.
       timeout: seconds to wait for the others.
 
     Raises:
-      UserError: some of the arguments are missing or wrong, or the others are not to be reached in time.
+      UserError: some of the arguments are missing or wrong, or the others cannot be reached in time.
     """
     given = {"--coordinator": coordinator, "--num-processes": num_processes, "--process-id": process_id}
     missing = [name for name, value in given.items() if value is None]
@@ -71,7 +69,7 @@ def start(
                 f"got {process_id}"
             )
         if process_id:
-            # jax ends the process where it cannot connect: its own wait is for those who can.
+            # jax ends a process that cannot connect, without waiting.
             _await_coordinator(host.strip("[]"), int(port), timeout)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -90,7 +88,7 @@ def start(
         ) from error
     except jax.errors.JaxRuntimeError as error:
         raise UserError(
-            f"not all processes of the run came together within {timeout} s: start each with the same "
+            f"not all processes of the run connected within {timeout} s: start each with the same "
             f"--coordinator and --num-processes ({str(error).splitlines()[0]})"
         ) from error
 
@@ -111,17 +109,17 @@ def _await_coordinator(host: str, port: int, timeout: int) -> None:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes logs, pictures and reports."""
+    """Whether this process writes the logs, pictures and reports."""
     return jax.process_index() == 0
 
 
 def wait_for_all() -> None:
-    """Returns once every process of the run has come here, however long one of them takes."""
+    """Returns once every process of the run has called it, however long one of them takes."""
     wait_for_processes("vq_jax:all", _DAY_MS)
 
 
 def exchange(value: Any) -> list[Any]:
-    """What each process gives, in their order; anything that JSON can hold."""
+    """Returns the values of all processes, in their order; anything that JSON can hold."""
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -133,7 +131,7 @@ def exchange(value: Any) -> list[Any]:
 
 
 def together(action: Callable[[], Result]) -> Result:
-    """Calls a function on every process; a user's mistake on one of them ends all of them with it.
+    """Calls a function on every process; a UserError on one of them is raised on all.
 
     The function itself waits for no other process.
 
@@ -168,13 +166,14 @@ def check_same(config: RunConfig, data: str) -> None:
     given = exchange({"config": to_dict(config), "data": data, "jax": jax.__version__})
     first = given[0]
     for number, other in enumerate(given):
-        if type(from_dict(first["config"])) is not type(from_dict(other["config"])):
+        if first["config"]["kind"] != other["config"]["kind"]:
             raise UserError(f"processes 0 and {number} train different kinds of models")
-        changed = differences(from_dict(first["config"]), from_dict(other["config"]))
+        changed = fixed_differences(
+            from_dict(first["config"]), from_dict(other["config"]), across="processes"
+        )
         lines = [
             f"  {name}: {there!r} in process 0, {here!r} in process {number}"
             for name, (there, here) in changed.items()
-            if name not in _MAY_DIFFER
         ]
         if other["jax"] != first["jax"]:
             lines.append(f"  jax: {first['jax']} in process 0, {other['jax']} in process {number}")
@@ -188,10 +187,10 @@ def check_same(config: RunConfig, data: str) -> None:
 
 
 def check_shared(directory: epath.Path) -> None:
-    """Checks that all processes see the same directory, by a file that process 0 writes there for it.
+    """Checks that all processes see the same directory: process 0 writes a file, the others look for it.
 
     Raises:
-      UserError: some do not, with their numbers.
+      UserError: some processes do not, with their numbers.
     """
     if jax.process_count() == 1:
         return
@@ -212,14 +211,14 @@ def check_shared(directory: epath.Path) -> None:
 
 
 def seen(look: Callable[[], Result], seconds: float | None = None) -> Result | None:
-    """Looks for what another process wrote, as long as a shared disk may take to show it.
+    """Looks for what another process wrote, for as long as a shared disk may take to show it.
 
     Args:
       look: called again until its result is true.
-      seconds: how long; when absent 10, in a run of one process only once.
+      seconds: how long; when absent 10 s, and in a run of one process a single look.
 
     Returns:
-      The first result that is true; None if there was none.
+      The first true result; None if there is none.
     """
     if seconds is None:
         seconds = _SEEN_SECONDS if jax.process_count() > 1 else 0
@@ -234,7 +233,7 @@ def seen(look: Callable[[], Result], seconds: float | None = None) -> Result | N
 class AgreedStop(StopRequest):
     """A request to stop that all processes see before the same step.
 
-    jax's own notice of preemption takes SIGTERM: the processes agree on a step that none of them is past.
+    jax's own preemption service handles SIGTERM: the processes agree on a step that none of them has passed.
     Ctrl-C is passed on as SIGTERM.
     """
 
@@ -251,7 +250,7 @@ class AgreedStop(StopRequest):
     def _note(self, number: int, frame: Any) -> None:
         if self._noted:
             raise KeyboardInterrupt
-        # `signal` is what all have agreed on: after the last step there is nothing left to agree on.
+        # `signal` is what all have agreed on: after the last step nothing is left to agree on.
         self._noted = True
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,7 +1,7 @@
 """Orbax's checkpoint managers as a run uses them, and what orbax does not do by itself.
 
-The only door to orbax. A directory has one manager that writes, shared by all processes, and one
-in each process that reads without waiting for another.
+The only module that imports orbax. A directory has one manager that writes, shared by all processes, and
+one in each process that reads without waiting for another.
 """
 
 import sys
@@ -30,9 +30,9 @@ def writer(
     """Returns a manager that saves in the background.
 
     Args:
-        directory: absolute; made if it is not there.
+        directory: absolute; made if it does not exist.
         keep: how many of the newest to keep.
-        best_of: which of some steps is kept whatever its age.
+        best_of: says which of some steps is kept whatever its age.
 
     Raises:
         OSError: the directory cannot be made or read.
@@ -69,7 +69,7 @@ def start_save(manager: ocp.CheckpointManager, step: int, state: PyTree, meta: d
     manager.save(
         step,
         args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
-        force=True,  # without it a step below the newest is passed over in silence
+        force=True,  # without it a step below the newest is silently not saved
     )
 
 
@@ -78,19 +78,33 @@ def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state: PyT
     return _restore(manager, step, "state", ocp.args.StandardRestore(abstract_state))
 
 
+def restore_part(manager: ocp.CheckpointManager, step: int, abstract_part: PyTree) -> PyTree:
+    """Returns some of the arrays of one step, and reads no others; raises nearly every kind of error.
+
+    Args:
+        manager: of the directory.
+        step: one of its steps.
+        abstract_part: the part of the saved state to read, as nested dictionaries of ShapeDtypeStruct with
+            shardings.
+    """
+    restore_args = ocp.checkpoint_utils.construct_restore_args(abstract_part)
+    args = ocp.args.PyTreeRestore(item=abstract_part, restore_args=restore_args, partial_restore=True)
+    return _restore(manager, step, "state", args)
+
+
 def restore_meta(manager: ocp.CheckpointManager, step: int) -> Any:
     """Returns what was saved beside the arrays; raises nearly every kind of error."""
     return _restore(manager, step, "meta", ocp.args.JsonRestore())
 
 
 def remove_unfinished(directory: epath.Path, step: int) -> None:
-    """Removes what a failed save left; what cannot be removed, the next run's start does."""
+    """Removes what a failed save left; the start of the next run removes what stays."""
     for _ in range(5):
         try:
             (directory / f"{step}{ocp.utils.TMP_DIR_SUFFIX}").rmtree(missing_ok=True)
             return
         except OSError:
-            time.sleep(0.1)  # other files of the save may still be on their way
+            time.sleep(0.1)  # other files of the save may still be arriving
 
 
 def brief(error: Exception) -> str:
@@ -102,15 +116,15 @@ def brief(error: Exception) -> str:
 
 
 def wait_for_processes(key: str, timeout_ms: int) -> None:
-    """Returns once every process has come here, by jax's service for processes.
+    """Returns once every process has called it, by jax's service for processes.
 
-    What devices do together has limits of its own, 30 s on CPU.
+    Collectives of the devices have limits of their own, 30 s on CPU.
     """
     ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def at_point(point: str) -> None:
-    """Does nothing: tests put in its place what kills the process or fills the disk there.
+    """Does nothing: tests replace it by what kills the process or fills the disk there.
 
     Args:
         point: "before-save" (nothing written), "during-save" (arrays written, no index of them)
@@ -120,7 +134,7 @@ def at_point(point: str) -> None:
 
 
 class _Best:
-    """Preserves the best checkpoint by what its owner knows.
+    """Preserves the checkpoint that its owner says is the best.
 
     Orbax's `BestN` forgets the losses when a run is started again, unless they are also written to
     a file of orbax's that carries no checksum and that, damaged, keeps the directory from opening.
@@ -152,6 +166,7 @@ def _handlers() -> ocp.handlers.DefaultCheckpointHandlerRegistry:
     state, meta = _StateHandler(), ocp.JsonCheckpointHandler()
     registry.add("state", ocp.args.StandardSave, state)
     registry.add("state", ocp.args.StandardRestore, state)
+    registry.add("state", ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
     registry.add("meta", ocp.args.JsonSave, meta)
     registry.add("meta", ocp.args.JsonRestore, meta)
     return registry
@@ -162,10 +177,10 @@ def _restore(manager: ocp.CheckpointManager, step: int, name: str, args: ocp.arg
 
 
 def _wait_for_others(*, key: str, timeout_ms: int) -> None:
-    """Orbax's own barrier, except where its thread meets it on the way out of a save that failed.
+    """Orbax's own barrier, except in its background thread while a failed save unwinds.
 
-    There orbax would wait for processes that wait for this one, 20 minutes. The error ends this process
-    instead, and its end the others.
+    There orbax would wait 20 minutes for processes that wait for this one. The error ends this process
+    instead, and its end ends the others.
     """
     error = sys.exc_info()[1]
     if error is not None and threading.current_thread() is not threading.main_thread():

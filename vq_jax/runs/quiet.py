@@ -1,4 +1,4 @@
-"""What orbax and its libraries say on their own is kept off the terminal."""
+"""Keeps what orbax and its libraries print on their own off the terminal."""
 
 import logging
 import os
@@ -7,14 +7,14 @@ import traceback
 from typing import Any
 
 _ORBAX = os.path.join("orbax", "checkpoint")  # in the path of every file of its code
-TENSORSTORE = " [tensorstore_spec"  # from there on its messages are pages of context
+TENSORSTORE = " [tensorstore_spec"  # from here on its messages are pages of context
 
 
 def quieten_orbax() -> None:
-    """Keeps orbax off the terminal: every failure of its reaches the caller as an error.
+    """Keeps orbax off the terminal: every one of its failures reaches the caller as an error.
 
-    When one array does not restore, orbax closes its event loop while others are being read. What
-    becomes of those is told later, by asyncio's log and by `sys.unraisablehook`.
+    When one array does not restore, orbax closes its event loop while others are being read. Their failure
+    is reported later, by asyncio's log and by `sys.unraisablehook`.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).addFilter(_not_from_orbax)

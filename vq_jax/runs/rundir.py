@@ -1,15 +1,13 @@
-"""The run directory: whose run it is, and what may change when it goes on."""
+"""The run directory: which run is in it, and what may change when that run resumes."""
 
-import dataclasses
 import json
 import logging
 
 from etils import epath
 
-from vq_jax.configs.serialize import differences, from_dict, to_dict
+from vq_jax.configs.runs import RunConfig
+from vq_jax.configs.serialize import differences, fixed_differences, from_dict, to_dict
 from vq_jax.errors import UserError
-from vq_jax.configs.runs import PriorConfig, RunConfig
-from vq_jax.configs.sampling import SamplingConfig
 from vq_jax.host.storage import require_storage
 
 CONFIG_FILE = "config.json"
@@ -19,25 +17,6 @@ IMAGES = "images"
 REPORT = "report.md"
 PROFILE = "profile"
 
-# Everything else makes another run.
-_MAY_DIFFER = {
-    "codes.directory",
-    "codes.mode",
-    "data.data_dir",
-    "data.num_workers",
-    "data.test_limit",
-    *(f"sampling.{field.name}" for field in dataclasses.fields(SamplingConfig)),
-    "tokenizer",  # where it is; whether it is the same one is checked by its weights
-    "training.eval_every",
-    "training.image_every",
-    "training.keep_checkpoints",
-    "training.log_every",
-    "training.mesh_data",
-    "training.mesh_fsdp",
-    "training.save_every",
-    "training.steps",
-    "training.watchdog_minutes",
-}
 _log = logging.getLogger("vq_jax")
 
 
@@ -45,13 +24,13 @@ def read_config(run: epath.PathLike) -> RunConfig:
     """Reads the configuration of a run directory.
 
     Raises:
-      UserError: it is no run directory, or its configuration cannot be read.
+      UserError: it is not a run directory, or its configuration cannot be read.
     """
     require_storage(run)
     path = epath.Path(run) / CONFIG_FILE
     if not path.exists():
         raise UserError(
-            f"{run} is no run directory: it has no {CONFIG_FILE}. Give a directory that "
+            f"{run} is not a run directory: it has no {CONFIG_FILE}. Give a directory that "
             "`vq-jax train` wrote, such as runs/vqvae-photos"
         )
     try:
@@ -74,12 +53,10 @@ def claim(workdir: epath.Path, config: RunConfig) -> None:
     elif workdir.exists() and (
         not workdir.is_dir() or any(entry.name != part.name for entry in workdir.iterdir())
     ):
-        raise UserError(
-            f"{workdir} is there already and holds no run: give an empty or new directory with --workdir"
-        )
+        raise UserError(f"{workdir} exists and holds no run: give an empty or new directory with --workdir")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        # Renamed into place: a run killed here is still a run.
+        # Renamed into place: a run that is killed here still has its configuration.
         part.write_text(json.dumps(to_dict(config), indent=2) + "\n")
         part.replace(path)
     except OSError as error:
@@ -90,23 +67,23 @@ def claim(workdir: epath.Path, config: RunConfig) -> None:
 
 
 def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig) -> None:
-    if type(old) is not type(new):
-        kind = "a prior" if isinstance(old, PriorConfig) else "a tokenizer"
-        raise UserError(f"{workdir} holds the run of {kind}, {old.name}: give another --workdir")
-    changed = differences(old, new)
-    forbidden = {name: values for name, values in changed.items() if name not in _MAY_DIFFER}
+    if old.kind != new.kind:
+        raise UserError(
+            f"{workdir} holds a run of another kind, {old.kind}: {old.name}; give another --workdir"
+        )
+    changed, forbidden = differences(old, new), fixed_differences(old, new, across="resume")
     if forbidden:
         listing = "\n".join(
-            f"  {name}: {was!r} there, {now!r} asked for" for name, (was, now) in forbidden.items()
+            f"  {name}: {was!r} there, {now!r} requested" for name, (was, now) in forbidden.items()
         )
         raise UserError(
             f"{workdir} holds a run of another configuration; these fields differ:\n{listing}\n"
-            "Give the same values to go on with it, or another --workdir"
+            "Give the same values to resume it, or another --workdir"
         )
     if "training.steps" in changed and new.optimizer.schedule != "constant":
         was, now = changed["training.steps"]
         _log.warning(
-            "The %s schedule spans the run: going on from %s to %s steps differs from a run planned for %s.",
+            "The %s schedule spans the run: one extended from %s to %s steps differs from one planned for %s.",
             new.optimizer.schedule,
             was,
             now,
@@ -115,7 +92,7 @@ def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig) -> None
 
 
 def cut_metrics(workdir: epath.Path, step: int) -> None:
-    """Drops the rows of metrics.jsonl past `step`, and a torn last line."""
+    """Removes the rows of metrics.jsonl past `step`, and a torn last line."""
     path = workdir / METRICS_FILE
     if not path.exists():
         return
@@ -123,11 +100,18 @@ def cut_metrics(workdir: epath.Path, step: int) -> None:
     if kept != path.read_text():
         part = workdir / f"{METRICS_FILE}.part"
         part.write_text(kept)
-        part.replace(path)  # whole at any moment: nothing else holds these figures
+        part.replace(path)  # whole at any moment: these figures are nowhere else
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
-    """Rows of metrics.jsonl, oldest first, without a torn one; an empty list where there are none."""
+    """Reads the figures of a run.
+
+    Args:
+      workdir: its directory.
+
+    Returns:
+      The rows of metrics.jsonl, oldest first, without a torn one; an empty list where there are none.
+    """
     path = epath.Path(workdir) / METRICS_FILE
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:

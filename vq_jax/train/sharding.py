@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen
@@ -63,17 +62,6 @@ def make_mesh(data: int = -1, fsdp: int = 1, described: Sequence[jax.Device] | N
 def local_mesh() -> Mesh:
     """A mesh of this process's own devices, all along data."""
     return Mesh(np.array(jax.local_devices())[:, None], AXES, axis_types=(AxisType.Auto,) * 2)
-
-
-def compute_dtype(name: str) -> Any:
-    """The dtype of `training.dtype`: auto is bfloat16 where the hardware multiplies it fast."""
-    if name != "auto":
-        return jnp.dtype(name)
-    device = jax.devices()[0]
-    fast = device.platform == "tpu" or (
-        device.platform == "gpu" and float(getattr(device, "compute_capability", 0.0)) >= 8.0
-    )
-    return jnp.dtype("bfloat16" if fast else "float32")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -7,8 +7,9 @@ import numpy as np
 
 from vq_jax.configs.runs import NoiseConfig
 from vq_jax.errors import UserError
+from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import NoiseGenerator
-from vq_jax.pretrained.restore import TokenizerRecord
+from vq_jax.pretrained.record import TokenizerRecord
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.train import sharding
 from vq_jax.train.optimizers import make_optimizer
@@ -18,17 +19,9 @@ from vq_jax.train.tasks.prior import PriorTask
 from vq_jax.types import Array, Params
 
 
-def build_noise(config: NoiseConfig, record: TokenizerRecord, tokenizer: Tokenizer) -> NoiseGenerator:
-    """Makes the noise generator of a configuration over the codes of a tokenizer."""
-    dtype = sharding.compute_dtype(config.training.dtype)
-    code_dim: int = tokenizer.model.quantizer.code_dim
-    model: Any = config.prior.build(record.specs, record.num_classes, dtype, code_dim=code_dim)
-    return model
-
-
 def noise_networks(config: NoiseConfig, model: NoiseGenerator) -> dict[str, Any]:
     """The networks and optimizers of a configuration, as `init_noise` and `noise_step` take them."""
-    dtype, steps = sharding.compute_dtype(config.training.dtype), config.training.steps
+    dtype, steps = compute_dtype(config.training.dtype), config.training.steps
     return {
         "model": model,
         "optimizer": make_optimizer(config.optimizer, steps),
@@ -53,7 +46,7 @@ class NoiseTask(PriorTask):
 
     def _make_networks(self) -> None:
         config, tokenizer = self.config, self.tokenizer
-        model = build_noise(config, self.record, tokenizer)
+        model: Any = self._build()
         self.model = model
         shape = (self.record.image_size, self.record.image_size, tokenizer.channels)
         networks = noise_networks(config, model)

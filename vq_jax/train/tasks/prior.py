@@ -16,14 +16,10 @@ from vq_jax.configs.runs import PriorConfig
 from vq_jax.data import Variants, open_source, test_batches, train_batches
 from vq_jax.errors import UserError
 from vq_jax.nn import Condition
+from vq_jax.pretrained.build import build_prior
+from vq_jax.pretrained.load_tokenizer import load_tokenizer
 from vq_jax.pretrained.prior import Prior
-from vq_jax.pretrained.restore import (
-    TokenizerRecord,
-    find_tokenizer,
-    load_tokenizer,
-    make_record,
-    read_record,
-)
+from vq_jax.pretrained.record import TokenizerRecord, find_tokenizer, make_record, read_record
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import report
 from vq_jax.runs.code_cache import CodeBatches, CodeCache, open_cache
@@ -35,19 +31,6 @@ from vq_jax.types import Array, Metrics, Params
 
 _CODES = "codes"
 _SHOWN_CLASSES = 10
-
-
-def build_prior(config: PriorConfig, record: TokenizerRecord) -> linen.Module:
-    """Makes the prior of a configuration over the codes of a tokenizer.
-
-    Raises:
-      UserError: the configuration does not fit the codes.
-    """
-    dtype = sharding.compute_dtype(config.training.dtype)
-    try:
-        return config.prior.build(record.specs, record.num_classes, dtype)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def prior_state(rng: Array, config: PriorConfig, model: linen.Module) -> PriorState:
@@ -65,7 +48,8 @@ class PriorTask:
         self.config, training = config, config.training
         self.mesh = sharding.make_mesh(training.mesh_data, training.mesh_fsdp)
         sharding.check_batch_size(config.data.batch_size, self.mesh)
-        self.tokenizer = _tokenizer(config, workdir)
+        before = read_record(workdir)
+        self.tokenizer = _tokenizer(config, workdir, before)
         self._pictures = config.data.resolve(self.tokenizer.config.data)
         try:
             self.tokenizer.config.model.check_image_size(self._pictures.image_size)
@@ -78,7 +62,12 @@ class PriorTask:
         self.source = Variants(train_source, self._pictures, config.codes.variants)
         classes = train_source.num_classes if config.conditional else None
         self.record = make_record(
-            workdir, config.tokenizer, self.tokenizer, classes, self._pictures.image_size
+            workdir,
+            config.tokenizer,
+            self.tokenizer,
+            classes,
+            self._pictures.image_size,
+            before=before,
         )
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
         self.data_name = f"the codes of {self._pictures.source}"
@@ -98,7 +87,7 @@ class PriorTask:
 
     def _make_networks(self) -> None:
         config, training = self.config, self.config.training
-        self.model: Any = build_prior(config, self.record)
+        self.model: Any = self._build()
         self._step: Any = sharding.jit_prior_step(
             self.mesh,
             prior_model=self.model,
@@ -111,6 +100,9 @@ class PriorTask:
             functools.partial(prior_evaluation, prior_model=self.model),
             out_shardings=sharding.replicated(self.mesh),
         )
+
+    def _build(self) -> linen.Module:
+        return build_prior(self.config, self.record.specs, self.record.num_classes, self.tokenizer.config)
 
     def _init(self, rng: Array) -> Any:
         return prior_state(rng, self.config, self.model)
@@ -146,7 +138,7 @@ class PriorTask:
                 self.source,
                 encode,
                 tokenizer=self.record.fingerprint,
-                codebook_size=self.record.specs.codebook_size,
+                specs=self.record.specs,
                 batch_size=self._pictures.batch_size,
             )
 
@@ -244,14 +236,13 @@ class PriorTask:
         )
 
 
-def _tokenizer(config: PriorConfig, workdir: epath.Path) -> Tokenizer:
-    record = read_record(workdir)
+def _tokenizer(config: PriorConfig, workdir: epath.Path, record: TokenizerRecord | None) -> Tokenizer:
     if record is not None:
         return find_tokenizer(workdir, config, record)
     if not config.tokenizer:
         raise UserError(
-            "expected the run of a tokenizer whose codes are to be learnt: give --tokenizer RUN, a directory "
-            "that `vq-jax train` wrote"
+            "expected a tokenizer whose codes are to be learnt: give --tokenizer RUN, a directory that "
+            "`vq-jax train` wrote, or a model directory"
         )
     return load_tokenizer(config.tokenizer)
 

@@ -12,7 +12,9 @@ from vq_jax import nn, ops
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.configs.training import Phase
 from vq_jax.data import open_source, train_batches
+from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import VQModel
+from vq_jax.pretrained.build import build_model, image_shape
 from vq_jax.runs import report
 from vq_jax.train import sharding
 from vq_jax.train.optimizers import make_optimizer
@@ -22,23 +24,13 @@ from vq_jax.train.tasks.validation import Validation
 from vq_jax.types import Array, Metrics
 
 
-def build_model(config: ExperimentConfig) -> VQModel:
-    """Makes the model of a configuration."""
-    return config.model.build(head=config.losses.head, dtype=sharding.compute_dtype(config.training.dtype))
-
-
-def image_shape(config: ExperimentConfig) -> tuple[int, int, int]:
-    """Shape of a training picture."""
-    return (config.data.image_size, config.data.image_size, config.model.image_channels)
-
-
 def networks(config: ExperimentConfig, model: VQModel) -> dict[str, Any]:
     """The networks and optimizers of a configuration, as `init_state` takes them."""
     steps = config.training.steps
     parts: dict[str, Any] = {"model": model, "optimizer": make_optimizer(config.optimizer, steps)}
     if config.losses.has_discriminator:
         discriminator = config.discriminator
-        parts["discriminator_model"] = discriminator.build(sharding.compute_dtype(config.training.dtype))
+        parts["discriminator_model"] = discriminator.build(compute_dtype(config.training.dtype))
         parts["discriminator_optimizer"] = make_optimizer(discriminator.optimizer, steps)
     return parts
 

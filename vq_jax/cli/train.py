@@ -1,0 +1,166 @@
+"""The command that trains: `vq-jax train`."""
+
+import dataclasses
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from vq_jax.cli.files import Dir
+from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
+from vq_jax.configs.quantizers import QUANTIZERS
+from vq_jax.configs.runs import ExperimentConfig, RunConfig
+from vq_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from vq_jax.train import RunResult
+
+Config = TypeVar("Config", bound=RunConfig)
+Quantizer = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help=f"Quantizer of the tokenizer: {', '.join(QUANTIZERS)}. Its fields: --model.quantizer.FIELD.",
+    ),
+]
+_log = logging.getLogger("vq_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments(Generic[Config]):
+    """What `vq-jax train` takes: the fields of an experiment, and where its run is kept."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    quantizer: Quantizer = None
+    workdir: Dir = None
+    """Run directory, local or gs://; runs/PRESET when absent."""
+    distributed: bool = False
+    """One of several processes that train together: on TPU pods and under SLURM they find each other."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, for --distributed elsewhere."""
+    num_processes: int | None = None
+    """How many processes there are, for --distributed elsewhere."""
+    process_id: int | None = None
+    """Which of them this is, from 0, for --distributed elsewhere."""
+    profile: str | None = None
+    """START:STOP, steps to write a trace of into the run directory, for XProf."""
+
+
+def train(arguments: list[str]) -> int:
+    """Train a model, or resume its run: vq-jax train [PRESET | FILE.py] [--steps N ...]"""
+    chosen = parse(arguments)
+    is_main = _join(chosen)
+    from vq_jax.runs.telemetry import parse_profile
+    from vq_jax.train import NonFiniteError
+    from vq_jax.train import train as train_run
+
+    profile = None if chosen.profile is None else parse_profile(chosen.profile)
+    workdir = chosen.workdir or f"runs/{chosen.config.name}"
+    try:
+        result = train_run(chosen.config, workdir, profile=profile)
+    except NonFiniteError as error:
+        print(f"vq-jax: {error}", file=sys.stderr)
+        return 1
+    if result.signal is not None:
+        _log.info(
+            "stopped at step %d by %s and saved; the same command resumes from there",
+            result.step,
+            signal.Signals(result.signal).name,
+        )
+        return 128 + result.signal
+    if is_main:
+        _print_figures(result)
+    return 0
+
+
+def parse(arguments: list[str]) -> TrainArguments[Any]:
+    """Reads the arguments of `vq-jax train`; exits with status 2 where tyro refuses them.
+
+    Raises:
+      UserError: an unknown preset, file or quantizer, or fields that do not go together.
+    """
+    name, rest = _split_preset(arguments)
+    config = _with_quantizer(load_preset(name), rest)
+    kind: Any = TrainArguments[type(config)]  # type: ignore[misc]  # of a tokenizer or of a prior
+    try:
+        chosen: TrainArguments[Any] = tyro.cli(
+            kind,
+            args=rest,
+            default=TrainArguments(config),
+            prog=f"vq-jax train {name}",
+            description=(
+                f"Trains {config.name}, or resumes the run in the directory. Every field of the experiment "
+                "can be given another value.\n\n"
+                f"Others to train: vq-jax train PRESET, of {', '.join(presets())}; "
+                "or vq-jax train FILE.py, a Python file that exposes `config`."
+            ),
+            config=(tyro.conf.SuppressFixed,),
+        )
+    except ValueError as error:  # tyro words those of the parts of the configuration, not of the whole
+        raise UserError(str(error)) from error
+    return chosen
+
+
+def _split_preset(arguments: list[str]) -> tuple[str, list[str]]:
+    """The experiment named on the command line, first or anywhere, and the other arguments."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    known = presets()
+    for index, argument in enumerate(arguments):
+        is_workdir = index > 0 and arguments[index - 1] == "--workdir"
+        if not is_workdir and (argument in known or argument.endswith(".py")):
+            return argument, arguments[:index] + arguments[index + 1 :]
+    return DEFAULT_PRESET, arguments
+
+
+def _with_quantizer(config: RunConfig, arguments: list[str]) -> RunConfig:
+    """The experiment with the quantizer of `--quantizer`, which decides which options there are."""
+    name = None
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == "--quantizer":
+            name = after
+        elif argument.startswith("--quantizer="):
+            name = argument.partition("=")[2]
+    if not name:
+        return config
+    if not isinstance(config, ExperimentConfig):
+        raise UserError(
+            f"--quantizer chooses the quantizer of a tokenizer, and {config.name} trains a prior: give it to "
+            "the run of its tokenizer"
+        )
+    try:
+        return dataclasses.replace(config, model=config.model.override(quantizer=name))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _join(chosen: TrainArguments[Any]) -> bool:
+    """Joins the other processes of the run, if there are any; returns whether this one prints."""
+    given = (chosen.coordinator, chosen.num_processes, chosen.process_id)
+    if not chosen.distributed:
+        if given != (None, None, None):
+            raise UserError(
+                "--coordinator, --num-processes and --process-id are for --distributed: give it too"
+            )
+        return True
+    from vq_jax.runs import distributed
+
+    distributed.start(*given)
+    if not distributed.is_main():
+        _log.setLevel(logging.WARNING)
+    return distributed.is_main()
+
+
+def _print_figures(result: "RunResult") -> None:
+    if "test/psnr" in result.figures:
+        lpips = result.figures.get("test/lpips")
+        print(
+            f"Test pictures: PSNR {result.figures['test/psnr']:.2f} dB, "
+            f"SSIM {result.figures['test/ssim']:.3f}"
+            + (f", LPIPS (AlexNet) {lpips:.3f}" if lpips is not None else "")
+        )
+    if "validation/bits_per_code" in result.figures:
+        print(f"Held-out codes: {result.figures['validation/bits_per_code']:.3f} bits a code")
+    print(f"Report: {result.workdir / 'report.md'}")

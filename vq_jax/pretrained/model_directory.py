@@ -1,0 +1,189 @@
+"""Model directories: a trained model without its run, in `config.json` and `model.safetensors`.
+
+`config.json` holds the configuration of the run, the step and the digest of the other file, which holds the
+evaluation weights and the codebook by slash-joined paths such as `params/encoder/Conv_0/kernel`. The
+directory of a prior holds its tokenizer's in `tokenizer/`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from etils import epath
+from flax import traverse_util
+
+from vq_jax.configs.runs import RunConfig
+from vq_jax.configs.serialize import check_header, from_dict, header, to_dict
+from vq_jax.errors import UserError
+from vq_jax.host.storage import require_storage
+from vq_jax.runs.rundir import CONFIG_FILE
+from vq_jax.types import Params
+
+WEIGHTS_FILE = "model.safetensors"
+TOKENIZER = "tokenizer"
+_KIND = "model"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelDirectory:
+    """What the `config.json` of a model directory says.
+
+    Attributes:
+      path: the directory.
+      config: the configuration of the run.
+      step: updates made.
+      sha256: of the weights' file.
+      codes: of a prior, what it needs to be built beside its configuration; empty for a tokenizer.
+    """
+
+    path: epath.Path
+    config: RunConfig
+    step: int
+    sha256: str
+    codes: dict[str, Any]
+
+    def weights(self, abstract: Params) -> Params:
+        """Reads the weights.
+
+        Args:
+          abstract: their shapes and dtypes, nested dictionaries.
+
+        Returns:
+          The arrays, on the host.
+
+        Raises:
+          UserError: the file is missing, damaged, or of another model.
+        """
+        path = self.path / WEIGHTS_FILE
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise UserError(
+                f"{path} is damaged or of another model: its digest is not the one in {CONFIG_FILE}; put "
+                "back the file that was saved with it"
+            )
+        try:
+            arrays = safetensors.numpy.load(content)
+        except (safetensors.SafetensorError, ValueError, KeyError) as error:
+            raise UserError(f"{path} cannot be read as safetensors: {error}") from error
+        return _arranged(arrays, abstract, path)
+
+
+def _arranged(arrays: dict[str, np.ndarray], abstract: Params, path: epath.Path) -> Params:
+    """The arrays as nested dictionaries like `abstract`; raises UserError where they are others."""
+    wanted = traverse_util.flatten_dict(dict(abstract), keep_empty_nodes=True, sep="/")
+    leaves = {name: leaf for name, leaf in wanted.items() if leaf is not traverse_util.empty_node}
+    for name in [*leaves, *arrays]:
+        shapes = [
+            f"{tree[name].dtype} {list(tree[name].shape)}" if name in tree else "nothing"
+            for tree in (leaves, arrays)
+        ]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"{path} is of another model than {CONFIG_FILE} describes: expected {shapes[0]} for {name}, "
+                f"got {shapes[1]}"
+            )
+    nested: Params = traverse_util.unflatten_dict({**wanted, **arrays}, sep="/")
+    return nested
+
+
+def open_model(place: epath.PathLike) -> ModelDirectory | None:
+    """Opens a model directory; None where the place is not one.
+
+    Raises:
+      UserError: its `config.json` cannot be read.
+    """
+    require_storage(place)
+    directory = epath.Path(place)
+    path = directory / CONFIG_FILE
+    if not _is_model(directory):
+        return None
+    try:
+        values = json.loads(path.read_text())
+        check_header(values, (_KIND,), str(path))
+        return ModelDirectory(
+            directory,
+            from_dict(values["config"]),
+            values["step"],
+            values["weights"]["sha256"],
+            values.get("codes", {}),
+        )
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as the configuration of a model: {error}") from error
+
+
+def _is_model(directory: epath.Path) -> bool:
+    try:
+        values = json.loads((directory / CONFIG_FILE).read_text())
+    except (ValueError, OSError):
+        return False
+    return isinstance(values, dict) and values.get("kind") == _KIND
+
+
+def model_files(
+    config: RunConfig, step: int, variables: Params, codes: dict[str, Any] | None = None
+) -> dict[str, bytes]:
+    """The files of a model directory by their names.
+
+    Args:
+      config: the configuration of the run.
+      step: updates made.
+      variables: evaluation weights and codebook, nested dictionaries of arrays.
+      codes: see `ModelDirectory`.
+    """
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in jax.device_get(flat).items()}
+    content = safetensors.numpy.save(arrays)
+    values = {
+        **header(_KIND),
+        "step": int(step),
+        "config": to_dict(config),
+        "weights": {"file": WEIGHTS_FILE, "sha256": hashlib.sha256(content).hexdigest()},
+        **({"codes": codes} if codes else {}),
+    }
+    return {WEIGHTS_FILE: content, CONFIG_FILE: (json.dumps(values, indent=2) + "\n").encode()}
+
+
+def write_model(place: epath.PathLike, files: dict[str, bytes]) -> None:
+    """Writes a model directory whole or not at all.
+
+    Args:
+      place: local path or gs://; made if it does not exist. A model that is there is replaced.
+      files: their contents by their names in the directory, those of `model_files` last to be renamed.
+
+    Raises:
+      UserError: the place holds something else, or cannot be written.
+    """
+    require_storage(place)
+    directory = epath.Path(place).expanduser()
+    parts = {directory / name: directory / f"{name}.part" for name in files}
+    for folder in {path.parent for path in parts}:
+        _check_free(folder, {path.name for path in parts.values()} | {TOKENIZER})
+    try:
+        for (path, part), content in zip(parts.items(), files.values(), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(content)
+        for path, part in parts.items():
+            part.replace(path)
+    except OSError as error:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write the model directory {directory}: {error.strerror or error}; make room or choose "
+            "another directory"
+        ) from error
+
+
+def _check_free(folder: epath.Path, ours: set[str]) -> None:
+    """Raises UserError where a folder holds anything but a model, or what an interrupted save left."""
+    if not folder.exists() or _is_model(folder):
+        return
+    if not folder.is_dir() or any(entry.name not in ours for entry in folder.iterdir()):
+        raise UserError(f"{folder} exists and is not a model directory: choose an empty or new directory")

@@ -1,0 +1,126 @@
+"""What ties a prior's run to its tokenizer: a record of which tokenizer it was, and where."""
+
+import dataclasses
+import json
+import os
+
+from etils import epath
+
+from vq_jax.configs.runs import PriorConfig
+from vq_jax.configs.serialize import check_header, header, specs_from_json, specs_to_json
+from vq_jax.errors import UserError
+from vq_jax.host.storage import require_storage
+from vq_jax.pretrained.hub import is_hub_name
+from vq_jax.pretrained.load_tokenizer import load_tokenizer
+from vq_jax.pretrained.tokenizer import Tokenizer
+from vq_jax.runs.rundir import CONFIG_FILE
+from vq_jax.types import CodeSpecs
+
+_RECORD = "tokenizer.json"
+_KIND = "tokenizer-record"
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerRecord:
+    """What a prior's run keeps of its tokenizer: where it was, which it was, and what its codes are like."""
+
+    path: str
+    relative: str | None  # to the prior's run
+    fingerprint: str
+    step: int
+    specs: CodeSpecs
+    num_classes: int | None
+    image_size: int
+
+    def write(self, workdir: epath.Path) -> None:
+        """Writes it into the prior's run, whole or not at all."""
+        values = {**header(_KIND), **dataclasses.asdict(self), "specs": specs_to_json(self.specs)}
+        part = workdir / f"{_RECORD}.part"
+        part.write_text(json.dumps(values, indent=2) + "\n")
+        part.replace(workdir / _RECORD)
+
+
+def read_record(workdir: epath.PathLike) -> TokenizerRecord | None:
+    """Reads what a prior's run keeps of its tokenizer; None where there is nothing yet.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    require_storage(workdir)
+    path = epath.Path(workdir) / _RECORD
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text())
+        if "version" in values:
+            check_header(values, (_KIND,), str(path))
+        values = {name: value for name, value in values.items() if name not in ("kind", "version")}
+        if "code_shape" in values:  # as it was with one grid, one code a position
+            grid = {"shape": values.pop("code_shape"), "codebook_size": values.pop("codebook_size")}
+            values["specs"] = grid
+        return TokenizerRecord(**{**values, "specs": specs_from_json(values["specs"])})
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def make_record(
+    workdir: epath.Path,
+    place: str,
+    tokenizer: Tokenizer,
+    num_classes: int | None,
+    image_size: int,
+    *,
+    before: TokenizerRecord | None = None,
+) -> TokenizerRecord:
+    """Describes a tokenizer for a prior's run.
+
+    Args:
+      workdir: the prior's run.
+      place: where the tokenizer was found.
+      tokenizer: it.
+      num_classes: classes of the pictures; None for none.
+      image_size: height and width of the pictures, in pixels.
+      before: the record that the run has already. Its fingerprint, which may be by an earlier formula,
+        stays: the run's data and code cache are known by it.
+    """
+    remote = "://" in place or "://" in os.fspath(workdir) or is_hub_name(place)
+    return TokenizerRecord(
+        path=place if remote else os.path.abspath(os.path.expanduser(place)),
+        relative=None if remote else os.path.relpath(os.path.expanduser(place), workdir),
+        fingerprint=tokenizer.fingerprint if before is None else before.fingerprint,
+        step=tokenizer.step,
+        specs=tokenizer.code_specs(image_size),
+        num_classes=num_classes,
+        image_size=image_size,
+    )
+
+
+def find_tokenizer(workdir: epath.PathLike, config: PriorConfig, record: TokenizerRecord) -> Tokenizer:
+    """Finds the tokenizer that a prior was trained on: where the configuration says, where it was then, or
+    where it would be if both runs were moved together.
+
+    Raises:
+      UserError: it is not there, or what is there gives other codes.
+    """
+    places = [config.tokenizer, record.path]
+    if record.relative is not None:
+        places.append(os.path.normpath(os.path.join(workdir, record.relative)))
+    others = []
+    for place in dict.fromkeys(places):
+        require_storage(place)
+        if not place or not ((epath.Path(place) / CONFIG_FILE).exists() or is_hub_name(place)):
+            continue
+        tokenizer = load_tokenizer(place, prefer_step=record.step)
+        if tokenizer.has_fingerprint(record.fingerprint):
+            return tokenizer
+        others.append(place)
+    if others:
+        raise UserError(
+            f"the tokenizer in {others[0]} is not the one that the prior in {workdir} was trained on and "
+            f"gives other codes: put the tokenizer back as it was at step {record.step}, or train the prior "
+            "anew in another --workdir"
+        )
+    raise UserError(
+        f"the tokenizer of the prior in {workdir} is missing: there is no run in "
+        f"{' or '.join(dict.fromkeys(places))}; put its directory back there"
+    )

@@ -336,7 +336,9 @@ def test_a_part_of_another_model_is_an_error(tmp_path):
     save_steps(tmp_path, [1])
     params = abstract(make_state()["params"])
     with Checkpointer(tmp_path, read_only=True) as checkpointer:
-        with pytest.raises(UserError, match=r"another model.*bias'\]: bfloat16\[64\] in the checkpoint, nothing"):
+        with pytest.raises(
+            UserError, match=r"another model.*bias'\]: bfloat16\[64\] in the checkpoint, nothing"
+        ):
             checkpointer.restore(1, {"params": {"kernel": params["kernel"]}}, ("params",))
         with pytest.raises(UserError, match=r"\['params'\]\['more'\]: nothing in the checkpoint"):
             checkpointer.restore(1, {"params": {**params, "more": params["bias"]}}, ("params",))

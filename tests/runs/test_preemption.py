@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from pair_runs import STEPS, finish, pair_run, rows, start
 
+from vq_jax.pretrained.build import build_model
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.digest import leaf_names
 from vq_jax.runs.rundir import read_config
-from vq_jax.pretrained.build import build_model
 from vq_jax.train.tasks.tokenizer import abstract_state
 
 SLOW = 0.6  # seconds a step: longer than it takes to look at the rows

@@ -14,10 +14,10 @@ from etils import epath
 from runs import small_config
 
 from vq_jax.errors import UserError
-from vq_jax.train import sharding, train
 from vq_jax.runs import telemetry, watchdog
-from vq_jax.train.tasks import tokenizer as tokenizer_task
 from vq_jax.runs.rundir import read_metrics
+from vq_jax.train import sharding, train
+from vq_jax.train.tasks import tokenizer as tokenizer_task
 
 
 @pytest.fixture(scope="module")

@@ -250,7 +250,7 @@ class Checkpointer:
             raise CheckpointError(step, f"not there, in {self.directory}.")
 
     def _on_all(self, step: int, read: Callable[[], Result]) -> Result:
-        """Reads; fails on every process if it fails on one. Only one process uses a read-only checkpointer."""
+        """Reads; fails on every process if it fails on one. A read-only checkpointer has one process only."""
         if self._read_only:
             return read()
         failed: CheckpointError | None = None

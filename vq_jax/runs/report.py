@@ -8,10 +8,9 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.runs import ExperimentConfig, RunConfig
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
-from vq_jax.configs.runs import RunConfig
 from vq_jax.runs.distributed import is_main
 from vq_jax.runs.rundir import IMAGES, REPORT, read_metrics
 

@@ -83,7 +83,8 @@ def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig) -> None
     if "training.steps" in changed and new.optimizer.schedule != "constant":
         was, now = changed["training.steps"]
         _log.warning(
-            "The %s schedule spans the run: one extended from %s to %s steps differs from one planned for %s.",
+            "The %s schedule spans the run: one extended from %s to %s steps differs "
+            "from one planned for %s.",
             new.optimizer.schedule,
             was,
             now,

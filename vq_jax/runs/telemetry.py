@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from vq_jax.host.chips import CHIPS
 from vq_jax.errors import UserError
+from vq_jax.host.chips import CHIPS
 
 FLOPS = "step_flops"
 """Among a step's metrics, where the chip's peak is known: operations of one device in one step."""

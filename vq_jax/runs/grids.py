@@ -1,0 +1,75 @@
+"""Grids of pictures to look at, and PNG files of them."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+_SHOWN_HEIGHT = 112  # px; smaller pictures are enlarged, pixel by pixel
+_GAP = 4
+
+
+def comparison_grid(originals: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts each original above its reconstruction.
+
+    Args:
+      originals: uint8 [H, W, C], sizes may differ, C 1 or 3.
+      others: uint8 pictures, each of the shape of its original.
+
+    Returns:
+      uint8 [H, W, 3], white between the pictures.
+    """
+    columns = []
+    for top, bottom in zip(originals, others, strict=True):
+        scale = max(1, round(_SHOWN_HEIGHT / top.shape[0]))
+        pair = [np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1) for picture in (top, bottom)]
+        gap = np.full((_GAP, pair[0].shape[1], 3), 255, np.uint8)
+        columns.append(np.concatenate([pair[0], gap, pair[1]]))
+    height = max(column.shape[0] for column in columns)
+    padded = [
+        np.pad(column, [(0, height - column.shape[0]), (0, _GAP), (0, 0)], constant_values=255)
+        for column in columns
+    ]
+    return np.concatenate(padded, axis=1)[:, :-_GAP]
+
+
+def picture_grid(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> np.ndarray:
+    """Puts pictures of one size in rows with white gaps.
+
+    Args:
+      pictures: uint8 [H, W, C], C 1 or 3.
+      columns: pictures in each row.
+
+    Returns:
+      uint8 [H', W', 3]; small pictures are enlarged, pixel by pixel.
+    """
+    first = pictures[0]
+    scale = max(1, round(_SHOWN_HEIGHT / 2 / first.shape[0]))
+    height, width = (scale * size for size in first.shape[:2])
+    rows = -(-len(pictures) // columns)
+    shape = (rows * (height + _GAP) - _GAP, min(columns, len(pictures)) * (width + _GAP) - _GAP, 3)
+    grid = np.full(shape, 255, np.uint8)
+    for number, picture in enumerate(pictures):
+        top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
+        enlarged = np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1)
+        grid[top : top + height, left : left + width] = enlarged
+    return grid
+
+
+def _rgb(picture: np.ndarray) -> np.ndarray:
+    return np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """Encodes uint8 [H, W, C], C 1 or 3, as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_png(path: epath.Path, picture: np.ndarray) -> None:
+    """Writes uint8 [H, W, C], C 1 or 3, as a PNG file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_png(picture))

@@ -1,16 +1,16 @@
 """LlamaGen's GPT-B (Sun et al. 2024, arXiv:2406.06525) on ImageNet at 256 px: 111 million parameters.
 
-12 layers of 768 over 16x16 codes of 16384, in the order of reading; 300 epochs.
+12 layers of width 768 over 16x16 codes out of 16384, in raster order; 300 epochs.
 
-Differs from it: a learned embedding of the position beside the rotary one; training codes are of five
-random crops of a picture and their mirror images, not of the four corners and the middle.
+Differences: a learned position embedding in addition to the rotary one; training codes come from five random
+crops of each picture and their mirror images, not from the four corners and the center.
 
 Command:   vq-jax train llamagen-imagenet, then
            vq-jax train gpt-imagenet-b
            vq-jax sample runs/gpt-imagenet-b --label 207 -o samples.png
-Hardware:  8 GPUs of 40 GB or a TPU slice; on fewer, --training.accumulate cuts the batch
-Expected:  the authors report FID 5.46 with guidance 2.0, 50,000 samples, in the
-           README of LlamaGen; not run here
+Hardware:  8 GPUs of 40 GB or a TPU slice; with fewer, split the batch by --training.accumulate
+Expected:  the authors report FID 5.46 with guidance 2.0 and 50,000 samples in the README of
+           LlamaGen; not run here
 """
 
 from vq_jax.configs import (

@@ -1,15 +1,15 @@
 """LlamaGen's tokenizer VQ-16 (Sun et al. 2024, arXiv:2406.06525) on ImageNet at 256 px.
 
-16x16 codes of 16384, 8 wide and of length one. The discriminator starts at step 20,000; its weight is
-fixed, not adaptive.
+16x16 codes out of 16384, with 8-wide codebook vectors of unit length. The discriminator starts at step
+20,000; its weight is fixed, not adaptive.
 
-Differs from it: a picture's short side is brought to 256 px, not to a random length somewhat above.
+Differences: the short side of a picture is resized to 256 px, not to a slightly larger random length.
 
 Command:   vq-jax prepare imagenet2012   (once; see vqgan-imagenet-f16-1024)
            vq-jax train llamagen-imagenet
            from a folder of pictures: --data folder:/path/to/train
-Hardware:  8 GPUs of 40 GB or TPU chips; on fewer, --training.accumulate 8 cuts the batch into 8 parts
-Expected:  the authors report rFID 2.19 and 97 % of the codes used, after 40 epochs; not run here
+Hardware:  8 GPUs of 40 GB or TPU chips; with fewer, --training.accumulate 8 splits the batch into 8 parts
+Expected:  the authors report rFID 2.19 and 97 % of the codes in use after 40 epochs; not run here
 """
 
 from vq_jax.configs import (

@@ -1,17 +1,18 @@
-"""MaskGIT (Chang et al. 2022, arXiv:2202.04200) on ImageNet at 256 px: 16x16 codes of 1024.
+"""MaskGIT (Chang et al. 2022, arXiv:2202.04200) on ImageNet at 256 px: 16x16 codes out of 1024.
 
-24 layers of 768, 172 million parameters as theirs; the authors' optimizer, schedule of masks and smoothing.
+24 layers of width 768 and 172 million parameters, like the original; the authors' optimizer, mask schedule
+and label smoothing.
 
-Differs from it: layers are pre-normalised with gated feed-forward (of width 2048 rather than 3072 without a
-gate) and rotary positions; a tenth of the labels is left out, so that guidance is possible; training codes
-are of five random crops of a picture and their mirror images.
+Differences: layers are pre-normalised, with gated feed-forward layers (of width 2048, instead of 3072 without
+a gate) and rotary positions; a tenth of the labels is dropped, so that guidance is possible; training codes
+come from five random crops of each picture and their mirror images.
 
 Command:   vq-jax train maskgit-imagenet-tokenizer, then
            vq-jax train maskgit-imagenet
            vq-jax sample runs/maskgit-imagenet --label 207 -o samples.png
-Hardware:  a TPU slice of 16 chips or 8 GPUs of 40 GB; on fewer, --training.accumulate cuts the batch
-Expected:  the authors report FID 6.18 in the paper and 6.06 in the README of maskgit, 50,000 samples of 8 to
-           12 steps without guidance; not run here
+Hardware:  a TPU slice of 16 chips or 8 GPUs of 40 GB; with fewer, split the batch by --training.accumulate
+Expected:  the authors report FID 6.18 in the paper and 6.06 in the README of maskgit, for 50,000 samples of
+           8 to 12 steps without guidance; not run here
 """
 
 from vq_jax.configs import (

@@ -1,20 +1,20 @@
-"""MaskGIT's tokenizer (Chang et al. 2022, arXiv:2202.04200) on ImageNet at 256 px: 16x16 codes of 1024.
+"""MaskGIT's tokenizer (Chang et al. 2022, arXiv:2202.04200) on ImageNet at 256 px: 16x16 codes out of 1024.
 
-StyleGAN discriminator, non-saturating loss with R1, an entropy term that has all codes used, averaged
-weights.
+A StyleGAN discriminator, the non-saturating loss with R1, an entropy loss that keeps all codes in use, and
+averaged weights.
 
-Weights are carried over from pictures in [0, 1], which theirs are, to [-1, 1]: squared differences are
-four times as large here, hence 0.25 for the reconstruction; squared slopes a quarter, and the authors'
-R1 has no half in it, hence 80 for their 10.
+The authors' pictures are in [0, 1], ours in [-1, 1], so loss weights are converted: squared differences are
+four times as large here, hence a reconstruction weight of 0.25; squared gradients are a quarter, and the
+authors' R1 lacks the factor 1/2, hence an R1 weight of 80 instead of 10.
 
-Differs from it: the perceptual loss is LPIPS, theirs the features of a classifier of ImageNet; R1 counts
-fourfold on every fourth step rather than on every one; the short side of a picture is brought to 256 px,
-then a random square of it is taken.
+Differences: the perceptual loss is LPIPS instead of the features of an ImageNet classifier; R1 is computed
+every fourth step with four times the weight, instead of every step; the short side of a picture is resized to
+256 px, then a random square is cropped.
 
 Command:   vq-jax prepare imagenet2012   (once; see vqgan-imagenet-f16-1024)
            vq-jax train maskgit-imagenet-tokenizer
            from a folder of pictures: --data folder:/path/to/train
-Hardware:  8 GPUs of 80 GB or a TPU slice of 16 chips; on less, --training.accumulate cuts the batch
+Hardware:  8 GPUs of 80 GB or a TPU slice of 16 chips; with fewer, split the batch by --training.accumulate
 Expected:  the authors report rFID 2.28, in the README of maskgit; not run here
 """
 

@@ -1,11 +1,11 @@
 """Masked prior over the codes of vqgan-fashion: new Fashion-MNIST pictures by class.
 
 Command:   vq-jax train prior-fashion
-           after vq-jax train vqgan-fashion; --tokenizer RUN for a tokenizer in another place
+           after vq-jax train vqgan-fashion; for a tokenizer elsewhere, give --tokenizer RUN
            vq-jax sample runs/prior-fashion --num 80 -o samples.png
 Hardware:  2 CPU cores
 Run time:  about 4 minutes
-Expected:  F-FID 2.90 and the class asked for in 94 % of samples
+Expected:  F-FID 2.90 and the requested class in 94 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 

@@ -1,11 +1,11 @@
 """Autoregressive prior over the codes of vqgan-fashion: new Fashion-MNIST pictures by class.
 
 Command:   vq-jax train prior-fashion-gpt
-           after vq-jax train vqgan-fashion; --tokenizer RUN for a tokenizer in another place
+           after vq-jax train vqgan-fashion; for a tokenizer elsewhere, give --tokenizer RUN
            vq-jax sample runs/prior-fashion-gpt --num 80 -o samples.png
 Hardware:  2 CPU cores
 Run time:  about 4 minutes
-Expected:  F-FID 1.84 and the class asked for in 88 % of samples
+Expected:  F-FID 1.84 and the requested class in 88 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 

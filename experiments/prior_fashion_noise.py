@@ -1,11 +1,11 @@
 """Noise generator over the codes of vqgan-fashion: new Fashion-MNIST pictures by class, in one pass.
 
 Command:   vq-jax train prior-fashion-noise
-           after vq-jax train vqgan-fashion; --tokenizer RUN for a tokenizer in another place
+           after vq-jax train vqgan-fashion; for a tokenizer elsewhere, give --tokenizer RUN
            vq-jax sample runs/prior-fashion-noise --num 80 -o samples.png
 Hardware:  2 CPU cores
 Run time:  about 4.5 minutes
-Expected:  F-FID 6.48 and the class asked for in 76 % of samples
+Expected:  F-FID 6.48 and the requested class in 76 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 

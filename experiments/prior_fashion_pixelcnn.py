@@ -1,11 +1,11 @@
-"""PixelCNN over the codes of vqgan-fashion, the prior of the original VQ-VAE: new pictures by class.
+"""PixelCNN, the prior of the original VQ-VAE, over the codes of vqgan-fashion: new pictures by class.
 
 Command:   vq-jax train prior-fashion-pixelcnn
-           after vq-jax train vqgan-fashion; --tokenizer RUN for a tokenizer in another place
+           after vq-jax train vqgan-fashion; for a tokenizer elsewhere, give --tokenizer RUN
            vq-jax sample runs/prior-fashion-pixelcnn --num 80 -o samples.png
 Hardware:  2 CPU cores
 Run time:  about 4.5 minutes
-Expected:  F-FID 1.93 and the class asked for in 89 % of samples
+Expected:  F-FID 1.93 and the requested class in 89 % of samples
            (experiments/benchmarks/fashion_generation.py)
 """
 

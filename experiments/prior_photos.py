@@ -1,12 +1,12 @@
-"""Masked prior over the codes of vqgan-photos: new crops of 64 px, holes filled.
+"""Masked prior over the codes of vqgan-photos: samples 64-px crops and fills holes in pictures.
 
-There are ten photographs only: it knows textures and edges, not things.
+It is trained on ten photographs only, so it learns textures and edges but not objects.
 
 Command:   vq-jax train prior-photos
-           after vq-jax train vqgan-photos; --tokenizer RUN for a tokenizer in another place
+           after vq-jax train vqgan-photos; for a tokenizer elsewhere, give --tokenizer RUN
            vq-jax inpaint runs/prior-photos PICTURE --box X0,Y0,X1,Y1 -o filled.png
 Hardware:  2 CPU cores
-Expected:  4.73 bits a code on held-out crops, at the masks of training
+Expected:  4.73 bits per code on held-out crops, with masks as in training
 """
 
 from vq_jax.configs import (

@@ -1,12 +1,12 @@
 """VQ-GAN on the 10,000 Fashion-MNIST pictures that come with the package.
 
-A picture becomes 7x7 codes of 128, as in vqvae-fashion. The discriminator learns from step 0, the
-generator's adversarial weight rises from step 1,000 on. Shown and loaded are averaged weights.
+A picture becomes 7x7 codes out of 128, as in vqvae-fashion. The discriminator is trained from step 0; the
+generator's adversarial weight rises from step 1,000. Evaluation and loading use averaged weights.
 
 Command:   vq-jax train vqgan-fashion
 Hardware:  2 CPU cores
-Expected:  PSNR 20.2 dB and SSIM 0.71 on the shown test pictures, all 128 codes used; vqvae-fashion, which
-           is blurred, has 21.2 dB and 0.75
+Expected:  PSNR 20.2 dB and SSIM 0.71 on the reported test pictures, with all 128 codes in use;
+           vqvae-fashion, which is blurrier, has 21.2 dB and 0.75
 """
 
 from vq_jax.configs import (

@@ -1,15 +1,15 @@
-"""VQGAN of Esser et al. 2021 on ImageNet at 256 px: 16x16 codes of 1024, as its authors released it.
+"""VQGAN of Esser et al. 2021 on ImageNet at 256 px: 16x16 codes out of 1024, as the authors released it.
 
-Their code puts beta on the codebook term of the quantizer's loss, not on the commitment term, and the
-released models were trained so: hence codebook_weight 0.25 and commitment_weight 1. For the paper's loss
-give --model.codebook-weight 1 --model.commitment-weight 0.25.
+The authors' code puts beta on the codebook term of the quantizer's loss instead of the commitment term, and
+the released models were trained that way: hence codebook_weight 0.25 and commitment_weight 1. For the paper's
+loss, give --model.quantizer.codebook-weight 1 --model.quantizer.commitment-weight 0.25.
 
-The learning rate is 4.5e-6 times the batch size, for both networks: scale it with another batch. The
-discriminator starts at step 250,001; with fewer steps, or to have it learn from the start, lower
+The learning rate is 4.5e-6 times the batch size for both networks: scale it with the batch size. The
+discriminator starts at step 250,001; for fewer steps, or to train it from the start, lower
 --losses.disc-start.
 
-Differs from it: codes start at about length one rather than within 1/1024 of zero; the number of steps,
-which the authors do not give; bfloat16 on TPU and newer GPUs.
+Differences: codebook vectors start with a length of about 1, not within 1/1024 of zero; the number of steps,
+which the authors do not report; bfloat16 on TPUs and newer GPUs.
 
 Command:   vq-jax prepare imagenet2012   (once; needs pip install "vq-jax[tfds]" and the archives of
            image-net.org in ~/tensorflow_datasets/downloads/manual, or in downloads/manual of --data-dir)

@@ -1,11 +1,11 @@
-"""VQGAN of Esser et al. 2021 on ImageNet at 256 px: 16x16 codes of 16384, as its authors released it.
+"""VQGAN of Esser et al. 2021 on ImageNet at 256 px: 16x16 codes out of 16384, as the authors released it.
 
-vqgan-imagenet-f16-1024 with more codes, a discriminator of two layers that learns from the first step,
-and an adversarial weight of 0.75: so the configuration released with the weights. The quantizer's loss
-has beta on the codebook term, as there.
+vqgan-imagenet-f16-1024 with more codes, a discriminator of two layers that is trained from the first step,
+and an adversarial weight of 0.75, as in the configuration released with the weights. The quantizer's loss has
+beta on the codebook term, as in vqgan-imagenet-f16-1024.
 
-Without revival most codes of so large a codebook are never used: others measured less than 12 % (Zhu et al.
-2024, arXiv:2406.11837). --model.revive-threshold 0.001 turns revival on.
+Without revival, most codes of such a large codebook are never used: Zhu et al. 2024, arXiv:2406.11837, report
+less than 12 % in use. --model.quantizer.revive-threshold 0.001 turns revival on.
 
 Command:   vq-jax prepare imagenet2012   (once; see vqgan-imagenet-f16-1024)
            vq-jax train vqgan-imagenet-f16-16384

@@ -1,14 +1,14 @@
 """VQ-GAN on the photographs that come with scikit-image, 64-px crops: the default of `vq-jax train`.
 
-A picture becomes a code for every 4x4 pixels, of 512, as in vqvae-photos. The first 1,800 steps learn from
-pixels alone, while the discriminator learns already; then LPIPS counts, which takes most of a step's time,
-and the generator's adversarial weight rises from zero. Shown and loaded are averaged weights.
+A picture becomes one code out of 512 for every 4x4 pixels, as in vqvae-photos. The first 1,800 steps train
+the generator on the pixel loss only, and the discriminator; then LPIPS is added, which takes most of a step's
+time, and the generator's adversarial weight rises from zero. Evaluation and loading use averaged weights.
 
 Command:   vq-jax train vqgan-photos
 Hardware:  2 CPU cores
 Run time:  about 7 minutes
-Expected:  LPIPS (AlexNet) 0.26, PSNR 25.6 dB and SSIM 0.75 on the two held-out photographs, 290 of 512
-           codes used on them; vqvae-photos has 0.35, 27.6 dB and 0.77
+Expected:  LPIPS (AlexNet) 0.26, PSNR 25.6 dB and SSIM 0.75 on the two held-out photographs, which
+           use 290 of the 512 codes; vqvae-photos has 0.35, 27.6 dB and 0.77
 """
 
 from vq_jax.configs import (

@@ -1,14 +1,13 @@
 """The VQ-VAE recipe of van den Oord et al. 2017 as its authors released it, on CIFAR-10.
 
-Differs from it: pictures in [-1, 1] rather than [-0.5, 0.5], a mirrored copy of every other picture,
-revival of dead codes. The reconstruction loss is divided by the data's variance there; the weight
-below does the same.
+Differences: pictures in [-1, 1] instead of [-0.5, 0.5], every other picture mirrored, revival of dead codes.
+The authors divide the reconstruction loss by the variance of the data; the weight below does the same.
 
 Command:   vq-jax prepare cifar10   (once; needs pip install "vq-jax[tfds]" and a network)
            vq-jax train vqvae-cifar10
 Hardware:  one GPU or TPU chip
 Expected:  the authors report a normalised mean squared error of 0.056 after 10,000 steps with a
-           perplexity of 326 (dm-sonnet's notebook); not run here, where CIFAR-10 cannot be had.
+           perplexity of 326 (dm-sonnet's notebook); not run here, because CIFAR-10 was not available
 """
 
 from vq_jax.configs import (
@@ -21,7 +20,7 @@ from vq_jax.configs import (
     VectorQuantizerEMAConfig,
 )
 
-_VARIANCE = 4 * 0.0632704  # of CIFAR-10's pixels, published for [-0.5, 0.5]
+_VARIANCE = 4 * 0.0632704  # variance of CIFAR-10's pixels, published for [-0.5, 0.5]
 
 config = ExperimentConfig(
     name="vqvae-cifar10",

@@ -1,6 +1,6 @@
 """Residual VQ-VAE on the 10,000 Fashion-MNIST pictures that come with the package.
 
-A picture becomes 7x7 codes of 128.
+A picture becomes 7x7 codes out of 128.
 
 Command:   vq-jax train vqvae-fashion
 Hardware:  2 CPU cores

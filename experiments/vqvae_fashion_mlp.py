@@ -1,6 +1,6 @@
-"""The classic fully connected VQ-VAE, 784-256-128-64 and back, with 512 codes, on Fashion-MNIST.
+"""Fully connected VQ-VAE on Fashion-MNIST: 784-256-128-64 and back, with 512 codes.
 
-A picture becomes 16 codes; its 64 numbers are 16 latents of 4.
+A picture becomes 16 codes: the 64 outputs of the encoder are 16 latents of 4.
 
 Command:   vq-jax train vqvae-fashion-mlp
 Hardware:  2 CPU cores

@@ -1,11 +1,11 @@
 """VQ-VAE on the photographs that come with scikit-image, 64-px crops.
 
-A picture becomes a code for every 4x4 pixels, of 512.
+A picture becomes one code out of 512 for every 4x4 pixels.
 
 Command:   vq-jax train vqvae-photos
 Hardware:  2 CPU cores
 Run time:  about 6 minutes
-Expected:  PSNR 27.6 dB and SSIM 0.77 on the two held-out photographs, 300 of 512 codes used on them
+Expected:  PSNR 27.6 dB and SSIM 0.77 on the two held-out photographs, which use 300 of the 512 codes
 """
 
 from vq_jax.configs import (

@@ -1,10 +1,11 @@
 """vqvae-photos in three phases: autoencoder, codebook, joint.
 
-First encoder and decoder learn alone, the quantizer passed by; then k-means and running averages fit
-the codebook to what the encoder puts out, encoder and decoder frozen; then everything learns together.
+The first phase trains encoder and decoder and bypasses the quantizer. The second freezes them and fits the
+codebook to the encoder's outputs, by k-means and running averages. The last trains everything.
 
-It helps where a codebook collapses in joint training from the start (large codebooks, few pictures,
-no revival): the codes begin where the latents are. With revival on, a joint run reaches about the same.
+Phases help where a codebook collapses when it is trained jointly from the start (large codebooks, few
+pictures, no revival), because the codebook vectors start where the latents are. With revival, a joint run
+reaches about the same.
 
 Command:   vq-jax train vqvae-photos-phases
 Hardware:  2 CPU cores

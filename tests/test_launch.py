@@ -44,7 +44,7 @@ INSTALL = [
 ]
 TRAIN = (
     "gcloud compute tpus tpu-vm ssh photos --zone=us-west4-a --worker=all --batch-size=all "
-    "'--command=if kill -0 $(cat vq-jax.pid 2>/dev/null) 2>/dev/null; then echo runs already; "
+    "'--command=if kill -0 $(cat vq-jax.pid 2>/dev/null) 2>/dev/null; then echo already running; "
     "else PATH=~/venv/bin:$PATH nohup vq-jax train vqgan-imagenet-f16-16384 --distributed "
     "--workdir gs://bucket/run --batch-size 512 >>vq-jax.log 2>&1 </dev/null & echo $! >vq-jax.pid; fi'"
 )
@@ -138,7 +138,7 @@ def test_create_twice_asks_for_one_slice(with_gcloud):
     ]
     done, calls = with_gcloud(["ACTIVE"], "create", *SPOT)
     assert done.returncode == 0 and ["queued-resources", "create"] not in calls
-    assert "is there already" in done.stdout
+    assert "already exists" in done.stdout
 
 
 def test_resume_makes_a_preempted_slice_anew_and_leaves_a_living_one(with_gcloud):
@@ -153,7 +153,7 @@ def test_resume_makes_a_preempted_slice_anew_and_leaves_a_living_one(with_gcloud
 def test_delete_of_what_is_gone_does_nothing(with_gcloud):
     done, calls = with_gcloud([""], "delete", *SPOT)
     assert done.returncode == 0 and calls == [["queued-resources", "list"]]
-    assert "there is no slice photos" in done.stdout
+    assert "the slice photos does not exist" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["create", "resume", "delete"])
@@ -176,12 +176,12 @@ def test_create_says_that_there_is_no_capacity(with_gcloud):
         (("create", "--name", "photos", "--type", "v5litepod-16"), "expected --zone"),
         (("create", "--name", "photos", "--zone", "z", "--type", "v5e-16"), "v5litepod-N, v5p-N or v6e-N"),
         (("run", "--name", "photos", "--zone", "z", "--workdir", "gs://b/r"), "expected --preset for run"),
-        (("run", *SPOT, "--preset", "x", "--workdir", "runs/x"), "gs://BUCKET/RUN, which every host sees"),
+        (("run", *SPOT, "--preset", "x", "--workdir", "runs/x"), "gs://BUCKET/RUN, which all hosts can reach"),
         (("logs", "--tail"), "unknown option --tail"),
         (("logs", "--name"), "expected a value after --name"),
     ],
 )
-def test_a_mistake_is_told(arguments, message):
+def test_a_mistake_is_refused(arguments, message):
     done = slice_sh(*arguments)
     assert done.returncode == 2 and message in done.stderr and done.stdout == ""
 

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# A TPU slice for a training run: made, started, gone on with after a preemption, read, removed.
+# A TPU slice for a training run: create it, run, resume after a preemption, read the log, delete it.
 #
 #   slice.sh create --name NAME --zone ZONE --type v5litepod-16 [--spot]
 #   slice.sh run    --name NAME --zone ZONE --preset PRESET --workdir gs://BUCKET/RUN [-- --steps 1000 ...]
-#   slice.sh resume   what create and run take: a new slice where the old one was preempted, then run
+#   slice.sh resume   with the options of create and run: a new slice if the old one was preempted, then run
 #   slice.sh logs   --name NAME --zone ZONE [--worker 0|all]
 #   slice.sh delete --name NAME --zone ZONE
 #
-# Without --execute it runs nothing and prints the commands, as they would be for a slice that create and
-# delete find as they expect it, and that resume finds preempted. With --execute each command looks first,
-# and does again only what is not done: twice is as good as once.
+# Without --execute it only prints the commands, for a slice that create finds missing, delete finds present
+# and resume finds preempted. With --execute each command checks the state first and does only what is left to
+# do, so that it can be repeated.
 #
-# Needs the gcloud program, logged in, with the TPU API on. The code is the commit that is checked out here.
+# It needs the gcloud program, logged in, with the TPU API enabled. The code is the commit checked out here.
 set -euo pipefail
-exec 3>&1 # where commands are shown, also where the output is taken
+exec 3>&1 # for printed commands, also inside $(...)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 readonly root
-readonly archive=vq-jax.tar.gz # of the code, in the home directory of every worker
-readonly log=vq-jax.log        # of the run, beside it
+readonly archive=vq-jax.tar.gz # the code, in the home directory of every worker
+readonly log=vq-jax.log        # the run's log, beside the code
 
 fail() {
   printf 'slice.sh: %s\n' "$1" >&2
@@ -29,7 +29,7 @@ usage() {
   sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
 }
 
-# Prints a command as a shell would read it back.
+# Prints a command, quoted for a shell.
 show() {
   local word line=
   for word in "$@"; do
@@ -39,7 +39,7 @@ show() {
   printf '%s\n' "$line"
 }
 
-# Shows a command and, with --execute, runs it.
+# Prints a command and, with --execute, runs it.
 step() {
   show "$@"
   if [[ $execute == yes ]]; then
@@ -51,7 +51,7 @@ on_workers() {
   step gcloud compute tpus tpu-vm ssh "$name" "${place[@]}" --worker="$1" --batch-size=all --command="$2"
 }
 
-# State of the slice, empty where there is none; `$1` is what a dry run takes it to be.
+# State of the slice, empty if it does not exist; a dry run assumes `$1`.
 state() {
   local query=(gcloud compute tpus queued-resources list "${place[@]}"
     "--filter=name~/$name\$" "--format=value(state.state)")
@@ -70,7 +70,7 @@ wait_until_active() {
     case $now in
       ACTIVE) return ;;
       FAILED | SUSPENDING | SUSPENDED | '')
-        fail "the slice $name is ${now:-gone}: no capacity, or it was preempted; try slice.sh resume"
+        fail "the slice $name is ${now:-gone}, for lack of capacity or by a preemption; try slice.sh resume"
         ;;
     esac
     sleep 30
@@ -86,7 +86,7 @@ remove_slice() {
   step gcloud compute tpus queued-resources delete "$name" "${place[@]}" --force --quiet
 }
 
-# The runtime's own Python is too old, hence uv's.
+# The runtime's Python is too old, hence uv.
 install() {
   local archived=$root/$archive
   wait_until_active
@@ -103,8 +103,8 @@ create() {
   now=$(state '')
   case $now in
     '') ask_for_slice ;;
-    FAILED | SUSPENDED) fail "there was a slice $name, now lost: slice.sh resume makes it anew" ;;
-    *) printf '# %s\n' "the slice $name is there already" ;;
+    FAILED | SUSPENDED) fail "the slice $name is $now: slice.sh resume creates it again" ;;
+    *) printf '# %s\n' "the slice $name already exists" ;;
   esac
   install
 }
@@ -112,11 +112,11 @@ create() {
 run() {
   require preset
   require workdir
-  [[ $workdir == gs://* ]] || fail "expected --workdir gs://BUCKET/RUN, which every host sees, got $workdir"
+  [[ $workdir == gs://* ]] || fail "expected --workdir gs://BUCKET/RUN, which all hosts can reach, got $workdir"
   local train
   train=$(show vq-jax train "$preset" --distributed --workdir "$workdir" "${overrides[@]}")
-  # One run a worker: where it goes on already, it is left alone.
-  on_workers all "if kill -0 \$(cat vq-jax.pid 2>/dev/null) 2>/dev/null; then echo runs already; \
+  # One run per worker: a run that is still going is left alone.
+  on_workers all "if kill -0 \$(cat vq-jax.pid 2>/dev/null) 2>/dev/null; then echo already running; \
 else PATH=~/venv/bin:\$PATH nohup $train >>$log 2>&1 </dev/null & echo \$! >vq-jax.pid; fi"
 }
 
@@ -145,7 +145,7 @@ delete() {
   local now
   now=$(state ACTIVE)
   if [[ -z $now ]]; then
-    printf '# %s\n' "there is no slice $name"
+    printf '# %s\n' "the slice $name does not exist"
   else
     remove_slice
   fi
@@ -206,6 +206,6 @@ place=("--zone=$zone")
 [[ -z $project ]] || place+=("--project=$project")
 [[ -z $type || -n $runtime ]] || runtime=$(runtime_of "$type")
 if [[ $execute == yes ]]; then
-  type -P gcloud >/dev/null || fail "the gcloud program is not there: install the Google Cloud CLI"
+  type -P gcloud >/dev/null || fail "the program gcloud is missing: install the Google Cloud CLI"
 fi
 "$command"

@@ -1,4 +1,4 @@
-"""Configurations derived from another one, whose fields they have without repeating them."""
+"""Configurations derived from another one, without repeating its fields."""
 
 import ast
 import dataclasses
@@ -13,11 +13,11 @@ _Class = TypeVar("_Class")
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def with_optional_fields_of(base: Any) -> Callable[[type[_Class]], type[_Class]]:
-    """Makes a class a frozen dataclass with all fields of another one, each None unless given.
+    """Turns a class into a frozen dataclass with all fields of `base`, each None unless given.
 
-    A field that the class defines itself stays as it is defined. Every other one has the base's type or None,
-    the base's aliases and metadata, and the text below the base's field as its help on the command line. The
-    order is the base's.
+    Fields that the class itself defines keep their definition. All others have the base's type or None, the
+    base's aliases and metadata, and, as help on the command line, the text below the base's field. The order
+    of the fields is the base's.
 
     Args:
       base: a dataclass.
@@ -51,7 +51,7 @@ def _or_none(hint: Any) -> Any:
 
 
 def _texts_below_fields(cls: type) -> dict[str, str]:
-    """Returns the text below each field of a class; none where its source is not there to be read."""
+    """Returns the text below each field of a class, or nothing if the source is not available."""
     try:
         source = textwrap.dedent(inspect.getsource(cls))
     except OSError:

@@ -11,6 +11,7 @@ class OptimizerConfig:
     """An Optax chain: clipping by global norm, the optimizer, a schedule with linear warm-up."""
 
     name: Literal["adam", "adamw", "lion", "adafactor", "sgd"] = "adam"
+    """Name of the optimizer."""
     learning_rate: float = 3e-4
     """Learning rate; its peak, if a schedule changes it."""
     schedule: Literal["constant", "cosine"] = "constant"

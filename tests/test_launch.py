@@ -176,7 +176,10 @@ def test_create_says_that_there_is_no_capacity(with_gcloud):
         (("create", "--name", "photos", "--type", "v5litepod-16"), "expected --zone"),
         (("create", "--name", "photos", "--zone", "z", "--type", "v5e-16"), "v5litepod-N, v5p-N or v6e-N"),
         (("run", "--name", "photos", "--zone", "z", "--workdir", "gs://b/r"), "expected --preset for run"),
-        (("run", *SPOT, "--preset", "x", "--workdir", "runs/x"), "gs://BUCKET/RUN, which all hosts can reach"),
+        (
+            ("run", *SPOT, "--preset", "x", "--workdir", "runs/x"),
+            "gs://BUCKET/RUN, which all hosts can reach",
+        ),
         (("logs", "--tail"), "unknown option --tail"),
         (("logs", "--name"), "expected a value after --name"),
     ],

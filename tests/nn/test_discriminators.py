@@ -23,21 +23,21 @@ def init(module, key, pictures):
 
 
 def training(module):
-    """The discriminator's pass: logits and new batch_stats."""
+    """The discriminator's training pass: logits and new batch_stats."""
     return jax.jit(lambda variables, x: module.apply(variables, x, train=True, mutable=["batch_stats"]))
 
 
 def test_parameter_counts_are_the_published_ones():
-    assert parameters(PatchDiscriminator(), (1, 256, 256, 3)) == 2_765_633  # also counted in parity tests
+    assert parameters(PatchDiscriminator(), (1, 256, 256, 3)) == 2_765_633  # also checked by the parity tests
     # MaskGIT's, at 256 pixels
     assert parameters(StyleGANDiscriminator(), (1, 256, 256, 3)) == 23_998_017
-    # StyleGAN2's channel for the minibatch: 512 kernels of 3 x 3
+    # StyleGAN2's minibatch channel: 512 kernels of 3 x 3
     assert parameters(StyleGANDiscriminator(minibatch_group=4), (1, 256, 256, 3)) == 23_998_017 + 9 * 512
     assert parameters(MLPDiscriminator(), (1, 28, 28, 1)) == 785 * 256 + 257 * 128 + 129
 
 
 @pytest.mark.parametrize("doubled,single", [(64, 32), (512, 256), (1024, 512)])
-def test_stylegan_widths_double_with_the_multiplier_where_sides_do(doubled, single):
+def test_stylegan_widths_double_with_the_multiplier(doubled, single):
     two, one = StyleGANDiscriminator(channel_multiplier=2), StyleGANDiscriminator()
     assert two._features(doubled) == one._features(single)
     assert [one._features(side) for side in (4, 32, 64, 128, 256, 512, 1024)] == [
@@ -102,7 +102,7 @@ def test_training_normalises_by_the_batch_and_only_a_mutable_collection_moves(ge
     start = variables["batch_stats"]["main_3"]
     assert (np.asarray(start["mean"]) == 0).all() and (np.asarray(start["var"]) == 1).all()
     trained, updates = training(module)(variables, x)
-    # the generator's pass: the same logits, no error, nothing written; fused differently
+    # the generator's pass: the same logits up to fusion, no error, no update
     generators = jax.jit(lambda variables, x: module.apply(variables, x, train=True))(variables, x)
     np.testing.assert_allclose(generators, trained, rtol=1e-5, atol=1e-6)
     evaluated, kept = jax.jit(lambda v, x: module.apply(v, x, mutable=["batch_stats"]))(variables, x)
@@ -144,21 +144,21 @@ def test_statistics_of_a_sharded_batch_are_those_of_the_whole(getkey):
     np.testing.assert_allclose(sharded[0], whole[0], rtol=1e-4, atol=1e-5)  # sums in another order
 
     def added(result):
-        """What the batch added to the running statistics, without the share of the start."""
+        """The batch's contribution to the running statistics, without that of the initial values."""
         stats = result[1]["batch_stats"]
         return [np.asarray(stats[f"main_{i}"]["var"]) - np.float32(0.9) for i in (3, 6)]
 
     for expected, actual, part in zip(
         added(whole), added(sharded), added(step(variables, x[:2])), strict=True
     ):
-        np.testing.assert_allclose(actual, expected, rtol=2e-3)  # float32 beside 0.9
+        np.testing.assert_allclose(actual, expected, rtol=2e-3)  # float32 rounding next to 0.9
         assert not np.allclose(part, expected, rtol=0.1)
     means = [result[1]["batch_stats"]["main_3"]["mean"] for result in (whole, sharded)]
     np.testing.assert_allclose(means[1], means[0], rtol=1e-4, atol=1e-7)
 
 
 def spectral(getkey):
-    """A discriminator with spectral norm whose kernels have grown threefold since `init`."""
+    """A discriminator with spectral norm whose kernels are three times those of `init`."""
     module = PatchDiscriminator(channels=4, num_layers=1, norm="none", spectral_norm=True)
     x = jax.random.normal(getkey(), (2, 8, 8, 3))
     variables = init(module, getkey(), x)
@@ -176,7 +176,7 @@ def test_spectral_norm_divides_each_kernel_by_its_largest_singular_value(getkey)
             return leaf
         largest = np.linalg.svd(np.asarray(leaf).reshape(-1, leaf.shape[-1]), compute_uv=False)[0]
         sigma = variables["batch_stats"][f"{path[0].key}_spectral"][f"{path[0].key}/kernel/sigma"]
-        assert float(sigma) == pytest.approx(largest, rel=1e-2)  # the iteration comes near its limit
+        assert float(sigma) == pytest.approx(largest, rel=1e-2)  # the iteration is close to its limit
         return leaf / largest
 
     divided = jax.tree_util.tree_map_with_path(divide, variables["params"])
@@ -253,11 +253,11 @@ def test_a_stylegan_discriminator_learns_from_its_r1_penalty(getkey):
 
     value, grad = jax.jit(jax.value_and_grad(penalty))(params)
     assert float(value) > 0 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grad))
-    # a step down the gradient lowers the penalty by what the gradient's length says
+    # a small step along the gradient lowers the penalty by step * |grad|^2
     square = sum(float(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(grad))
     step = 1e-2 * float(value) / square
     lower = jax.jit(penalty)(jax.tree.map(lambda p, g: p - step * g, params, grad))
-    # to first order, for a step that lowers it by 1 %
+    # to first order, for a step that lowers the penalty by 1 %
     assert float(value - lower) == pytest.approx(step * square, rel=0.1)
 
 
@@ -272,12 +272,12 @@ def test_a_stylegan_discriminator_learns_from_its_r1_penalty(getkey):
         (StyleGANDiscriminator(), (1, 3, 8, 8, 1), "frames a power of two"),
     ],
 )
-def test_pictures_that_do_not_fit_are_told_with_the_sizes_that_do(module, shape, message):
+def test_pictures_that_do_not_fit_are_refused_with_the_sizes_that_do(module, shape, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
 
 
-def test_the_least_size_that_is_told_is_enough():
+def test_the_smallest_reported_size_is_enough():
     for layers in (1, 2, 3):
         module, side = PatchDiscriminator(channels=2, num_layers=layers), 3 * 2**layers
         variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 1)))

@@ -32,7 +32,7 @@ def test_output_is_the_nearest_code_for_any_number_of_spatial_axes(getkey, kind,
     nearest, _ = numpy_nearest(z, codes)
     assert out.indices.shape == (2, *spatial) and out.indices.dtype == jnp.int32
     np.testing.assert_array_equal(np.asarray(out.indices).reshape(-1), nearest)
-    # straight-through adds and takes away z, which rounds
+    # straight-through adds and subtracts z, which rounds
     np.testing.assert_allclose(out.quantized, codes[nearest].reshape(z.shape), atol=1e-6)
     np.testing.assert_array_equal(
         quantizer.apply(variables, out.indices, method="lookup"), codes[nearest].reshape(z.shape)
@@ -106,7 +106,7 @@ def test_the_codebook_moves_only_in_training_with_the_collection_mutable(getkey,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_latents_are_compared_in_float32_whatever_comes_in(getkey, kind):
+def test_latents_of_any_dtype_are_compared_in_float32(getkey, kind):
     quantizer = kind(64, 8)
     z = jax.random.normal(getkey(), (4, 16, 8)).astype(jnp.bfloat16)
     variables = jax.jit(quantizer.init)(getkey(), z)
@@ -131,7 +131,7 @@ def test_normalized_codes_have_length_one_before_and_after_an_update(getkey, kin
 
 
 def clusters(getkey, rows=512):
-    """Sixteen far clusters, and a codebook start that sees one of them."""
+    """Sixteen distant clusters, and an initial codebook near one of them."""
     centres = 20.0 + 10.0 * jax.random.normal(getkey(), (16, 6))
     return centres[jnp.arange(rows) % 16] + 0.05 * jax.random.normal(getkey(), (rows, 6))
 
@@ -180,7 +180,7 @@ def test_revival_replaces_dead_codes_by_latents_and_resets_their_statistics(getk
     np.testing.assert_array_equal(again["codebook"]["embedding"], state["embedding"])
 
 
-def test_gradient_quantizer_asks_for_the_revival_of_dead_rows(getkey):
+def test_gradient_quantizer_requests_the_revival_of_dead_rows(getkey):
     quantizer = nn.VectorQuantizer(16, 6, revive_threshold=1.0)
     z = clusters(getkey)
     variables = jax.jit(quantizer.init)(getkey(), z)
@@ -203,7 +203,7 @@ def test_fit_sets_the_codebook_by_kmeans(getkey, kind):
     assert jax.tree.structure(fitted["codebook"]) == jax.tree.structure(variables["codebook"])
     after = float(jnp.mean(jnp.square(quantizer.apply(fitted, z).quantized - z)))
     assert after < 0.2 * before
-    assert float(codebook["cluster_size"].sum()) == pytest.approx(256.0)  # of one batch
+    assert float(codebook["cluster_size"].sum()) == pytest.approx(256.0)  # the vectors of one batch
     # the first update keeps what was fitted
     out, updates = quantizer.apply(fitted, z, train=True, mutable=["codebook"])
     moved = codes_of(quantizer, {**fitted, **updates}) - codes_of(quantizer, fitted)
@@ -224,7 +224,7 @@ def test_entropy_term_is_off_by_default_and_adds_to_the_loss_when_on(getkey, kin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_wrong_width_is_told_with_both_numbers(getkey, kind):
+def test_a_wrong_width_is_refused_with_both_numbers(getkey, kind):
     with pytest.raises(ValueError, match=r"code_dim = 4, got shape \(2, 3, 5\)"):
         kind(8, 4).init(getkey(), jnp.zeros((2, 3, 5)))
 
@@ -248,7 +248,7 @@ def test_bad_fields_are_refused_when_the_module_is_made(kind, fields, message):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_second_call_under_jit_does_not_compile_again(getkey, kind):
-    chex.clear_trace_counter()  # it counts by the function's name
+    chex.clear_trace_counter()  # which counts by function name
     quantizer = kind(8, 4, revive_threshold=0.1)
     z = jax.random.normal(getkey(), (3, 5, 4))
     variables = jax.jit(quantizer.init)(getkey(), z)

@@ -45,7 +45,7 @@ class Losses:
     r1_weight: float = 0.0
     """Weight of R1, the squared gradient of the discriminator at real pictures; 0: off."""
     r1_every: int = 16
-    """Compute R1 every so many steps, with its weight multiplied by that number."""
+    """Number of steps between R1 penalties, each with r1_weight multiplied by this number."""
     lecam_weight: float = 0.0
     """Weight of LeCam, which keeps the discriminator's logits near their running averages; 0: off."""
     lecam_decay: float = 0.999

@@ -24,7 +24,7 @@ def presets() -> dict[str, Path]:
 
 
 def load_preset(name: str) -> RunConfig:
-    """Reads an experiment.
+    """Loads the configuration of an experiment.
 
     Args:
       name: name of a preset, such as "vqvae-photos", or a path to a Python file.

@@ -63,13 +63,13 @@ class TrainingConfig:
     mesh_fsdp: int = dataclasses.field(default=1, metadata=RESUME)
     """Devices along the fsdp axis of the mesh; -1: all remaining devices."""
     log_every: int = dataclasses.field(default=10, metadata=RESUME)
-    """Log metrics every so many steps."""
+    """Number of steps between rows of logged metrics."""
     eval_every: int = dataclasses.field(default=100, metadata=RESUME)
-    """Evaluate on the test set every so many steps."""
+    """Number of steps between evaluations on the test set."""
     image_every: int = dataclasses.field(default=100, metadata=RESUME)
-    """Write a picture of reconstructions or samples every so many steps."""
+    """Number of steps between pictures of reconstructions or samples."""
     save_every: int = dataclasses.field(default=100, metadata=RESUME)
-    """Save a checkpoint every so many steps; each is also evaluated."""
+    """Number of steps between checkpoints; each is also evaluated."""
     keep_checkpoints: int = dataclasses.field(default=2, metadata=RESUME)
     """Number of newest checkpoints to keep, besides the best by validation loss."""
     watchdog_minutes: float = dataclasses.field(default=0.0, metadata=RESUME)

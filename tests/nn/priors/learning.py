@@ -1,4 +1,4 @@
-"""Training of a small prior on a few grids, which the tests of all priors share."""
+"""Training of a small prior on a few grids, shared by the tests of all priors."""
 
 import functools
 
@@ -7,7 +7,7 @@ import optax
 
 
 def memorise(rng, model, params, codes, condition, optimizer, steps):
-    """Takes steps on one batch; returns the parameters and the loss before every step."""
+    """Trains on one batch; returns the parameters and the loss before every step."""
 
     @functools.partial(jax.jit, static_argnums=2)
     def train(params, rng, steps):

@@ -1,4 +1,4 @@
-"""GPT: causality, cache, conditions, several codes a position, and that it learns."""
+"""GPT: causality, cache, conditions, several codes per position, and that it learns."""
 
 import functools
 
@@ -33,7 +33,7 @@ def make(key, grid=(3, 4), depth=1, batch=2, **fields):
 def test_logits_do_not_depend_on_their_own_or_any_later_code(getkey, grid, depth):
     model, variables, _, _ = make(getkey(), grid, depth)
     total = model.positions * depth
-    # each code occurs once, so that a row of the embedding stands for one place
+    # each code occurs once, so that a row of the embedding stands for one position
     codes = jnp.arange(model.positions).repeat(depth).reshape(1, *model.code_shape)
     weights = jax.random.normal(getkey(), (24,))
 
@@ -103,7 +103,7 @@ def test_remat_changes_nothing(getkey):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_parameters_are_as_many_as_those_of_llamagen_b_but_for_the_positions():
+def test_there_are_as_many_parameters_as_in_llamagen_b_except_for_the_positions():
     model = GPT(16384, (16, 16), num_classes=1000)
     codes, condition = jnp.zeros((1, 16, 16), jnp.int32), Condition(labels=jnp.zeros((1,), jnp.int32))
     shapes = jax.eval_shape(model.init, jax.random.key(0), codes, condition)["params"]
@@ -113,7 +113,7 @@ def test_parameters_are_as_many_as_those_of_llamagen_b_but_for_the_positions():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
 
 
-def test_labels_steer_and_the_null_label_has_its_own_logits(getkey):
+def test_labels_matter_and_the_null_label_has_its_own_logits(getkey):
     model, variables, codes, _ = make(getkey(), num_classes=3)
     codes = jnp.broadcast_to(codes[:1], (4, 3, 4))
     labels = jnp.array([0, 1, 2, model.null_label])
@@ -124,7 +124,7 @@ def test_labels_steer_and_the_null_label_has_its_own_logits(getkey):
     assert logits.dtype == jnp.float32
 
 
-def test_training_drops_labels_as_often_as_said(getkey):
+def test_training_drops_the_configured_share_of_labels(getkey):
     fields = {"num_classes": 2, "class_dropout": 0.25, "dropout": 0.0, "token_dropout": 0.0}
     model, variables, codes, _ = make(getkey(), (2,), num_layers=1, **fields)
     codes = jnp.broadcast_to(codes[:1], (2000, 2))

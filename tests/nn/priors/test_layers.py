@@ -53,7 +53,7 @@ def test_parameters_are_stacked_and_the_graph_does_not_grow_with_depth(getkey):
         assert {leaf.shape[0] for leaf in jax.tree.leaves(variables)} == {num_layers}
         return len(str(jax.make_jaxpr(lambda v: layers.apply(v, x, None, train=False))(variables)))
 
-    assert abs(equations(2) - equations(8)) < 20  # digits of the shapes
+    assert abs(equations(2) - equations(8)) < 20  # number of digits in the shapes
 
 
 def test_norms_and_blocks_compute_in_half_precision_on_float32_parameters(getkey):

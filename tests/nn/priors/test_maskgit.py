@@ -1,4 +1,4 @@
-"""MaskGIT: what it may see, conditions, losses, and that it learns."""
+"""MaskGIT: which codes it reads, conditions, losses, and that it learns."""
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def test_logits_depend_on_all_codes_but_the_masked_ones(getkey, grid):
     assert jnp.max(jnp.abs(apply(variables, codes) - logits)) > 1e-3  # nothing masked
 
 
-def test_labels_steer_and_the_null_label_has_its_own_logits(getkey):
+def test_labels_matter_and_the_null_label_has_its_own_logits(getkey):
     model, variables, codes, _ = make(getkey(), batch=4, num_classes=3)
     codes = jnp.broadcast_to(codes[:1], codes.shape)
     logits = model.apply(variables, codes, Condition(labels=jnp.array([0, 1, 2, model.null_label])))
@@ -108,7 +108,7 @@ def test_it_memorises_eight_grids_and_samples_the_one_of_each_label(getkey):
     loss, metrics = model.apply(
         {"params": params}, codes, condition, train=False, rngs={"mask": getkey()}, method="loss"
     )
-    assert loss < 0.02 and metrics["accuracy"] == 1.0  # the label gives everything away: the floor is 0
+    assert loss < 0.02 and metrics["accuracy"] == 1.0  # the label determines the grid: the floor is 0
     for guidance in (1.0, 2.0):
         samples = sample_maskgit(
             model,

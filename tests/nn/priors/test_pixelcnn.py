@@ -30,7 +30,9 @@ def make(key, grid=(3, 4), batch=2, **fields):
 def test_the_gradient_with_respect_to_later_codes_is_zero_and_to_all_earlier_ones_is_not(getkey, grid):
     model, variables, _, _ = make(getkey(), grid)
     total = model.positions
-    codes = jnp.arange(total).reshape(1, *grid)  # each once: a row of the embedding is a place
+    codes = jnp.arange(total).reshape(
+        1, *grid
+    )  # each code once: a row of the embedding stands for one position
     weights = jax.random.normal(getkey(), (24,))
 
     @jax.jit
@@ -59,7 +61,7 @@ def test_a_stack_reads_what_its_axis_says(getkey, axis, strict):
     assert read.tolist() == [[row, column] for row in rows for column in columns]
 
 
-def test_labels_steer_and_training_drops_them(getkey):
+def test_labels_matter_and_training_drops_them(getkey):
     fields = {"num_classes": 3, "class_dropout": 0.5, "dropout": 0.0}
     model, variables, codes, _ = make(getkey(), (2, 2), batch=1, **fields)
     codes = jnp.broadcast_to(codes, (400, 2, 2))
@@ -85,7 +87,7 @@ def test_it_memorises_eight_grids_and_samples_the_one_of_each_label(getkey):
     assert abs(losses[0] - np.log(32)) < 0.5
     variables = {"params": params}
     loss, metrics = model.apply(variables, codes, condition, train=False, method="loss")
-    assert loss < 0.02 and metrics["accuracy"] == 1.0  # the label gives everything away: the floor is 0
+    assert loss < 0.02 and metrics["accuracy"] == 1.0  # the label determines the grid: the floor is 0
     known = jnp.zeros((8, 4, 4), bool).at[:, 0].set(True)
     for guidance, kept in ((1.0, None), (2.0, known)):
         options = SamplingOptions(guidance=guidance)

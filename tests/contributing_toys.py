@@ -70,10 +70,25 @@ def add_source() -> None:
     registry.SCHEMES.update(line.as_entries(vars(registry)))
 
 
-def pytest_sessionstart() -> None:
-    """Adds all of it before tests are collected, after the checks of types and shapes are switched on."""
+def add_command() -> None:
+    """Follows the section on commands."""
+    from vq_jax.cli import main
+
+    module, line = blocks("Add a command")
+    module.as_module("vq_jax.cli.usage")
+    main._COMMANDS.update(line.as_entries({}))
+
+
+def add_all() -> None:
+    """Follows every section."""
     add_quantizer()
     add_source()
+    add_command()
+
+
+def pytest_sessionstart() -> None:
+    """Adds all of it before tests are collected, after the checks of types and shapes are switched on."""
+    add_all()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

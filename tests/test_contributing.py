@@ -13,7 +13,8 @@ CONTRACTS = {
     "Add a quantizer": ("tests/nn/test_quantizer_contract.py", "sign", 9),
     "Add a source of pictures": ("tests/data/test_open.py", "checkers", 9),
 }
-NEW_FILES = {"vq_jax/nn/quantizers/sign.py", "vq_jax/data/checkers.py"}
+SECTIONS = (*CONTRACTS, "Add a command")
+NEW_FILES = {"vq_jax/nn/quantizers/sign.py", "vq_jax/data/checkers.py", "vq_jax/cli/usage.py"}
 
 
 def section(title):
@@ -46,13 +47,46 @@ def test_what_a_section_adds_passes_the_contract_test_that_it_names(title, repor
     assert len(passed) >= count
 
 
+COMMANDS = """
+import contributing_toys
+contributing_toys.add_all()
+import sys
+import jax, numpy as np
+from PIL import Image
+from vq_jax import Tokenizer
+from vq_jax.cli.main import main
+from vq_jax.cli.train import parse
+
+place, *arguments = sys.argv[1:]
+config = parse(arguments).config
+print("model", config.model.quantizer.describe(), config.data.source)
+model = config.model.build()
+variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
+Tokenizer(model, dict(variables), config, 1).save(f"{place}/model")
+noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+Image.fromarray(noise).save(f"{place}/picture.png")
+assert main(["--help"]) == 0
+assert main(["usage", f"{place}/model", f"{place}/picture.png"]) == 0
+assert main(["usage", f"{place}/model", f"{place}/nothing.png"]) == 2
+"""
+
+
+def test_the_program_has_all_that_the_page_adds(tmp_path):
+    small = ("--model.channels", "8", "--model.residual-channels", "4", "--model.num-res-blocks", "1")
+    chosen = ("--quantizer", "sign", "--model.quantizer.code-dim", "6", "--data", "checkers:100")
+    printed = run(("-c", COMMANDS), str(tmp_path), "vqvae-fashion", *small, *chosen)
+    assert "model 64 codes, 6 bits, sign checkers:100\n" in printed
+    assert re.search(r"^  usage +Show how many different codes a tokenizer uses for pictures", printed, re.M)
+    assert re.search(r"picture\.png: \d+ different codes\n", printed)
+
+
 def test_files_that_are_named_exist():
     named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[A-Z]+\.md|\.ci/run)`", TEXT))
     assert len(named) > 5
     assert {name for name in named if not (ROOT / name).exists()} == NEW_FILES
 
 
-@pytest.mark.parametrize("title", CONTRACTS)
+@pytest.mark.parametrize("title", SECTIONS)
 def test_a_section_is_short(title):
     """About half a page beside its code."""
     prose = re.sub(r"```python.*?```", "", section(title), flags=re.DOTALL)

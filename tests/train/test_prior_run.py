@@ -286,6 +286,17 @@ def test_a_tokenizer_moved_with_its_prior_is_found(finished, base, tmp_path):
     assert vq_jax.load(prior).tokenizer.fingerprint == vq_jax.load(finished).tokenizer.fingerprint
 
 
+def test_a_prior_is_trained_over_a_model_directory(base, tmp_path):
+    import vq_jax
+
+    tokenizer, place = vq_jax.load(tokenizer_run(base)), tmp_path / "model"
+    tokenizer.save(place)
+    task = open_task(prior_config(base, tokenizer=place), tmp_path / "run")
+    assert (task.record.path, task.record.step) == (str(place), tokenizer.step)
+    assert task.record.fingerprint == tokenizer.fingerprint
+    assert task.data == open_task(prior_config(base), tmp_path / "other").data
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

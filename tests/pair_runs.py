@@ -142,7 +142,7 @@ def main():
     from vq_jax.train import sharding
     from vq_jax.train.tasks.tokenizer import TokenizerTask
 
-    put_batch, seconds = sharding.put_batch, float(os.environ["SLOW"])
+    shard_local_batch, seconds = sharding.shard_local_batch, float(os.environ["SLOW"])
     here = sys.argv[sys.argv.index("--process-id") + 1] if "--process-id" in sys.argv else "0"
     process, _, full = os.environ["FULL_DISK"].partition(":")
     reader, _, unreadable = os.environ["UNREADABLE"].partition(":")
@@ -151,7 +151,7 @@ def main():
 
     def put_slowly(batch, mesh):
         time.sleep(seconds)
-        return put_batch(batch, mesh)
+        return shard_local_batch(batch, mesh)
 
     def fill_disk(point):
         saves.extend([point] if point == full else [])
@@ -169,7 +169,7 @@ def main():
         return figures
 
     code_cache.open_cache.__kwdefaults__["shard_rows"] = int(os.environ["SHARD_ROWS"])
-    sharding.put_batch = put_slowly
+    sharding.shard_local_batch = put_slowly
     if process == here:
         orbax_managers.at_point = fill_disk
     if reader == here:

@@ -17,7 +17,7 @@ from vq_jax.errors import UserError
 from vq_jax.runs import code_cache
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.digest import leaf_names
-from vq_jax.train import sharding, train
+from vq_jax.train import jit, train
 from vq_jax.train.tasks.base import open_task
 from vq_jax.types import CodeSpec
 
@@ -68,7 +68,7 @@ def test_a_run_of_a_prior_writes_what_a_run_holds(finished):
 )
 def test_a_stopped_run_goes_on_to_the_same_bits(kind, stop_at, base, tmp_path, monkeypatch):
     jitted = "jit_noise_step" if kind == "noise" else "jit_prior_step"
-    taken, make, finished = [], getattr(sharding, jitted), prior_run(base, kind)
+    taken, make, finished = [], getattr(jit, jitted), prior_run(base, kind)
 
     def make_stopping(*arguments, **keywords):
         step = make(*arguments, **keywords)
@@ -81,7 +81,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(kind, stop_at, base, tmp_path, m
 
         return take
 
-    monkeypatch.setattr(sharding, jitted, make_stopping)
+    monkeypatch.setattr(jit, jitted, make_stopping)
     workdir, config = tmp_path / "run", prior_config(base, kind=kind)
     result = train(config, workdir)
     assert result.signal == signal.SIGTERM and result.step == stop_at

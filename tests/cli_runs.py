@@ -1,9 +1,9 @@
 """The command line in this process, and one small trained run that the tests of it share."""
 
-import functools
 from pathlib import Path
 
 import numpy as np
+from shared import made_once
 
 from vq_jax.cli.main import main
 
@@ -39,12 +39,13 @@ def pictures(count, height, width, channels=3, seed=0):
     return coarse[:, rows][:, :, columns]
 
 
-@functools.cache
 def arrays_file(base: Path) -> Path:
     """An .npz file that `arrays:` reads, of 40 pictures of 24 x 24."""
-    file = base / "pictures.npz"
-    np.savez(file, images=pictures(40, 24, 24))
-    return file
+
+    def make(directory: Path) -> None:
+        np.savez(directory / "pictures.npz", images=pictures(40, 24, 24))
+
+    return made_once(base, "pictures", make) / "pictures.npz"
 
 
 def train_arguments(base, workdir, *more):
@@ -53,9 +54,10 @@ def train_arguments(base, workdir, *more):
     return ("train", "vqvae-photos", *SMALL, "--data", data, "--steps", STEPS, "--workdir", workdir, *more)
 
 
-@functools.cache
 def trained_run(base: Path) -> Path:
     """The run directory; tests that change it work on a copy."""
-    run = base / "run"
-    assert call(*train_arguments(base, run)) == 0
-    return run
+
+    def make(run: Path) -> None:
+        assert call(*train_arguments(base, run)) == 0
+
+    return made_once(base, "run", make)

@@ -1,21 +1,13 @@
-"""A small VQ-GAN trained by one process or by several, which the tests of that share.
-
-As a program it is `vq-jax` with what these environment variables ask for. Training steps take SLOW seconds
-longer. The disk is full at a point of the second save where FULL_DISK names it with the process's number, as
-in 1:before-save. UNREADABLE names a process and the step of a checkpoint that it cannot read, as in 1:12.
-Process 0 takes SLOW_REPORT seconds longer for its report; jax then waits 2 seconds for those that end later.
-Files of codes hold SHARD_ROWS records.
-"""
+"""A small VQ-GAN trained by one process or by several, which the tests of that share."""
 
 import errno
-import functools
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+from processes import Forked, finish
+from shared import made_once
 
 STEPS = 16
 FIELDS = (
@@ -43,6 +35,9 @@ PRIOR_FIELDS = (
 )
 
 
+SHARD_ROWS = 1000  # in a file of codes
+
+
 def free_port():
     """A port that nobody listens on."""
     with socket.socket() as listener:
@@ -50,18 +45,8 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(
-    workdir,
-    *more,
-    fields=FIELDS,
-    processes=2,
-    devices=4,
-    slow=0.0,
-    full_disk="",
-    unreadable="",
-    slow_report=0.0,
-):
-    """Starts the run as so many processes, with so many devices together; a Popen each.
+def start(workdir, *more, fields=FIELDS, processes=2, devices=4, **faults):
+    """Starts the run as so many processes, with so many devices together; a `Forked` each.
 
     Args:
       workdir: run directory.
@@ -69,49 +54,20 @@ def start(
       fields: the preset and its own arguments.
       processes: 1 starts a plain run.
       devices: of all processes together.
-      slow: seconds that are added to a step.
-      full_disk: process and point of a save, see above.
-      unreadable: process and step, see above.
-      slow_report: seconds, see above.
+      **faults: what goes wrong, see `run`.
     """
     port = free_port()
-    environment = {
-        **os.environ,
-        "JAX_NUM_CPU_DEVICES": str(devices // processes),
-        "JAX_PLATFORMS": "cpu",
-        "SLOW": str(slow),
-        "FULL_DISK": full_disk,
-        "UNREADABLE": unreadable,
-        "SLOW_REPORT": str(slow_report),
-        "SHARD_ROWS": "1000",
-    }
+    environment = {"JAX_NUM_CPU_DEVICES": str(devices // processes), "JAX_PLATFORMS": "cpu"}
     started = []
     for number in range(processes):
         own = [argument(number) if callable(argument) else argument for argument in more]
-        command = [sys.executable, __file__, "train", *fields, "--workdir", str(workdir), "--batch-size", "8"]
-        command += ["--data.test-limit", "16", "--training.log-every", "1"]
+        arguments = ["train", *fields, "--workdir", str(workdir), "--batch-size", "8"]
+        arguments += ["--data.test-limit", "16", "--training.log-every", "1"]
         if processes > 1:
-            command += ["--distributed", "--coordinator", f"127.0.0.1:{port}"]
-            command += ["--num-processes", str(processes), "--process-id", str(number)]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        command += map(str, own)
-        started.append(subprocess.Popen(command, env=environment, text=True, **streams))
+            arguments += ["--distributed", "--coordinator", f"127.0.0.1:{port}"]
+            arguments += ["--num-processes", str(processes), "--process-id", str(number)]
+        started.append(Forked(run, [*arguments, *map(str, own)], number, faults, **environment))
     return started
-
-
-def finish(processes, timeout=600):
-    """Waits for all; (status, stdout, stderr) each. What outlives the timeout is killed."""
-    ends = []
-    try:
-        for process in processes:
-            out, err = process.communicate(timeout=timeout)
-            ends.append((process.returncode, out, err))
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-    return ends
 
 
 def rows(workdir):
@@ -126,58 +82,65 @@ def rows(workdir):
     ]
 
 
-@functools.cache
 def pair_run(base):
     """Directory and ends of a run of two processes that nothing interrupted."""
-    workdir = base / "pair"
-    ends = finish(start(workdir, "--steps", STEPS))
-    assert [status for status, *_ in ends] == [0, 0], ends
-    return workdir, ends
+
+    def make(directory):
+        ends = finish(start(directory / "run", "--steps", STEPS))
+        assert [status for status, *_ in ends] == [0, 0], ends
+        (directory / "ends.json").write_text(json.dumps(ends))
+
+    directory = made_once(base, "pair", make)
+    return directory / "run", json.loads((directory / "ends.json").read_text())
 
 
-def main():
-    """Runs `vq-jax` with slower steps, a full disk, a checkpoint that does not read and a slow report."""
-    from vq_jax.cli.main import main as vq_jax_main
+def run(arguments, number, faults):
+    """Runs `vq-jax` with these arguments, as the process of this number, and lets things go wrong.
+
+    Args:
+      arguments: of the command line.
+      number: of this process.
+      faults: `slow`: seconds longer that a training step takes. `full_disk`: number of a process and the
+        point of its second save at which its disk is full, as in [1, "before-save"]. `unreadable`: number
+        of a process and step of the checkpoint that it cannot read. `slow_report`: seconds longer that
+        process 0 takes for its report; jax then waits 2 seconds for those that end later.
+    """
+    from vq_jax.cli.main import main
     from vq_jax.runs import code_cache, distributed, orbax_managers
     from vq_jax.train import sharding
     from vq_jax.train.tasks.tokenizer import TokenizerTask
 
-    shard_local_batch, seconds = sharding.shard_local_batch, float(os.environ["SLOW"])
-    here = sys.argv[sys.argv.index("--process-id") + 1] if "--process-id" in sys.argv else "0"
-    process, _, full = os.environ["FULL_DISK"].partition(":")
-    reader, _, unreadable = os.environ["UNREADABLE"].partition(":")
-    saves, longer = [], float(os.environ["SLOW_REPORT"])
-    restore, report = orbax_managers.ocp.CheckpointManager.restore, TokenizerTask.report
+    put_batch, restore = sharding.put_batch, orbax_managers.ocp.CheckpointManager.restore
+    report, saves = TokenizerTask.report, []
+    slow, longer = faults.get("slow", 0.0), faults.get("slow_report", 0.0)
+    full_on, full_at = faults.get("full_disk", (None, None))
+    unreadable_on, unreadable = faults.get("unreadable", (None, None))
 
     def put_slowly(batch, mesh):
-        time.sleep(seconds)
-        return shard_local_batch(batch, mesh)
+        time.sleep(slow)
+        return put_batch(batch, mesh)
 
     def fill_disk(point):
-        saves.extend([point] if point == full else [])
-        if len(saves) == 2 and point == full:
+        saves.extend([point] if point == full_at else [])
+        if len(saves) == 2 and point == full_at:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def restore_if_readable(manager, step, args):
-        if str(step) == unreadable and "state" in args.keys():
+        if step == unreadable and "state" in args.keys():
             raise ValueError("a sector of this disk cannot be read")
         return restore(manager, step, args=args)
 
     def report_slowly(*inputs):
         figures = report(*inputs)
-        time.sleep(longer if here == "0" else 0.0)
+        time.sleep(longer if number == 0 else 0.0)
         return figures
 
-    code_cache.open_cache.__kwdefaults__["shard_rows"] = int(os.environ["SHARD_ROWS"])
-    sharding.shard_local_batch = put_slowly
-    if process == here:
+    code_cache.open_cache.__kwdefaults__["shard_rows"] = SHARD_ROWS
+    sharding.put_batch = put_slowly
+    if full_on == number:
         orbax_managers.at_point = fill_disk
-    if reader == here:
+    if unreadable_on == number:
         orbax_managers.ocp.CheckpointManager.restore = restore_if_readable
     if longer:
         distributed._SHUTDOWN_SECONDS, TokenizerTask.report = 2, report_slowly
-    sys.exit(vq_jax_main())
-
-
-if __name__ == "__main__":
-    main()
+    return main(arguments)

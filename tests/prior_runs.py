@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from cli_runs import SMALL, call, pictures
+from shared import made_once
 
 from vq_jax.configs import (
     CodesConfig,
@@ -24,21 +25,23 @@ CLASSES = 4
 STEPS = 6
 
 
-@functools.cache
 def labelled_file(base: Path) -> Path:
     """An .npz file of 40 pictures of 16 x 16 in four classes."""
-    file = base / "labelled.npz"
-    np.savez(file, images=pictures(40, 16, 16), labels=np.arange(40) % CLASSES)
-    return file
+
+    def make(directory: Path) -> None:
+        np.savez(directory / "labelled.npz", images=pictures(40, 16, 16), labels=np.arange(40) % CLASSES)
+
+    return made_once(base, "labelled", make) / "labelled.npz"
 
 
-@functools.cache
 def tokenizer_run(base: Path) -> Path:
     """The run of a tokenizer with grids of 4 x 4; tests that change it work on a copy."""
-    run = base / "tokenizer"
-    data = ("--data", f"arrays:{labelled_file(base)}")
-    assert call("train", "vqvae-photos", *SMALL, *data, "--steps", 4, "--workdir", run) == 0
-    return run
+
+    def make(run: Path) -> None:
+        data = ("--data", f"arrays:{labelled_file(base)}")
+        assert call("train", "vqvae-photos", *SMALL, *data, "--steps", 4, "--workdir", run) == 0
+
+    return made_once(base, "tokenizer", make)
 
 
 def prior_config(
@@ -75,9 +78,10 @@ def prior_config(
     )
 
 
-@functools.cache
 def prior_run(base: Path, kind: str = "maskgit", conditional: bool = True) -> Path:
     """The run of a prior; tests that change it work on a copy."""
-    run = base / f"prior-{kind}-{conditional}"
-    assert train(prior_config(base, kind=kind, conditional=conditional), run).step == STEPS
-    return run
+
+    def make(run: Path) -> None:
+        assert train(prior_config(base, kind=kind, conditional=conditional), run).step == STEPS
+
+    return made_once(base, f"prior-{kind}-{conditional}", make)

@@ -21,6 +21,8 @@ from vq_jax.pretrained.build import build_model
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module")
 def held_out():

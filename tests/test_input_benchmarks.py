@@ -7,6 +7,8 @@ from PIL import Image
 
 from vq_jax import data
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

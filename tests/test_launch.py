@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import tyro
-import yaml
 
 from vq_jax.cli import train as cli
 from vq_jax.configs import ExperimentConfig
 from vq_jax.configs.presets import load_preset
+
+pytestmark = pytest.mark.ci
 
 ROOT = Path(__file__).parents[1]
 SLICE = ROOT / "experiments" / "tpu" / "slice.sh"
@@ -102,7 +103,7 @@ def with_gcloud(tmp_path):
 def test_shellcheck_finds_nothing():
     beside = Path(sys.executable).parent  # of an environment that may not be the active one
     program = shutil.which("shellcheck", path=f"{beside}{os.pathsep}{os.environ['PATH']}")
-    assert program, 'shellcheck is missing: pip install -e ".[test]" brings it'
+    assert program, 'shellcheck is missing: pip install -e ".[ci]" brings it'
     scripts = [SLICE, BATCH, ROOT / ".ci" / "run"]
     assert set(ROOT.glob("experiments/*/*.sh")) <= set(scripts)
     done = subprocess.run([program, "--exclude=SC1091", *scripts], capture_output=True, text=True)
@@ -240,6 +241,8 @@ def test_the_commands_that_are_shown_train_on_all_chips_of_their_slice():
 
 
 def pod_of_manifest():
+    import yaml
+
     manifest = yaml.safe_load((ROOT / "experiments" / "tpu" / "gke-jobset.yaml").read_text())
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     return job, job["template"]["spec"]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+
+pytestmark = pytest.mark.ci
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
@@ -16,6 +16,9 @@ def test_there_is_a_notebook():
 
 @each_notebook
 def test_runs(path, tmp_path, monkeypatch):
+    import nbformat
+    from nbclient import NotebookClient
+
     monkeypatch.setenv("VQ_JAX_SMOKE", "1")
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     # A kernel without this package must fail at the import, not install another copy of it.
@@ -29,6 +32,8 @@ def test_runs(path, tmp_path, monkeypatch):
 
 @each_notebook
 def test_is_valid_and_stripped(path):
+    import nbformat
+
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"

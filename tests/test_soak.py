@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import soak
 
+pytestmark = pytest.mark.ci
+
 RUN = {"growth": 0.049, "programs_of_the_step": 1, "compilations_after": 0}
 SLEEP = {"data_wait": 0.049}
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from cli_runs import STEPS, call, pictures, train_arguments
 from PIL import Image
+from processes import Forked
 
 from vq_jax.cli.files import read_codes, write_codes
 from vq_jax.cli.main import main
@@ -195,7 +196,7 @@ def test_a_finished_run_says_so_and_a_longer_one_goes_on(copied, training, caplo
     assert tree(copied / "checkpoints") == before
     caplog.clear()
     assert call(*training(copied, "--steps", 6)) == 0
-    assert "Resuming from the checkpoint of step 4" in caplog.text
+    assert "Going on from the checkpoint of step 4" in caplog.text
     assert "The cosine schedule spans the run" in caplog.text
     assert newest(copied).name == "6"
     assert [row["step"] for row in rows_of(copied)] == [2, 4, 6]
@@ -277,7 +278,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, copied
     caplog.clear()
     assert call(*training(copied)) == 0
     assert "checkpoint of step 4" in caplog.text
-    assert "Resuming from the checkpoint of step 2" in caplog.text
+    assert "Going on from the checkpoint of step 2" in caplog.text
     assert {path.name for path in (copied / "checkpoints").iterdir()} == {"2", "4", "4.damaged"}
 
 
@@ -560,14 +561,7 @@ def test_signals_save_the_run_and_the_same_command_goes_on(tmp_path, training):
     arguments = [str(part) for part in training(run, "--steps", 10**6)]
 
     def train_until(seen, number):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vq_jax.cli.main", *arguments],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
+        process = Forked(main, arguments)
         deadline = time.monotonic() + 120
         while not seen() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -586,7 +580,7 @@ def test_signals_save_the_run_and_the_same_command_goes_on(tmp_path, training):
     first = max(steps())
     status, message = train_until(lambda: max(steps()) > first, signal.SIGTERM)
     assert status == 143
-    assert f"Resuming from the checkpoint of step {first}" in message
+    assert f"Going on from the checkpoint of step {first}" in message
     assert "by SIGTERM and saved" in message
 
 

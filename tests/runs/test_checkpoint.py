@@ -2,10 +2,9 @@
 
 import errno
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from processes import Forked, finish
 
 from vq_jax.errors import UserError
 from vq_jax.runs import checkpoint, checkpoint_record, orbax_managers
@@ -474,27 +474,19 @@ def test_other_bytes_in_another_process_are_damage_here_too(tmp_path, monkeypatc
     assert (tmp_path / "2.damaged").is_dir()
 
 
-KILLED_RUN = """
-import functools, os, signal, sys
-import jax.numpy as jnp
-from vq_jax.runs import checkpoint, orbax_managers
-
-def kill(at):
-    if at == sys.argv[2]:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-with checkpoint.Checkpointer(sys.argv[1]) as checkpointer:
-    checkpointer.save(1, {"x": jnp.arange(1000)}, {}, 1.0)
-    checkpointer.wait()
-    orbax_managers.at_point = kill
-    checkpointer.save(2, {"x": jnp.arange(1000) + 1}, {}, 0.5)
-"""
+def save_until_killed(directory, point):
+    """Saves twice; is killed at this point of the second save."""
+    with Checkpointer(directory) as checkpointer:
+        checkpointer.save(1, {"x": jnp.arange(1000)}, {}, 1.0)
+        checkpointer.wait()
+        orbax_managers.at_point = lambda at: os.kill(os.getpid(), signal.SIGKILL) if at == point else None
+        checkpointer.save(2, {"x": jnp.arange(1000) + 1}, {}, 0.5)
 
 
 @pytest.mark.parametrize("point", ["before-save", "during-save", "before-rename"])
 def test_a_run_killed_at_a_point_of_a_save_leaves_the_checkpoint_before_it(tmp_path, point):
-    killed = subprocess.run([sys.executable, "-c", KILLED_RUN, str(tmp_path), point], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    ((status, _, err),) = finish([Forked(save_until_killed, str(tmp_path), point)])
+    assert status == -signal.SIGKILL, err
     leftovers = [path.name for path in tmp_path.iterdir() if path.name != "1"]
     assert leftovers == ([] if point == "before-save" else ["2.orbax-checkpoint-tmp"])
     state = {"x": jnp.arange(1000)}
@@ -535,15 +527,16 @@ def test_a_failed_save_is_told_even_if_orbax_is_late_to_write_of_it(tmp_path, mo
         save_steps(tmp_path, [4])
 
 
+def read_with_orbax(directory):
+    """Prints the shape of an array that orbax restores."""
+    import orbax.checkpoint as ocp
+
+    manager = ocp.CheckpointManager(directory)
+    args = ocp.args.Composite(state=ocp.args.StandardRestore())
+    print(manager.restore(1, args=args)["state"]["params"]["kernel"].shape)
+
+
 def test_orbax_alone_reads_the_arrays(tmp_path):
     save_steps(tmp_path, [1])
-    code = (
-        "import sys, orbax.checkpoint as ocp\n"
-        "manager = ocp.CheckpointManager(sys.argv[1])\n"
-        "args = ocp.args.Composite(state=ocp.args.StandardRestore())\n"
-        "print(manager.restore(1, args=args)['state']['params']['kernel'].shape)\n"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    assert output.stdout.strip() == "(16, 64)"
+    ((status, out, err),) = finish([Forked(read_with_orbax, str(tmp_path))])
+    assert status == 0 and out.strip() == "(16, 64)", err

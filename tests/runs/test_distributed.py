@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 from cli_runs import call, train_arguments
-from pair_runs import PRIOR_FIELDS, STEPS, finish, free_port, pair_run, rows, start
+from pair_runs import PRIOR_FIELDS, SHARD_ROWS, STEPS, free_port, pair_run, rows, start
+from processes import finish
 
 from vq_jax import data, load
 from vq_jax.errors import UserError
@@ -26,7 +27,7 @@ def test_two_processes_of_two_devices_equal_one_of_four(pair, tmp_path):
     expected, actual = rows(tmp_path / "one"), rows(pair[0])[:5]
     assert len(expected) == 5
     for one, two in zip(expected, actual, strict=True):
-        assert one["discriminator/loss"] > 0
+        assert one["discriminator_loss"] > 0
         for name, value in one.items():
             if name.startswith("validation/") or isinstance(value, str):
                 continue  # the longer run is evaluated at other steps
@@ -58,22 +59,22 @@ def test_two_processes_extract_the_codes_of_a_prior_between_them(pair, tmp_path)
     assert [status for status, *_ in ends] == [0, 0], ends
     assert [row["step"] for row in rows(run)] == [1, 2]
     made = [np.load(path) for path in sorted((run / "codes").glob("codes-*.npy"))]
-    assert [len(shard) for shard in made] == [1000] * 8
+    assert [len(shard) for shard in made] == [SHARD_ROWS] * 8
     tokenizer = load(pair[0])
     source = data.open_source("fashion", "train", tokenizer.config.data, 1)
     for shard in (0, 1, 7):  # of both processes
-        pictures = np.stack([source[1000 * shard + number]["image"] for number in range(40)])
+        pictures = np.stack([source[SHARD_ROWS * shard + number]["image"] for number in range(40)])
         np.testing.assert_array_equal(made[shard][:40], tokenizer.encode(pictures))
 
 
 def test_what_one_process_cannot_read_all_leave_and_the_end_is_awaited(pair, tmp_path):
     shutil.copytree(pair[0], tmp_path / "run")
-    more = {"unreadable": f"1:{STEPS}", "slow_report": 5.0}
-    ends = finish(start(tmp_path / "run", "--steps", STEPS + 1, **more))
+    faults = {"unreadable": (1, STEPS), "slow_report": 5.0}
+    ends = finish(start(tmp_path / "run", "--steps", STEPS + 1, **faults))
     assert [status for status, *_ in ends] == [0, 0], ends
     first, second = (err for _, _, err in ends)
     assert f"checkpoint of step {STEPS}: in process 1: its state does not restore: ValueError" in first
-    assert f"Resuming from the checkpoint of step {STEPS - 4}." in first and "vq-jax" not in second
+    assert f"Going on from the checkpoint of step {STEPS - 4}." in first and "vq-jax" not in second
     assert (tmp_path / "run" / "checkpoints" / f"{STEPS}.damaged").is_dir()
     assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, STEPS + 2))
     # from the same state on, so to the same numbers

@@ -5,7 +5,8 @@ import time
 
 import numpy as np
 import pytest
-from pair_runs import STEPS, finish, pair_run, rows, start
+from pair_runs import STEPS, pair_run, rows, start
+from processes import finish
 
 from vq_jax.pretrained.build import build_model
 from vq_jax.runs.checkpoint import Checkpointer
@@ -43,6 +44,7 @@ def start_until(workdir, step, limit=600):
     return processes
 
 
+@pytest.mark.ci
 def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_same_bits(
     tmp_path, tmp_path_factory
 ):
@@ -66,7 +68,7 @@ def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_sam
         ends = finish(processes, timeout=60)
         assert time.monotonic() - began < 60
         assert ends[victim][0] == -signal.SIGKILL and ends[1 - victim][0] not in (0, 143), ends
-        assert f"Resuming from the checkpoint of step {newest}." in ends[0][2]
+        assert f"Going on from the checkpoint of step {newest}." in ends[0][2]
         assert saved(workdir)[-1] >= newest
 
     ends = finish(start(workdir, "--steps", STEPS))
@@ -81,7 +83,7 @@ def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_sam
 
 
 def test_a_disk_that_fills_in_a_save_ends_both_and_leaves_the_last_whole_checkpoint(tmp_path):
-    ends = finish(start(tmp_path, "--steps", STEPS, full_disk="0:during-save"), timeout=120)
+    ends = finish(start(tmp_path, "--steps", STEPS, full_disk=(0, "during-save")), timeout=120)
     assert all(status not in (0, 143) for status, *_ in ends), ends
     told = ends[0][2]
     assert "checkpoint of step 8: not saved" in told and "no space left on device" in told, ends

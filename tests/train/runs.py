@@ -1,10 +1,9 @@
-"""A run small enough for tests, and what must be equal of two runs. Also a program that is killed."""
+"""A run small enough for tests, one that is killed, and what must be equal of two runs."""
 
 import json
 import os
 import re
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,23 +72,18 @@ def state_of(workdir, config):
     return restored.step, {name: np.asarray(leaf) for name, leaf in leaf_names(restored.state).items()}
 
 
-def main():
-    """Trains in argv[1]; kills itself at the save point argv[2] of the second save, if given."""
+def train_until_killed(workdir, point):
+    """Trains until it is killed at this point of the second save."""
     from vq_jax.runs import orbax_managers
     from vq_jax.train import train
 
-    workdir, *point = sys.argv[1:]
     reached = []
 
     def at_point(name):
-        if name in point:
+        if name == point:
             reached.append(name)
             if len(reached) == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     orbax_managers.at_point = at_point
     train(small_config(), workdir)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,25 +4,23 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
-from runs import STEPS, rows_of, shared_memory, small_config, state_of
+from processes import Forked, finish
+from runs import STEPS, rows_of, shared_memory, small_config, state_of, train_until_killed
 
 from vq_jax import nn
 from vq_jax.configs import Phase
 from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
 from vq_jax.runs.rundir import cut_metrics, read_metrics
-from vq_jax.train import NonFiniteError, jit, train
+from vq_jax.train import NonFiniteError, sharding, train
 from vq_jax.train.tasks import tokenizer as tokenizer_task
 
 
@@ -142,9 +140,8 @@ def test_a_finished_run_started_again_does_nothing(finished, caplog):
 
 @pytest.mark.parametrize("point", ["before-save", "during-save", "before-rename"])
 def test_a_run_killed_at_a_save_resumes_to_the_same_bits(point, finished, tmp_path):
-    program = [sys.executable, str(Path(__file__).with_name("runs.py")), str(tmp_path)]
-    killed = subprocess.run([*program, point], capture_output=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    ((status, _, err),) = finish([Forked(train_until_killed, str(tmp_path), point)])
+    assert status == -signal.SIGKILL, err
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()] == ["4"]
     result = train(small_config(), tmp_path)
     assert result.step == STEPS
@@ -194,7 +191,7 @@ def test_rows_that_cannot_be_cut_are_all_kept(tmp_path):
 def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    original = jit.jit_train_step
+    original = sharding.jit_train_step
 
     def jit_train_step(*arguments, **keywords):
         step = original(*arguments, **keywords)
@@ -206,7 +203,7 @@ def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_las
 
         return poisoned
 
-    monkeypatch.setattr(jit, "jit_train_step", jit_train_step)
+    monkeypatch.setattr(sharding, "jit_train_step", jit_train_step)
     with pytest.raises(NonFiniteError, match="loss is nan at step 6"):
         train(small_config(log_every=100), tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
@@ -260,7 +257,7 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
 
 
 def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
-    weights, make = [], jit.jit_train_step
+    weights, make = [], sharding.jit_train_step
 
     def jit_train_step(mesh, *, losses, **options):
         plain = dataclasses.replace(losses, perceptual_weight=0.0)  # the network itself is not run here
@@ -272,7 +269,7 @@ def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
 
         return take
 
-    monkeypatch.setattr(jit, "jit_train_step", jit_train_step)
+    monkeypatch.setattr(sharding, "jit_train_step", jit_train_step)
     load = nn.load_lpips  # the report asks for another backbone's
     monkeypatch.setattr(nn, "load_lpips", lambda backbone, *file: {} if backbone == "vgg" else load(backbone))
     config = small_config(steps=6, save_every=3)

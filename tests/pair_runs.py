@@ -110,7 +110,7 @@ def run(arguments, number, faults):
     from vq_jax.train import sharding
     from vq_jax.train.tasks.tokenizer import TokenizerTask
 
-    put_batch, restore = sharding.put_batch, orbax_managers.ocp.CheckpointManager.restore
+    shard_local_batch, restore = sharding.shard_local_batch, orbax_managers.ocp.CheckpointManager.restore
     report, saves = TokenizerTask.report, []
     slow, longer = faults.get("slow", 0.0), faults.get("slow_report", 0.0)
     full_on, full_at = faults.get("full_disk", (None, None))
@@ -118,7 +118,7 @@ def run(arguments, number, faults):
 
     def put_slowly(batch, mesh):
         time.sleep(slow)
-        return put_batch(batch, mesh)
+        return shard_local_batch(batch, mesh)
 
     def fill_disk(point):
         saves.extend([point] if point == full_at else [])
@@ -136,7 +136,7 @@ def run(arguments, number, faults):
         return figures
 
     code_cache.open_cache.__kwdefaults__["shard_rows"] = SHARD_ROWS
-    sharding.put_batch = put_slowly
+    sharding.shard_local_batch = put_slowly
     if full_on == number:
         orbax_managers.at_point = fill_disk
     if unreadable_on == number:

@@ -25,8 +25,9 @@ from vq_jax.configs import ExperimentConfig
 from vq_jax.configs.presets import load_preset
 from vq_jax.data import open_source, train_batches
 from vq_jax.pretrained.build import build_model, image_shape
-from vq_jax.train import make_mesh, put_batch
-from vq_jax.train.sharding import init_state_sharded, jit_train_step
+from vq_jax.train import make_mesh, shard_local_batch
+from vq_jax.train.jit import jit_train_step
+from vq_jax.train.sharding import init_state_sharded
 from vq_jax.train.tasks.tokenizer import networks
 
 TAIL = 200  # last steps, over which figures are told
@@ -36,9 +37,9 @@ CURVES = (
     "usage",
     "perplexity",
     "adversarial_weight",
-    "discriminator_loss",
-    "logits_real",
-    "logits_fake",
+    "discriminator/loss",
+    "discriminator/logits_real",
+    "discriminator/logits_fake",
 )
 
 
@@ -62,7 +63,7 @@ def run(config: ExperimentConfig) -> dict[str, Any]:
         for number in range(steps):
             batch = next(batches)
             batch.pop("broken")
-            inputs = put_batch(batch, mesh)
+            inputs = shard_local_batch(batch, mesh)
             if number >= steps - TAIL:
                 used[np.unique(encode(state.generator, inputs["image"]))] = True
             state, metrics = step(state, inputs, key, None)
@@ -88,7 +89,7 @@ def plot(path: Path, results: dict[str, Any]) -> None:
         ("reconstruction_loss",),
         ("perplexity",),
         ("adversarial_weight",),
-        ("logits_real", "logits_fake"),
+        ("discriminator/logits_real", "discriminator/logits_fake"),
     )
     for ax, names in zip(axes, panels, strict=True):
         for run_name, result in results.items():

@@ -47,7 +47,7 @@ from vq_jax.configs import (
     VectorQuantizerEMAConfig,
 )
 from vq_jax.runs.rundir import read_metrics  # noqa: E402
-from vq_jax.train import loop, prefetch, sharding  # noqa: E402
+from vq_jax.train import jit, loop, prefetch, sharding  # noqa: E402
 from vq_jax.train.tasks.tokenizer import TokenizerTask  # noqa: E402
 
 GROWTH, WAIT = 0.05, 0.05
@@ -161,7 +161,7 @@ def no_hidden_transfers(task: type[TokenizerTask]) -> Iterator[None]:
         for place, name in (
             (task, "take_step"),
             (prefetch.DeviceBatches, "__next__"),
-            (sharding, "put_batch"),  # in its thread
+            (sharding, "shard_local_batch"),  # in its thread
             (loop, "_fetch"),
         ):
             stack.enter_context(mock.patch.object(place, name, guarded(getattr(place, name))))
@@ -180,13 +180,13 @@ def soak(minutes: float, workdir: Path) -> dict[str, Any]:
         checkpoint(*arguments)
         watch.begin()  # all that a run compiles is compiled
 
-    jit_train_step, checkpoint = sharding.jit_train_step, loop.Checkpointer.save
+    jit_train_step, checkpoint = jit.jit_train_step, loop.Checkpointer.save
     config = configuration(
         DataConfig(source="photos", image_size=32, batch_size=16, crops_per_picture=1000, test_limit=64),
         TrainingConfig(steps=10**8, log_every=10, eval_every=100, image_every=200, save_every=200),
     )
     with (
-        mock.patch.object(sharding, "jit_train_step", keep),
+        mock.patch.object(jit, "jit_train_step", keep),
         mock.patch.object(loop.Checkpointer, "save", save),
         no_hidden_transfers(TokenizerTask),
         Watch(60 * minutes) as watch,
@@ -232,7 +232,7 @@ def sleeping(workers: int, workdir: Path) -> dict[str, Any]:
         TrainingConfig(steps=SLEEP_STEPS, log_every=10, eval_every=999, image_every=999, save_every=999),
     )
     uncached = mock.patch.object(input_pipeline.folders, "_CACHE_BYTES", 0)
-    task = mock.patch.object(loop, "open_task", lambda config, workdir: SleepingTask(config))
+    task = mock.patch.object(loop, "open_task", lambda config, workdir: SleepingTask(config, workdir))
     with uncached, task, no_hidden_transfers(SleepingTask):
         loop.train(config, workdir / "run")
     rows = read_metrics(workdir / "run")[1:]  # the first has the start of the workers

@@ -37,7 +37,8 @@ def ours(size: int, batch: int, perceptual: bool, device: str) -> Callable[[], N
     from vq_jax import create_model, nn
     from vq_jax.configs import Losses
     from vq_jax.train import make_mesh
-    from vq_jax.train.sharding import init_state_sharded, jit_train_step, put_batch
+    from vq_jax.train.jit import jit_train_step
+    from vq_jax.train.sharding import init_state_sharded, shard_local_batch
 
     mesh = make_mesh(1, 1)
     dtype = jnp.bfloat16 if device == "cuda" else jnp.float32
@@ -54,7 +55,7 @@ def ours(size: int, batch: int, perceptual: bool, device: str) -> Callable[[], N
         weights = jax.jit(nn.LPIPS("vgg").init)(jax.random.key(2), picture, picture)
     state = init_state_sharded(jax.random.key(0), (size, size, 3), mesh, **networks)
     step = jit_train_step(mesh, losses=losses, **networks)
-    inputs, rng = put_batch({"image": pictures(size, batch)}, mesh), jax.random.key(1)
+    inputs, rng = shard_local_batch({"image": pictures(size, batch)}, mesh), jax.random.key(1)
 
     def take() -> None:
         nonlocal state

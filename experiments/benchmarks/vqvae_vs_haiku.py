@@ -31,8 +31,9 @@ from vq_jax import ops
 from vq_jax.configs import DataConfig, Losses, OptimizerConfig
 from vq_jax.data import open_source, test_batches, train_batches
 from vq_jax.nn import ResidualDecoder, ResidualEncoder, VectorQuantizerEMA, VQModel
-from vq_jax.train import make_mesh, make_optimizer, put_batch
-from vq_jax.train.sharding import init_state_sharded, jit_train_step
+from vq_jax.train import make_mesh, make_optimizer, shard_local_batch
+from vq_jax.train.jit import jit_train_step
+from vq_jax.train.sharding import init_state_sharded
 
 CODES, WIDTH, HIDDEN, RESIDUAL, LAYERS = 512, 64, 128, 32, 2
 LEARNING_RATE = 3e-4
@@ -115,7 +116,7 @@ def our_side(seed: int, batches: Iterator[Any], variance: float, threshold: floa
     step = jit_train_step(mesh, model=model, optimizer=optimizer, losses=losses)
 
     def take() -> None:
-        batch = put_batch({"image": next(batches)["image"]}, mesh)
+        batch = shard_local_batch({"image": next(batches)["image"]}, mesh)
         carry[0], _ = step(carry[0], batch, key, None)
         jax.block_until_ready(carry[0])
 

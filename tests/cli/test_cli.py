@@ -196,7 +196,7 @@ def test_a_finished_run_says_so_and_a_longer_one_goes_on(copied, training, caplo
     assert tree(copied / "checkpoints") == before
     caplog.clear()
     assert call(*training(copied, "--steps", 6)) == 0
-    assert "Going on from the checkpoint of step 4" in caplog.text
+    assert "Resuming from the checkpoint of step 4" in caplog.text
     assert "The cosine schedule spans the run" in caplog.text
     assert newest(copied).name == "6"
     assert [row["step"] for row in rows_of(copied)] == [2, 4, 6]
@@ -278,7 +278,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, copied
     caplog.clear()
     assert call(*training(copied)) == 0
     assert "checkpoint of step 4" in caplog.text
-    assert "Going on from the checkpoint of step 2" in caplog.text
+    assert "Resuming from the checkpoint of step 2" in caplog.text
     assert {path.name for path in (copied / "checkpoints").iterdir()} == {"2", "4", "4.damaged"}
 
 
@@ -580,7 +580,7 @@ def test_signals_save_the_run_and_the_same_command_goes_on(tmp_path, training):
     first = max(steps())
     status, message = train_until(lambda: max(steps()) > first, signal.SIGTERM)
     assert status == 143
-    assert f"Going on from the checkpoint of step {first}" in message
+    assert f"Resuming from the checkpoint of step {first}" in message
     assert "by SIGTERM and saved" in message
 
 

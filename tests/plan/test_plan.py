@@ -18,11 +18,14 @@ from vq_jax.configs.presets import load_preset
 from vq_jax.errors import UserError
 from vq_jax.host.chips import CHIPS, known_slices, parse_slice
 from vq_jax.plan import plan as planning
+from vq_jax.plan.batch_search import largest_batch
 from vq_jax.plan.hlo import Collective, Program
-from vq_jax.plan.plan import Plan, largest_batch, make_plan
+from vq_jax.plan.plan import Plan, make_plan
 from vq_jax.pretrained.build import build_model, image_shape
 from vq_jax.train.sharding import make_mesh
 from vq_jax.train.state import init_state
+from vq_jax.train.tasks.base import task_class
+from vq_jax.train.tasks.planned_codes import num_classes, tokenizer_preset
 from vq_jax.train.tasks.tokenizer import networks
 
 ROOT = Path(__file__).parents[2]
@@ -268,7 +271,7 @@ def test_a_plan_that_does_not_fit_says_what_it_needs(monkeypatch, capsys):
     monkeypatch.setattr(planning, "make_plan", lambda *_, **__: plan)
     assert main(["plan", "vqvae-cifar10", "--topology", "v5e:4x4", "v5e:4x4"]) == 0
     output = capsys.readouterr().out
-    assert "at most at once: 20.50 GiB of 16.00 GiB\n" in output and "does not fit" in output
+    assert "at its peak: 20.50 GiB of 16.00 GiB\n" in output and "does not fit" in output
 
 
 def test_a_search_in_which_nothing_fits_tells_of_one_picture_and_compiles_it_once(monkeypatch, capsys):
@@ -350,7 +353,11 @@ def test_without_libtpu_the_message_says_how_to_get_it(monkeypatch, capsys):
 @pytest.mark.parametrize(
     "preset, options, message",
     [
-        ("vqgan-imagenet-f16-16384", {}, "the batch of .*, 12, does not divide over the 16 chips of v5e:4x4"),
+        (
+            "vqgan-imagenet-f16-16384",
+            {},
+            "the batch of .*, 12, does not divide among the 16 chips of v5e:4x4",
+        ),
         ("vqvae-cifar10", {"per_device_batch": 0}, "--per-device-batch of at least 1, got 0"),
         ("vqvae-cifar10", {"per_device_batch": 2, "remat": True}, "vqvae-residual.* no blocks to recompute"),
         ("vqvae-cifar10", {"per_device_batch": 2, "fsdp": 0}, "mesh_fsdp"),
@@ -382,24 +389,56 @@ def test_a_plan_computes_in_bfloat16_and_keeps_what_the_run_says():
 
 def test_the_tokenizer_of_a_prior():
     config = load_preset("gpt-imagenet-b")
-    assert planning._tokenizer_config(config, None).name == "llamagen-imagenet"
-    assert planning._tokenizer_config(config, "vqgan-fashion").name == "vqgan-fashion"
+    assert tokenizer_preset(config, None).name == "llamagen-imagenet"
+    assert tokenizer_preset(config, "vqgan-fashion").name == "vqgan-fashion"
     with pytest.raises(UserError, match="gpt-imagenet-l is that of a prior"):
-        planning._tokenizer_config(config, "gpt-imagenet-l")
+        tokenizer_preset(config, "gpt-imagenet-l")
     elsewhere = dataclasses.replace(config, tokenizer="runs/mine")
     with pytest.raises(UserError, match="learns the codes of runs/mine: give --tokenizer PRESET"):
-        planning._tokenizer_config(elsewhere, None)
+        tokenizer_preset(elsewhere, None)
 
 
 def test_the_classes_of_a_prior():
     config = load_preset("gpt-imagenet-b")
-    assert planning._num_classes(config, "tfds:imagenet2012", None) == 1000
-    assert planning._num_classes(config, "folder:/pictures", 7) == 7
-    assert planning._num_classes(config, "tfds:imagenet2012", 0) is None
-    assert planning._num_classes(config, "photos", None) is None
-    assert planning._num_classes(dataclasses.replace(config, conditional=False), "fashion", None) is None
+    assert num_classes(config, "tfds:imagenet2012", None) == 1000
+    assert num_classes(config, "folder:/pictures", 7) == 7
+    assert num_classes(config, "tfds:imagenet2012", 0) is None
+    assert num_classes(config, "photos", None) is None
+    assert num_classes(dataclasses.replace(config, conditional=False), "fashion", None) is None
     with pytest.raises(UserError, match="classes of folder:/pictures is not known here: give --classes N"):
-        planning._num_classes(config, "folder:/pictures", None)
+        num_classes(config, "folder:/pictures", None)
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer(experiments):
+    return str(experiments / "small.py")
+
+
+@pytest.mark.parametrize(
+    "preset, network, metrics",
+    [
+        ("vqgan-fashion", ["generator", "discriminator"], {"loss", "discriminator/loss", "quantizer_loss"}),
+        ("prior-fashion", [], {"loss", "cross_entropy"}),
+        (
+            "prior-fashion-noise",
+            ["generator", "discriminator"],
+            {"loss", "discriminator/loss", "adversarial_loss"},
+        ),
+    ],
+)
+def test_a_task_lowers_the_step_that_its_runs_take(preset, network, metrics, small_tokenizer):
+    """On a mesh of this machine's devices, which lowers the step without libtpu."""
+    config = load_preset(preset)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=8))
+    task = task_class(config.kind)
+    lowered = task.lower(config, make_mesh(), tokenizer=small_tokenizer, classes=None)
+    state, made = lowered.out_info
+    assert metrics <= made.keys() and hasattr(getattr(config, task.network), "build")
+    assert all(getattr(state, name) is not None for name in network)
+    given, batch, *_ = lowered.args_info[0]
+    assert jax.tree.structure(given) == jax.tree.structure(state)
+    names = {"image"} if config.kind == "tokenizer" else {"codes", "label"}
+    assert batch.keys() == names and all(leaf.shape[0] == 8 for leaf in jax.tree.leaves(batch))
 
 
 def test_only_what_is_not_set_is_set(monkeypatch):
@@ -470,5 +509,5 @@ def test_fsdp_may_take_a_part_of_an_axis_of_the_slice(topology, fsdp):
 def test_a_mesh_of_described_devices_is_theirs_alone():
     mesh = make_mesh(-1, 2, described=jax.devices()[:2])
     assert dict(mesh.shape) == {"data": 1, "fsdp": 2} and mesh.size == 2 < jax.device_count()
-    with pytest.raises(UserError, match="data = 3 and fsdp = 1 does not make up the 2 devices"):
+    with pytest.raises(UserError, match="data = 3 and fsdp = 1 does not match the 2 devices"):
         make_mesh(3, 1, described=jax.devices()[:2])

@@ -27,7 +27,7 @@ def test_two_processes_of_two_devices_equal_one_of_four(pair, tmp_path):
     expected, actual = rows(tmp_path / "one"), rows(pair[0])[:5]
     assert len(expected) == 5
     for one, two in zip(expected, actual, strict=True):
-        assert one["discriminator_loss"] > 0
+        assert one["discriminator/loss"] > 0
         for name, value in one.items():
             if name.startswith("validation/") or isinstance(value, str):
                 continue  # the longer run is evaluated at other steps
@@ -74,7 +74,7 @@ def test_what_one_process_cannot_read_all_leave_and_the_end_is_awaited(pair, tmp
     assert [status for status, *_ in ends] == [0, 0], ends
     first, second = (err for _, _, err in ends)
     assert f"checkpoint of step {STEPS}: in process 1: its state does not restore: ValueError" in first
-    assert f"Going on from the checkpoint of step {STEPS - 4}." in first and "vq-jax" not in second
+    assert f"Resuming from the checkpoint of step {STEPS - 4}." in first and "vq-jax" not in second
     assert (tmp_path / "run" / "checkpoints" / f"{STEPS}.damaged").is_dir()
     assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, STEPS + 2))
     # from the same state on, so to the same numbers

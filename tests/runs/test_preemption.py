@@ -68,7 +68,7 @@ def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_sam
         ends = finish(processes, timeout=60)
         assert time.monotonic() - began < 60
         assert ends[victim][0] == -signal.SIGKILL and ends[1 - victim][0] not in (0, 143), ends
-        assert f"Going on from the checkpoint of step {newest}." in ends[0][2]
+        assert f"Resuming from the checkpoint of step {newest}." in ends[0][2]
         assert saved(workdir)[-1] >= newest
 
     ends = finish(start(workdir, "--steps", STEPS))

@@ -14,7 +14,7 @@ from runs import small_config
 from vq_jax.errors import UserError
 from vq_jax.runs import telemetry, watchdog
 from vq_jax.runs.rundir import read_metrics
-from vq_jax.train import sharding, train
+from vq_jax.train import jit, sharding, train
 from vq_jax.train.tasks import tokenizer as tokenizer_task
 
 
@@ -100,7 +100,7 @@ def test_the_steps_of_runs_are_counted(fsdp, monkeypatch):
     monkeypatch.setattr(telemetry, "peak_flops", lambda kind: 1e9)
     mesh = sharding.make_mesh(-1, fsdp)
     whole = sharding.replicated(mesh)
-    step = sharding.jit_update(mesh, lambda state: (state @ state, {"loss": jnp.zeros(())}))
+    step = jit.jit_update(mesh, lambda state: (state @ state, {"loss": jnp.zeros(())}))
     _, metrics = step(jax.device_put(jnp.ones((64, 64)), whole))
     assert metrics[telemetry.FLOPS] == pytest.approx(2 * 64**3, rel=0.1)
 
@@ -120,10 +120,10 @@ def test_memory_is_that_of_the_fullest_device_in_gib(monkeypatch):
 def train_until_it_hangs(workdir):
     """Trains; no batch ever comes to the devices."""
 
-    def put_batch(batch, mesh):
+    def shard_local_batch(batch, mesh):
         time.sleep(600)
 
-    sharding.put_batch = put_batch
+    sharding.shard_local_batch = shard_local_batch
     train(small_config(watchdog_minutes=0.02), workdir)
 
 
@@ -131,7 +131,7 @@ def test_a_step_that_hangs_ends_the_run_with_its_stacks_and_a_status_of_its_own(
     ((status, _, words),) = finish([Forked(train_until_it_hangs, str(tmp_path / "run"))], timeout=300)
     assert status == watchdog.STATUS == 124, words
     assert "step 1 took longer than training.watchdog_minutes = 0.02" in words
-    assert "in put_batch" in words and "in __next__" in words
+    assert "in shard_local_batch" in words and "in __next__" in words
 
 
 def test_the_watchdog_leaves_a_run_alone_that_goes_on(tmp_path):

@@ -13,8 +13,16 @@ from test_sharding import mesh_of
 
 from vq_jax import nn, ops
 from vq_jax.configs import Losses, OptimizerConfig
-from vq_jax.train import discriminator_step, generator_step, init_state, make_mesh, make_optimizer, put_batch
-from vq_jax.train.sharding import jit_train_step, replicated
+from vq_jax.train import (
+    discriminator_step,
+    generator_step,
+    init_state,
+    make_mesh,
+    make_optimizer,
+    shard_local_batch,
+)
+from vq_jax.train.jit import jit_train_step
+from vq_jax.train.sharding import replicated
 from vq_jax.train.steps.tokenizer import generator_loss
 
 SHAPE = (16, 16, 3)
@@ -124,7 +132,7 @@ def test_each_step_leaves_the_other_network_alone():
     assert differs(judged.params, state.discriminator.params)
     assert differs(judged.batch_stats, state.discriminator.batch_stats)
     copy = jax.tree.map(jnp.copy, state)
-    after, _ = whole_step(1)(copy, put_batch(batch(), mesh_of(1)), jax.random.key(1), None)
+    after, _ = whole_step(1)(copy, shard_local_batch(batch(), mesh_of(1)), jax.random.key(1), None)
     # the discriminator of the whole step learnt from the reconstruction before the generator's update
     assert worst_relative(after.discriminator.batch_stats, judged.batch_stats) < 1e-4
 
@@ -247,7 +255,7 @@ def test_the_discriminator_waits_for_its_start_and_only_counts():
     assert_same(dataclasses.replace(waiting, step=state.step), state)
     assert all(float(value) == 0.0 for value in metrics.values())
     learning, metrics = discriminator_update(losses)(waiting, batch(), fake, jax.random.key(0))
-    assert differs(learning.params, state.params) and float(metrics["discriminator_loss"]) > 0.0
+    assert differs(learning.params, state.params) and float(metrics["discriminator/loss"]) > 0.0
 
 
 @pytest.mark.parametrize(
@@ -262,9 +270,9 @@ def test_every_discriminator_learns_to_tell_fixed_pictures_apart(kind, adversari
     history = []
     for number in range(12):
         state, metrics = step(state, batch(), fake, jax.random.key(number))
-        history.append(float(metrics["discriminator_loss"]))
+        history.append(float(metrics["discriminator/loss"]))
     assert history[-1] < 0.9 * history[0]
-    assert float(metrics["logits_real"]) > float(metrics["logits_fake"])
+    assert float(metrics["discriminator/logits_real"]) > float(metrics["discriminator/logits_fake"])
 
 
 def test_r1_counts_on_its_steps_only_and_lecam_from_the_running_averages():
@@ -276,8 +284,8 @@ def test_r1_counts_on_its_steps_only_and_lecam_from_the_running_averages():
     for _ in range(5):
         before = state
         state, metrics = step(state, batch(), fake, jax.random.key(0))
-        penalties.append(float(metrics["r1_penalty"]))
-        expected = 0.5 * before.lecam.real + 0.5 * metrics["logits_real"]
+        penalties.append(float(metrics["discriminator/r1_penalty"]))
+        expected = 0.5 * before.lecam.real + 0.5 * metrics["discriminator/logits_real"]
         assert float(state.lecam.real) == pytest.approx(float(expected), rel=1e-5, abs=1e-7)
     assert [penalty > 0.0 for penalty in penalties] == [True, False, False, False, True]
     without, _ = discriminator_update(GAN, norm="group")(
@@ -292,9 +300,10 @@ def test_augmentation_changes_what_the_discriminator_sees_and_depends_on_the_key
     state = first_state().discriminator
     fake = ops.normalize_pictures(jnp.asarray(batch(1)["image"]))
     results = [
-        discriminator_update(losses)(state, batch(), fake, jax.random.key(seed))[1]["logits_real"]
+        discriminator_update(losses)(state, batch(), fake, jax.random.key(seed))[1]
         for losses, seed in ((GAN, 0), (augmented, 0), (augmented, 0), (augmented, 1))
     ]
+    results = [metrics["discriminator/logits_real"] for metrics in results]
     assert results[1] == results[2]
     assert len({float(result) for result in results}) == 3
 
@@ -387,7 +396,7 @@ def test_two_networks_on_four_devices_are_those_on_one():
         state = jax.device_put(jax.tree.map(jnp.copy, first_state()), replicated(mesh))
         history = []
         for number in range(10):
-            inputs = put_batch(batch(number), mesh)
+            inputs = shard_local_batch(batch(number), mesh)
             state, metrics = whole_step(devices)(state, inputs, jax.random.key(1), None)
             history.append(jax.device_get(metrics))
         results.append((jax.device_get(state), history))

@@ -18,8 +18,8 @@ from vq_jax.configs import (
     VectorQuantizerEMAConfig,
 )
 from vq_jax.data import open_source, train_batches
-from vq_jax.train import init_state, make_optimizer, put_batch
-from vq_jax.train.sharding import jit_train_step
+from vq_jax.train import init_state, make_optimizer, shard_local_batch
+from vq_jax.train.jit import jit_train_step
 
 STEPS = 100
 SHAPE = (16, 16, 3)
@@ -47,7 +47,7 @@ def test_a_hundred_steps_in_bfloat16_stay_finite_and_give_the_codes_of_float32()
     history = []
     with train_batches(open_source("photos", "train", data, 3), data, seed=0) as batches:
         for _ in range(STEPS):
-            inputs = put_batch({"image": next(batches)["image"]}, mesh)
+            inputs = shard_local_batch({"image": next(batches)["image"]}, mesh)
             state, metrics = step(state, inputs, jax.random.key(0), None)
             history.append(metrics)
     history = jax.device_get(history)

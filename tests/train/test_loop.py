@@ -20,7 +20,7 @@ from vq_jax.configs import Phase
 from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
 from vq_jax.runs.rundir import cut_metrics, read_metrics
-from vq_jax.train import NonFiniteError, sharding, train
+from vq_jax.train import NonFiniteError, jit, train
 from vq_jax.train.tasks import tokenizer as tokenizer_task
 
 
@@ -191,7 +191,7 @@ def test_rows_that_cannot_be_cut_are_all_kept(tmp_path):
 def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    original = sharding.jit_train_step
+    original = jit.jit_train_step
 
     def jit_train_step(*arguments, **keywords):
         step = original(*arguments, **keywords)
@@ -203,7 +203,7 @@ def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_las
 
         return poisoned
 
-    monkeypatch.setattr(sharding, "jit_train_step", jit_train_step)
+    monkeypatch.setattr(jit, "jit_train_step", jit_train_step)
     with pytest.raises(NonFiniteError, match="loss is nan at step 6"):
         train(small_config(log_every=100), tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
@@ -257,7 +257,7 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
 
 
 def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
-    weights, make = [], sharding.jit_train_step
+    weights, make = [], jit.jit_train_step
 
     def jit_train_step(mesh, *, losses, **options):
         plain = dataclasses.replace(losses, perceptual_weight=0.0)  # the network itself is not run here
@@ -269,7 +269,7 @@ def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
 
         return take
 
-    monkeypatch.setattr(sharding, "jit_train_step", jit_train_step)
+    monkeypatch.setattr(jit, "jit_train_step", jit_train_step)
     load = nn.load_lpips  # the report asks for another backbone's
     monkeypatch.setattr(nn, "load_lpips", lambda backbone, *file: {} if backbone == "vgg" else load(backbone))
     config = small_config(steps=6, save_every=3)

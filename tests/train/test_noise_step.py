@@ -21,7 +21,8 @@ from vq_jax.configs import (
 )
 from vq_jax.configs.serialize import from_dict, to_dict
 from vq_jax.generate import sample_noise
-from vq_jax.train.sharding import jit_noise_step, replicated
+from vq_jax.train.jit import jit_noise_step
+from vq_jax.train.sharding import replicate, replicated
 
 GRID, CLASSES = (3, 3), 8
 LOSSES = Losses(adversarial_weight=1.0, adaptive=False, adversarial="non_saturating", r1_weight=0.1)
@@ -66,7 +67,8 @@ def step_on(devices):
     model, variables = tokenizer()
     mesh = mesh_of(devices)
     options = {"losses": LOSSES, "ema_decay": 0.98, **networks()}
-    return mesh, jit_noise_step(mesh, tokenizer_model=model, tokenizer_variables=variables, **options)
+    step, frozen = jit_noise_step(mesh, tokenizer_model=model, **options), replicate(variables, mesh)
+    return mesh, lambda state, batch, rng: step(state, batch, rng, frozen)
 
 
 @functools.cache
@@ -80,7 +82,7 @@ def run(devices, steps, state=None):
     state = jax.device_put(
         jax.tree.map(jnp.copy, first_state() if state is None else state), replicated(mesh)
     )
-    rng, given = jax.device_put(jax.random.key(3), replicated(mesh)), train.put_batch(batch(), mesh)
+    rng, given = jax.device_put(jax.random.key(3), replicated(mesh)), train.shard_local_batch(batch(), mesh)
     for _ in range(steps):
         state, metrics = step(state, given, rng)
     return jax.device_get(state), jax.device_get(metrics)
@@ -121,7 +123,7 @@ def test_it_learns_the_grid_of_each_of_eight_classes():
     ]
     assert np.mean(equal) > 0.98  # 1 in 8 by chance
     # a discriminator that cannot tell them apart: its loss is at its floor
-    np.testing.assert_allclose(metrics["discriminator_loss"], 2.0 * np.log(2.0), atol=0.02)
+    np.testing.assert_allclose(metrics["discriminator/loss"], 2.0 * np.log(2.0), atol=0.02)
 
 
 def test_pictures_are_judged_by_their_label():
@@ -133,15 +135,15 @@ def test_pictures_are_judged_by_their_label():
     for shift in (0, 1):
         labels = (np.arange(CLASSES, dtype=np.int32) + shift) % CLASSES
         state = jax.device_put(jax.tree.map(jnp.copy, first_state()), replicated(mesh))
-        given = train.put_batch({**batch(), "label": labels}, mesh)
+        given = train.shard_local_batch({**batch(), "label": labels}, mesh)
         losses.append(step(state, given, jax.device_put(jax.random.key(0), replicated(mesh)))[1])
-    assert losses[0]["logits_real"] != losses[1]["logits_real"]
+    assert losses[0]["discriminator/logits_real"] != losses[1]["discriminator/logits_real"]
     pictures = model.apply(variables, codes, method="decode")
     discriminator = first_state().discriminator
     logits = networks()["discriminator_model"].apply(
         {"params": discriminator.params}, pictures, jnp.arange(CLASSES)
     )
-    np.testing.assert_allclose(losses[0]["logits_real"], logits.mean(), rtol=1e-5)
+    np.testing.assert_allclose(losses[0]["discriminator/logits_real"], logits.mean(), rtol=1e-5)
 
 
 def test_the_configuration_goes_through_json():

@@ -17,7 +17,7 @@ from vq_jax.errors import UserError
 from vq_jax.runs import code_cache
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.digest import leaf_names
-from vq_jax.train import sharding, train
+from vq_jax.train import jit, train
 from vq_jax.train.tasks.base import open_task
 from vq_jax.types import CodeSpec
 
@@ -68,7 +68,7 @@ def test_a_run_of_a_prior_writes_what_a_run_holds(finished):
 )
 def test_a_stopped_run_goes_on_to_the_same_bits(kind, stop_at, base, tmp_path, monkeypatch):
     jitted = "jit_noise_step" if kind == "noise" else "jit_prior_step"
-    taken, make, finished = [], getattr(sharding, jitted), prior_run(base, kind)
+    taken, make, finished = [], getattr(jit, jitted), prior_run(base, kind)
 
     def make_stopping(*arguments, **keywords):
         step = make(*arguments, **keywords)
@@ -81,7 +81,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(kind, stop_at, base, tmp_path, m
 
         return take
 
-    monkeypatch.setattr(sharding, jitted, make_stopping)
+    monkeypatch.setattr(jit, jitted, make_stopping)
     workdir, config = tmp_path / "run", prior_config(base, kind=kind)
     result = train(config, workdir)
     assert result.signal == signal.SIGTERM and result.step == stop_at
@@ -284,6 +284,17 @@ def test_a_tokenizer_moved_with_its_prior_is_found(finished, base, tmp_path):
         text = (prior / file).read_text().replace(str(finished.parent), str(tmp_path / "old"))
         (prior / file).write_text(text)
     assert vq_jax.load(prior).tokenizer.fingerprint == vq_jax.load(finished).tokenizer.fingerprint
+
+
+def test_a_prior_is_trained_over_a_model_directory(base, tmp_path):
+    import vq_jax
+
+    tokenizer, place = vq_jax.load(tokenizer_run(base)), tmp_path / "model"
+    tokenizer.save(place)
+    task = open_task(prior_config(base, tokenizer=place), tmp_path / "run")
+    assert (task.record.path, task.record.step) == (str(place), tokenizer.step)
+    assert task.record.fingerprint == tokenizer.fingerprint
+    assert task.data == open_task(prior_config(base), tmp_path / "other").data
 
 
 @pytest.mark.parametrize(

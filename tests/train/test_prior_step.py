@@ -51,7 +51,7 @@ def test_the_step_is_the_same_in_parts_and_over_devices(getkey):
     )
     mesh = train.make_mesh()
     step = train.jit_prior_step(mesh, prior_model=model, optimizer=optimizer)
-    given = train.put_batch({"codes": np.asarray(codes), "label": np.asarray(condition.labels)}, mesh)
+    given = train.shard_local_batch({"codes": np.asarray(codes), "label": np.asarray(condition.labels)}, mesh)
     spread, spread_metrics = step(jax.tree.map(jnp.copy, state), given, rng)
     for other in (parts, spread):
         for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(other.params), strict=True):

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 from vq_jax import nn, ops
 from vq_jax.configs import Losses, OptimizerConfig
 from vq_jax.errors import UserError
-from vq_jax.train import generator_loss, jit_train_step, make_mesh, make_optimizer, put_batch
+from vq_jax.train import generator_loss, jit_train_step, make_mesh, make_optimizer, shard_local_batch
 from vq_jax.train.sharding import AXES, batch_sharding, check_batch_size, init_state_sharded
 
 WIDTH = {"channels": 16, "residual_channels": 8, "num_res_blocks": 1, "num_downsamples": 2}
@@ -43,7 +43,7 @@ def train(kind, devices, steps=10):
     )
     history = []
     for images in batches(steps):
-        state, metrics = step(state, put_batch({"image": images}, mesh), jax.random.key(1), None)
+        state, metrics = step(state, shard_local_batch({"image": images}, mesh), jax.random.key(1), None)
         history.append(jax.device_get(metrics))
     return model, state.generator, history
 
@@ -78,7 +78,7 @@ def gradients(devices, local=False):
     model, optimizer = build(nn.VectorQuantizerEMA)
     mesh = mesh_of(devices)
     state = init_state_sharded(jax.random.key(0), SHAPE, mesh, model=model, optimizer=optimizer)
-    images = put_batch({"image": batches(1)[0]}, mesh)["image"]
+    images = shard_local_batch({"image": batches(1)[0]}, mesh)["image"]
     codebook = jax.tree.map(jnp.asarray, jax.device_get(state.generator.codebook))
 
     def loss(params, images):
@@ -137,7 +137,7 @@ def test_the_mesh_has_automatic_axes_and_takes_what_is_left():
 
 @pytest.mark.parametrize("sizes", [(3, 1), (-1, 3), (8, -1)])
 def test_a_mesh_that_does_not_fit_the_devices_is_refused(sizes):
-    with pytest.raises(UserError, match="does not make up the 4 devices"):
+    with pytest.raises(UserError, match="does not match the 4 devices"):
         make_mesh(*sizes)
 
 
@@ -161,7 +161,7 @@ def test_the_step_compiles_once_and_donates_its_state():
     )
     for images in batches(3):
         before = state
-        state, _ = step(before, put_batch({"image": images}, mesh), jax.random.key(1), None)
+        state, _ = step(before, shard_local_batch({"image": images}, mesh), jax.random.key(1), None)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
     assert step._cache_size() == 1
 
@@ -174,7 +174,7 @@ def test_the_step_lowers_for_accelerators_with_their_own_search(platform):
     step = jit_train_step(
         mesh, model=model, optimizer=optimizer, losses=Losses(), phase="joint", ema_decay=0.0
     )
-    batch = put_batch({"image": batches(1)[0]}, mesh)
+    batch = shard_local_batch({"image": batches(1)[0]}, mesh)
     program = (
         step.trace(state, batch, jax.random.key(1), None).lower(lowering_platforms=(platform,)).as_text()
     )

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen
 
 from vq_jax import nn
 from vq_jax.configs import Losses, OptimizerConfig
-from vq_jax.train import generator_step, init_generator, make_optimizer
-from vq_jax.train.optimizers import make_schedule
+from vq_jax.train import apply_revival, generator_step, init_generator, make_optimizer
+from vq_jax.train.optimizers import apply_gradients, make_schedule
 
 WIDTH = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "num_downsamples": 1}
 
@@ -103,6 +104,57 @@ def test_revived_rows_are_replaced_and_their_moments_zeroed():
     distance = np.abs(np.asarray(latents).reshape(-1, 1, 4) - rows[None]).sum(-1).min(0)
     # jitted and eager convolutions round differently
     assert np.sum(distance < 1e-5) >= revived
+
+
+def test_revival_applied_alone_books_the_codes_and_without_it_they_stay_dead():
+    """As a caller with a training step of its own uses it: the quantizer, an optimizer, `apply_revival`."""
+    quantizer, optimizer = nn.VectorQuantizer(32, 4, revive_threshold=1.0), optax.adam(1e-2)
+    z = jax.random.normal(jax.random.key(0), (16, 4))
+    variables = quantizer.init(jax.random.key(1), z)
+    out, updates = quantizer.apply(
+        variables, z, train=True, mutable=["codebook"], rngs={"quantizer": jax.random.key(2)}
+    )
+    dead = np.bincount(np.asarray(out.indices), minlength=32) == 0
+    assert 0 < dead.sum() < 32 and float(out.metrics["revived"]) == dead.sum()
+    averaged = np.asarray(updates["codebook"]["cluster_size"])
+    np.testing.assert_array_equal(averaged[dead], 0.0)  # nobody has revived them
+    params = {"quantizer": variables["params"]}
+    grads = jax.tree.map(jnp.ones_like, params)
+    params, opt_state = apply_gradients(optimizer, grads, params, optimizer.init(params))
+    revived, opt_state, codebook = apply_revival(
+        optimizer, params, opt_state, {"quantizer": updates["codebook"]}, out.revival
+    )
+    rows = np.asarray(revived["quantizer"]["embedding"])
+    np.testing.assert_array_equal(rows[~dead], np.asarray(params["quantizer"]["embedding"])[~dead])
+    assert {tuple(row) for row in rows[dead]} <= {tuple(row) for row in np.asarray(z)}
+    for moment in ("mu", "nu"):
+        values = np.asarray(optax.tree.get(opt_state, moment)["quantizer"]["embedding"])
+        np.testing.assert_array_equal(np.any(values != 0.0, axis=1), ~dead)
+    expected = np.where(dead, 1.0, averaged)
+    np.testing.assert_array_equal(codebook["quantizer"]["cluster_size"], expected)
+    assert float(codebook["quantizer"]["zero_weight"]) == float(updates["codebook"]["zero_weight"])
+
+
+def test_a_step_books_the_codes_that_it_revives():
+    model, chain = build(nn.VectorQuantizer(64, 4, revive_threshold=1.0))
+    for accumulate in (1, 2):
+        _, after, metrics = run(model, chain, steps=1, accumulate=accumulate)
+        sizes = np.asarray(after.codebook["quantizer"]["cluster_size"])
+        assert sizes.min() == 1.0 and np.sum(sizes == 1.0) >= float(metrics["revived"]) > 0
+
+
+def test_a_group_of_parameters_that_no_phase_trains_is_refused():
+    class Adapted(nn.VQModel):
+        def setup(self):
+            self.adapter = linen.Dense(4)
+
+        def encode_latents(self, images, *, train=False):
+            return self.adapter(self.encoder(images, train=train))
+
+    plain, chain = build(nn.VectorQuantizer(16, 4))
+    adapted = Adapted(plain.encoder, plain.quantizer, plain.decoder)
+    with pytest.raises(ValueError, match="groups decoder, encoder, quantizer .* got adapter, which no phase"):
+        run(adapted, chain)
 
 
 def test_gradient_codebook_recovers_all_sixteen_clusters_with_revival_only():

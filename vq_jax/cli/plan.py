@@ -1,4 +1,4 @@
-"""The command that plans: `vq-jax plan`."""
+"""The command `vq-jax plan`."""
 
 import logging
 from pathlib import Path
@@ -30,24 +30,25 @@ def plan(
     classes: int | None = None,
     json: JsonFile = None,
 ) -> int:
-    """Compile a training step for a TPU slice without one: does it fit, and how fast can it be.
+    """Compile a training step for a TPU slice without having one: does it fit, and how fast can it be.
 
     Args:
       preset: experiment by name, or a Python file.
       topology: slice, such as v5e:4x4; several give a table.
-      per_device_batch: pictures a chip and step; the experiment's batch over the chips when absent.
+      per_device_batch: pictures a chip and step; the experiment's batch divided by the chips when absent.
       fsdp: chips that share one copy of the weights; the experiment's own when absent.
       remat: recompute blocks in the backward pass, for less memory.
-      max_batch: search for the largest batch a chip that fits, from --per-device-batch, or 8, on.
+      max_batch: search for the largest batch a chip that fits, starting at --per-device-batch, or 8.
       tokenizer: of a prior, preset or file of the tokenizer; the one its run is named after when absent.
-      classes: of a prior, labels of the pictures, 0 for none; those of a known set when absent.
-      json: file to write all figures to; a search keeps there what it has tried until it is over.
+      classes: of a prior, number of the pictures' classes, 0 for none; that of a known set when absent.
+      json: file to write all figures to; until a search ends, it has every plan tried so far.
     """
     slices = [parse_slice(name) for name in topology]
     if not slices:
         raise UserError("expected at least one --topology, such as v5e:4x4, got none")
     config = load_preset(preset)
     from vq_jax.plan import plan as planning
+    from vq_jax.plan.batch_search import largest_batch
 
     planning.require_libtpu()
     planning.prepare_environment(slices[0])
@@ -70,12 +71,12 @@ def plan(
                 _log(f"{wanted.name}: {batch} pictures a chip: {_room(made)}")
                 tried.append(made)
                 if json is not None:
-                    _write(json, plans + tried)  # a compilation takes minutes: what it told is kept
+                    _write(json, plans + tried)  # a compilation takes minutes: its figures are kept
             return made
 
         if max_batch:
             start = 8 if per_device_batch is None else per_device_batch
-            found = planning.largest_batch(make, start)
+            found = largest_batch(make, start)
             plans.append(found or tried[-1])  # of one picture
         else:
             plans.append(make(per_device_batch))
@@ -97,9 +98,9 @@ def _described(plan: "Plan") -> str:
     batch = f"{plan.per_device_batch} a chip, {plan.per_device_batch * plan.chips} in all"
     lines = [f"{plan.preset} on {plan.topology}: {plan.chips} chips, batch {batch}"]
     memory = ", ".join(f"{kind} {_size(size)}" for kind, size in plan.memory.items())
-    lines.append(f"  HBM a chip, at most at once: {_total(plan)}" + (f" ({memory} in all)" if memory else ""))
+    lines.append(f"  HBM a chip, at its peak: {_total(plan)}" + (f" ({memory} in all)" if memory else ""))
     if plan.program is None:
-        return "\n".join([*lines, "  does not fit: a smaller --per-device-batch, --remat or --fsdp"])
+        return "\n".join([*lines, "  does not fit: try a smaller --per-device-batch, --remat or --fsdp"])
     lines += [
         "  fits",
         f"  multiplications: {plan.program.flops / 1e12:.3f} TFLOP, {_milliseconds(plan.compute_seconds)}",
@@ -116,14 +117,14 @@ def _described(plan: "Plan") -> str:
     )
     if plan.program.loops_of_unknown_length:
         lines.append(
-            f"  {plan.program.loops_of_unknown_length} loops of unknown length count as one round: "
-            "the true times are longer, the rates lower"
+            f"  {plan.program.loops_of_unknown_length} loops of unknown length are counted as one "
+            "round: the true times are longer and the rates lower"
         )
     return "\n".join(lines)
 
 
 def _total(plan: "Plan") -> str:
-    return f"{_size(plan.peak)} of {_size(plan.hbm)}" if plan.peak else "more than there is"
+    return f"{_size(plan.peak)} of {_size(plan.hbm)}" if plan.peak else "more than the chip has"
 
 
 def _room(plan: "Plan") -> str:

@@ -1,8 +1,8 @@
 """What a compiled program does, read from its text: multiplications, memory traffic, collectives.
 
 XLA's own cost analysis counts the body of a loop once, whatever the number of its rounds, and so a scan over
-layers as one layer; and it counts what stays in on-chip memory like what goes to HBM. Here a loop counts by
-its rounds, and only HBM counts. A conditional counts with its dearest branch. Imports no jax.
+layers as one layer; and it counts what stays in on-chip memory like what goes to HBM. Here a loop counts as
+often as it runs, and only HBM counts. A conditional counts as its most expensive branch. Imports no jax.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from vq_jax.plan.hlo_text import Buffer, Computation, Instruction, parse
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-# Name what is there already, or wait for what was begun.
+# They name what exists already, or wait for what has begun.
 _FREE = {
     "parameter",
     "constant",
@@ -28,18 +28,18 @@ _FREE = {
     "opt-barrier",
     "optimization-barrier",
 }
-_PARTS = ("dynamic-slice", "slice", "gather")  # read a part of their first operand
+_PARTS = ("dynamic-slice", "slice", "gather")  # these read a part of their first operand
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Collectives of one kind among as many chips.
+    """The collectives of one kind among groups of one size.
 
     Attributes:
       kind: one of COLLECTIVES.
-      group: chips that take part in one.
-      count: how many a chip takes part in.
-      bytes: of their arrays, the whole ones: what an all-gather makes, what the others are given.
+      group: chips that take part in each.
+      count: how many each chip takes part in.
+      bytes: size of their whole arrays: the results of an all-gather, the operands of the others.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Collective:
 
     @property
     def sent(self) -> float:
-        """Bytes that a chip has to send at least."""
+        """Bytes that a chip has to send, at least."""
         share = (self.group - 1) / self.group
         factor = {"all-reduce": 2 * share, "collective-permute": 1.0}.get(self.kind, share)
         return factor * self.bytes if self.group > 1 else 0.0
@@ -60,11 +60,11 @@ class Program:
     """Totals for one chip.
 
     Attributes:
-      flops: of matrix products and convolutions, recomputed ones included; two for a multiplication and
-        its addition, none where it meets padding.
-      hbm_bytes: read and written, in whole tiles.
+      flops: operations of matrix products and convolutions, including recomputed ones; two for a
+        multiplication and its addition, none where it meets padding.
+      hbm_bytes: bytes read and written, in whole tiles.
       collectives: by kind and number of chips.
-      loops_of_unknown_length: loops whose rounds the text does not tell, counted as one.
+      loops_of_unknown_length: loops whose rounds the text does not state, each counted as one round.
     """
 
     flops: float
@@ -77,7 +77,7 @@ def read_program(text: str) -> Program:
     """Reads the text of a compiled program, `compiled.as_text()`.
 
     Raises:
-      ValueError: there is no entry computation in it, or a line cannot be read.
+      ValueError: the text has no entry computation, or a line cannot be read.
     """
     computations, entry = parse(text)
     chips = re.search(r"num_partitions=(\d+)", text)
@@ -93,7 +93,7 @@ Moved = dict[tuple[str, int], tuple[float, float]]
 
 
 class _Totals:
-    """Adds up computations, each as often as it runs."""
+    """Sums over computations, each as often as it runs."""
 
     def __init__(self, computations: dict[str, Computation], chips: int) -> None:
         self._computations, self._chips = computations, chips
@@ -101,7 +101,7 @@ class _Totals:
         self.unknown = 0
 
     def of(self, name: str) -> tuple[float, float, Moved]:
-        """Multiplications, bytes and collectives of a computation, run once."""
+        """Multiplications, bytes and collectives of one run of a computation."""
         if name not in self._known:
             self._known[name] = self._sum(self._computations[name])
         return self._known[name]
@@ -127,7 +127,7 @@ class _Totals:
     def _calls(
         self, computation: Computation, instruction: Instruction
     ) -> list[tuple[float, tuple[float, float, Moved]]]:
-        """What an instruction runs, and how often."""
+        """The computations that an instruction runs, each with how often, and its totals."""
         if instruction.opcode == "while":
             (body,) = instruction.called("body")
             return [(self._rounds(computation, instruction), self.of(body))]
@@ -136,7 +136,7 @@ class _Totals:
             return [(1.0, max(map(self.of, branches), key=lambda totals: totals[:2]))]
         if instruction.opcode in ("call", "async-start"):
             return [(1.0, self.of(name)) for name in instruction.called("calls", "to_apply")]
-        if instruction.opcode == "fusion":  # its traffic is its own, not that of the lines inside
+        if instruction.opcode == "fusion":  # its traffic is that of the whole, not of the lines inside
             inner = [self.of(name) for name in instruction.called("calls")]
             return [(1.0, (flops, 0.0, moved)) for flops, _, moved in inner]
         return []
@@ -178,15 +178,15 @@ class _Totals:
         return self._chips
 
     def _traffic(self, computation: Computation, instruction: Instruction) -> float:
-        """Bytes that an instruction reads from HBM and writes to it."""
+        """Bytes that an instruction reads from and writes to HBM."""
         opcode = instruction.opcode
         if opcode in _FREE or opcode.endswith("-done") or "AllocateBuffer" in instruction.rest:
             return 0.0
         read = [computation[name].result for name in instruction.operands if name in computation]
         written = list(instruction.result)
-        if opcode == "copy-start":  # target, source and a mark
+        if opcode == "copy-start":  # target, source and a marker
             written = written[:1]
-        elif opcode.endswith("-start"):  # the operands again, what is made, marks
+        elif opcode.endswith("-start"):  # the operands again, the result, markers
             written = written[len(read) : len(read) + 1]
         if opcode.removesuffix("-start") in _PARTS:
             part = sum(buffer.padded_bytes for buffer in written)
@@ -209,7 +209,7 @@ class _Totals:
                 buffers = read[int(line.inside)]
                 parts = self._parts_read(fused, line.name)
                 total += _hbm(buffers) if parts is None else (parts if _hbm(buffers) else 0.0)
-        # An array that is updated in place is written where it changes, nowhere else.
+        # An array that is updated in place is written only where it changes.
         whole = list(written)
         for _, made, part in updates:
             for buffer in whole:
@@ -220,7 +220,7 @@ class _Totals:
         return total + _hbm(whole)
 
     def _parts_read(self, fused: Computation, name: str) -> float | None:
-        """Bytes of the parts that are read of a value; None where all of it is, or nothing."""
+        """Bytes of the parts of a value that are read; None where all of it is read, or nothing."""
         total, used = 0.0, False
         for user, position in _users(fused, name):
             used = True
@@ -237,7 +237,7 @@ class _Totals:
         return total if used else None
 
     def _updates(self, fused: Computation) -> Iterator[tuple[str, Buffer, float]]:
-        """Arrays updated in place: the line that they come from, what is made, bytes of what changes."""
+        """Arrays updated in place: the line that they come from, the result, the bytes that change."""
         for line in fused.values():
             if line.opcode == "dynamic-update-slice":
                 part = sum(buffer.padded_bytes for buffer in fused[line.operands[1]].result)
@@ -290,7 +290,7 @@ def _collective_bytes(computation: Computation, instruction: Instruction, kind: 
     given = [computation[name].result for name in instruction.operands if name in computation]
     if kind == "all-gather":
         made = instruction.result
-        if instruction.opcode.endswith("-start"):  # the operands again, then what is made
+        if instruction.opcode.endswith("-start"):  # the operands again, then the results
             made = made[len(given) : 2 * len(given)]
         return sum(buffer.bytes for buffer in made)
     return sum(buffer.bytes for buffers in given for buffer in buffers)
@@ -332,7 +332,7 @@ def _flops(computation: Computation, instruction: Instruction) -> float:
 
 @functools.cache
 def _pairs(given: int, made: int, taps: int, stride: int, pad: int, spread: int, spread_taps: int) -> int:
-    """Pairs of an output and a tap along an axis that meet an input, not padding or a zero in between.
+    """Pairs of an output and a tap along an axis that meet an input rather than padding or an inserted zero.
 
     The compiler writes a product over a batch as a convolution most of whose taps meet padding.
     """

@@ -1,4 +1,4 @@
-"""The text of a compiled program, read into computations of instructions. Imports no jax."""
+"""Reads the text of a compiled program into computations of instructions. Imports no jax."""
 
 import dataclasses
 import math
@@ -22,22 +22,22 @@ class Buffer:
 
     @property
     def elements(self) -> int:
-        """How many."""
+        """Number of elements."""
         return math.prod(self.dims)
 
     @property
     def on_chip(self) -> bool:
-        """Whether it is kept in memory on the chip; in HBM otherwise."""
+        """Whether it is kept in on-chip memory rather than in HBM."""
         return re.search(r"S\([1-9]", self.layout) is not None
 
     @property
     def bytes(self) -> float:
-        """Without padding."""
+        """Size without padding."""
         return self.elements * self._element
 
     @property
     def padded_bytes(self) -> float:
-        """As it lies in memory, in whole tiles."""
+        """Size in memory, in whole tiles."""
         match = re.match(r"([\d,]*):T\(([\d,]+)\)", self.layout)
         if not match:
             return self.bytes
@@ -66,7 +66,7 @@ class Instruction:
     root: bool
 
     def called(self, *attributes: str) -> list[str]:
-        """Names of the computations in some attributes."""
+        """Names of the computations that some attributes name."""
         names: list[str] = []
         for attribute in attributes:
             for match in re.finditer(rf"\b{attribute}=(\{{[^}}]*\}}|%?[\w.\-]+)", self.rest):
@@ -81,10 +81,10 @@ def parse(text: str) -> tuple[dict[str, Computation], str]:
     """Reads the text of a compiled program, `compiled.as_text()`.
 
     Returns:
-      Its computations by name, and the name of the one that it starts with.
+      Its computations by name, and the name of its entry computation.
 
     Raises:
-      ValueError: there is no entry computation in it, or a line cannot be read.
+      ValueError: the text has no entry computation, or a line cannot be read.
     """
     computations: dict[str, Computation] = {}
     entry, current = "", None

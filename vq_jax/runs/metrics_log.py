@@ -18,9 +18,9 @@ _log = logging.getLogger("vq_jax")
 
 
 class MetricsLog:
-    """Appends one row of figures a logged step; every row is on the disk when `write` returns.
+    """Appends one row of figures for each logged step; a row is on disk when `write` returns.
 
-    TensorBoard's events are written for a local directory only, where its writer can append.
+    TensorBoard's events are written to a local directory only, because its writer must append.
     """
 
     def __init__(self, workdir: epath.Path, first_step: int) -> None:
@@ -29,13 +29,13 @@ class MetricsLog:
         self._lines = self._path.read_text() if self._remote and self._path.exists() else ""
         self._board: Any = None
         if not self._remote:
-            # The import warns of protobuf descriptors; it is only needed where a run is going on.
+            # Imported here, because the import warns of protobuf descriptors: only a run needs it.
             from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(os.fspath(workdir), purge_step=first_step + 1)
 
     def write(self, step: int, figures: dict[str, float | str]) -> None:
-        """Writes the row of a step; numbers go to TensorBoard too."""
+        """Writes the row of a step, and its numbers to TensorBoard."""
         line = json.dumps({"step": step, **figures}) + "\n"
         if self._remote:
             self._lines += line
@@ -54,13 +54,13 @@ class MetricsLog:
             self._board.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Lets go of the files."""
+        """Closes the files."""
         if self._board is not None:
             self._board.close()
 
 
 class Progress:
-    """A bar with loss, perplexity, pictures/s and ETA on a terminal; a line now and then elsewhere."""
+    """A bar with loss, perplexity, pictures/s and ETA on a terminal; elsewhere a line every 10 s or so."""
 
     def __init__(self, first_step: int, steps: int, batch_size: int) -> None:
         self._steps, self._batch_size = steps, batch_size
@@ -91,25 +91,25 @@ class Progress:
         print(f"step {step}/{self._steps}  {text}  ETA {left:.0f} s", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Ends the bar."""
         if self._bar is not None:
             self._bar.close()
 
 
 class Silent:
-    """In the place of `MetricsLog` and `Progress` on processes that leave writing to another."""
+    """Stands in for `MetricsLog` and `Progress` on the processes that leave writing to process 0."""
 
     def write(self, step: int, figures: dict[str, float | str]) -> None:
-        """Nothing."""
+        """Discards the row."""
 
     def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
-        """Nothing."""
+        """Discards the picture."""
 
     def advance(self) -> None:
-        """Nothing."""
+        """Ignores the step."""
 
     def show(self, step: int, figures: dict[str, Any]) -> None:
-        """Nothing."""
+        """Shows no figures."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Has no files to close."""

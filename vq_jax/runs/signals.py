@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the loop sees between two steps."""
+"""Ctrl-C and SIGTERM as a request that the loop reads between two steps."""
 
 import signal
 import threading
@@ -9,9 +9,9 @@ _SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """While it is open, the first signal is noted in `signal`; a second Ctrl-C interrupts at once.
+    """While it is open, `signal` holds the first signal received; a second Ctrl-C interrupts at once.
 
-    Outside the main thread, where Python allows no handlers, it notes nothing.
+    Outside the main thread, where Python allows no handlers, no signal is recorded.
     """
 
     signal: int | None = None
@@ -34,7 +34,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def reached(self, step: int) -> bool:
-        """Whether to stop before the update after `step` others."""
+        """Whether to stop now, after `step` updates."""
         return self.signal is not None
 
     def _note(self, number: int, frame: FrameType | None) -> None:

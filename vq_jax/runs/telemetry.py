@@ -1,4 +1,4 @@
-"""How fast a run goes and what it takes: rates, use of the chip, memory, compilation, traces."""
+"""How fast a run is and what it uses: rates, utilisation of the chip, memory, compilation, traces."""
 
 import contextlib
 import time
@@ -12,9 +12,9 @@ from vq_jax.errors import UserError
 from vq_jax.host.chips import CHIPS
 
 FLOPS = "step_flops"
-"""Among a step's metrics, where the chip's peak is known: operations of one device in one step."""
+"""Name of a step's metric, where the chip's peak is known: operations of one device in one step."""
 
-# Dense bfloat16 operations a second of one jax device, by the start of its kind. TPU v2, v3 and 7x have
+# Dense bfloat16 operations a second of one jax device, by the first words of its kind. TPU v2, v3 and 7x have
 # two devices a chip. cloud.google.com/tpu/docs/system-architecture-tpu-vm, vq_jax.host.chips;
 # nvidia.com data sheets.
 _PEAKS = {
@@ -49,21 +49,21 @@ jax.monitoring.register_event_duration_secs_listener(_add_compilation)
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Dense bfloat16 operations a second of a device, by jax's name of its kind; None where not known."""
+    """Dense bfloat16 operations a second of a device, by jax's name for its kind; None if unknown."""
     known = [name for name in _PEAKS if device_kind.startswith(name)]
     return _PEAKS[max(known, key=len)] if known else None
 
 
 def count_flops(jitted: Any, rounds: int = 1) -> Callable[..., Any]:
-    """Adds to a step's metrics the operations that its own program counts, where the chip's peak is known.
+    """Adds to a step's metrics the operations of its compiled program, where the chip's peak is known.
 
     Args:
       jitted: function to a state and metrics.
       rounds: of the loop that does nearly all of its work; the program counts one. Other loops, such as a
-        prior's over its layers, count as one round still.
+        prior's over its layers, still count as one round.
 
     Returns:
-      The function itself where no peak is known, as on CPU.
+      The step with that metric; the function itself where no peak is known, as on CPU.
     """
     if peak_flops(jax.devices()[0].device_kind) is None:
         return jitted
@@ -81,14 +81,14 @@ def count_flops(jitted: Any, rounds: int = 1) -> Callable[..., Any]:
 
 
 class Clock:
-    """Times stretches of steps, and the share of them spent waiting for data."""
+    """Times intervals of steps, and the share of each spent waiting for data."""
 
     def __init__(self, batch_size: int, step: int) -> None:
         self._batch_size = batch_size
         self.start(step)
 
     def start(self, step: int) -> None:
-        """Begins a stretch after `step`."""
+        """Begins an interval after `step`."""
         self._step, self._began, self._waited = step, time.monotonic(), 0.0
 
     @contextlib.contextmanager
@@ -99,7 +99,7 @@ class Clock:
         self._waited += time.monotonic() - began
 
     def lap(self, step: int, flops: float | None = None) -> dict[str, float]:
-        """Figures of the stretch that ends with `step`.
+        """Figures of the interval that ends with `step`.
 
         Args:
           step: number of updates made.
@@ -108,9 +108,9 @@ class Clock:
         Returns:
           By name: `time/step_seconds`, `time/images_per_second` of all devices and
           `time/images_per_second_per_device`, `time/data_wait` (share of the time), `time/compile_seconds`
-          (of this process so far); where the device tells, `time/hbm_gib` in use and `time/hbm_peak_gib`
-          of the fullest of this process's devices; `time/model_flops_utilisation`, where flops are given
-          and the device's peak is known.
+          (of this process so far); where the device reports its memory, `time/hbm_gib` in use and
+          `time/hbm_peak_gib`, of this process's fullest device; `time/model_flops_utilisation`, where flops
+          are given and the device's peak is known.
         """
         seconds, steps = time.monotonic() - self._began, step - self._step
         rate = self._batch_size * steps / seconds
@@ -139,10 +139,10 @@ def _memory() -> dict[str, float]:
 
 
 def parse_profile(text: str) -> tuple[int, int]:
-    """Reads START:STOP, the steps that a trace begins before and ends after.
+    """Reads START:STOP, the first and the last step of a trace.
 
     Raises:
-      UserError: it is something else.
+      UserError: the text is not of that form, or the last step comes before the first.
     """
     start, _, stop = text.partition(":")
     if not (start.isdigit() and stop.isdigit() and 1 <= int(start) <= int(stop)):
@@ -154,21 +154,21 @@ class Trace(contextlib.AbstractContextManager["Trace"]):
     """Writes a trace of some steps for XProf or Perfetto.
 
     Args:
-      directory: where to.
-      steps: the first and the last; None: no trace.
+      directory: where to write it.
+      steps: the first and the last; None for no trace.
     """
 
     def __init__(self, directory: epath.Path, steps: tuple[int, int] | None) -> None:
         self._directory, self._steps, self._on = directory, steps, False
 
     def before(self, step: int) -> None:
-        """Begins the trace if `step`, the next one, is its first."""
+        """Begins the trace if the next step, `step`, is its first."""
         if self._steps is not None and step == self._steps[0]:
             jax.profiler.start_trace(str(self._directory))
             self._on = True
 
     def after(self, step: int, state: Any) -> None:
-        """Ends the trace if `step`, whose new state is given, is its last."""
+        """Ends the trace if `step`, which made `state`, is its last."""
         if self._on and self._steps is not None and step >= self._steps[1]:
             jax.block_until_ready(state)
             self._stop()

@@ -8,17 +8,17 @@ import time
 from types import TracebackType
 
 STATUS = 124
-"""Exit status of a run that it ended, as of timeout(1)."""
+"""Exit status of a run that the watchdog ended, the same as that of timeout(1)."""
 
 
 class Watchdog:
-    """While it is open, a step longer than the limit prints all stacks and ends the process.
+    """While it is open, a step that exceeds the limit prints all stacks and ends the process.
 
-    The limit counts from one `step` to the next, evaluation and saving included, and for the first step its
-    compilation.
+    The limit holds from one call of `step` to the next, which includes evaluation, saving and, in the first
+    step, compilation.
 
     Args:
-      minutes: the limit; 0: none.
+      minutes: the limit; 0 for none.
     """
 
     def __init__(self, minutes: float) -> None:
@@ -27,7 +27,7 @@ class Watchdog:
         self._began, self._number = time.monotonic(), 0
 
     def step(self, number: int) -> None:
-        """Says that the step after `number` others begins."""
+        """Marks the start of the step after `number` others."""
         self._began, self._number = time.monotonic(), number
 
     def __enter__(self) -> "Watchdog":
@@ -50,8 +50,8 @@ class Watchdog:
                 faulthandler.dump_traceback(sys.stderr, all_threads=True)
                 print(
                     f"vq-jax: step {self._number + 1} took longer than training.watchdog_minutes = "
-                    f"{self._seconds / 60:g}: the run was ended, its last checkpoint is whole",
+                    f"{self._seconds / 60:g}: the run was ended; its last checkpoint is whole",
                     file=sys.stderr,
                     flush=True,
                 )
-                os._exit(STATUS)  # nothing that waits for the step could end
+                os._exit(STATUS)  # an orderly exit would wait for the step

@@ -10,15 +10,10 @@ if TYPE_CHECKING:
     from vq_jax.configs.losses import Losses
     from vq_jax.configs.optimizers import OptimizerConfig
     from vq_jax.runs.checkpoint import Checkpointer
+    from vq_jax.train.jit import jit_noise_step, jit_prior_step, jit_train_step
     from vq_jax.train.loop import NonFiniteError, RunResult, train
-    from vq_jax.train.optimizers import make_optimizer, make_schedule
-    from vq_jax.train.sharding import (
-        jit_noise_step,
-        jit_prior_step,
-        jit_train_step,
-        make_mesh,
-        put_batch,
-    )
+    from vq_jax.train.optimizers import apply_revival, make_optimizer, make_schedule
+    from vq_jax.train.sharding import make_mesh, shard_local_batch
     from vq_jax.train.state import (
         DiscriminatorState,
         GeneratorState,
@@ -27,9 +22,10 @@ if TYPE_CHECKING:
         init_generator,
         init_state,
     )
+    from vq_jax.train.steps.discriminator import discriminator_step
     from vq_jax.train.steps.noise import init_noise, noise_step
     from vq_jax.train.steps.prior import PriorState, init_prior, prior_step
-    from vq_jax.train.steps.tokenizer import discriminator_step, generator_loss, generator_step
+    from vq_jax.train.steps.tokenizer import generator_loss, generator_step
 
 _NAMES = {
     "Checkpointer": "vq_jax.runs.checkpoint",
@@ -41,7 +37,8 @@ _NAMES = {
     "PriorState": "vq_jax.train.steps.prior",
     "RunResult": "vq_jax.train.loop",
     "TrainState": "vq_jax.train.state",
-    "discriminator_step": "vq_jax.train.steps.tokenizer",
+    "apply_revival": "vq_jax.train.optimizers",
+    "discriminator_step": "vq_jax.train.steps.discriminator",
     "generator_loss": "vq_jax.train.steps.tokenizer",
     "generator_step": "vq_jax.train.steps.tokenizer",
     "init_discriminator": "vq_jax.train.state",
@@ -49,15 +46,15 @@ _NAMES = {
     "init_noise": "vq_jax.train.steps.noise",
     "init_prior": "vq_jax.train.steps.prior",
     "init_state": "vq_jax.train.state",
-    "jit_noise_step": "vq_jax.train.sharding",
-    "jit_prior_step": "vq_jax.train.sharding",
-    "jit_train_step": "vq_jax.train.sharding",
+    "jit_noise_step": "vq_jax.train.jit",
+    "jit_prior_step": "vq_jax.train.jit",
+    "jit_train_step": "vq_jax.train.jit",
     "make_mesh": "vq_jax.train.sharding",
     "make_optimizer": "vq_jax.train.optimizers",
     "make_schedule": "vq_jax.train.optimizers",
     "noise_step": "vq_jax.train.steps.noise",
     "prior_step": "vq_jax.train.steps.prior",
-    "put_batch": "vq_jax.train.sharding",
+    "shard_local_batch": "vq_jax.train.sharding",
     "train": "vq_jax.train.loop",
 }
 
@@ -71,6 +68,7 @@ __all__ = [
     "PriorState",
     "RunResult",
     "TrainState",
+    "apply_revival",
     "discriminator_step",
     "generator_loss",
     "generator_step",
@@ -87,7 +85,7 @@ __all__ = [
     "make_schedule",
     "noise_step",
     "prior_step",
-    "put_batch",
+    "shard_local_batch",
     "train",
 ]
 

@@ -23,31 +23,19 @@ from vq_jax.train.tasks.base import Task, open_task
 from vq_jax.types import Metrics
 
 _INTERVALS = ("log_every", "eval_every", "image_every", "save_every")
-_DISCRIMINATORS = (
-    "adversarial_loss",
-    "adversarial_weight",
-    "discriminator_grad_norm",
-    "discriminator_loss",
-    "discriminator_param_norm",
-    "lecam_loss",
-    "logits_fake",
-    "logits_real",
-    "r1_penalty",
-)
-# Steps given to the devices and not done: one that runs, one that follows it at once. With more, the host
-# would wait for data that the devices do not need yet, and the time would count as lost.
+# Steps given to the devices and not finished: one that runs, one that follows it at once. With more, the host
+# would wait for data that the devices do not need yet, and the time would count as waiting.
 _IN_FLIGHT = 2
-_AFTERMATH = ("grad_norm", "param_norm")  # of the generator: not finite where either side is not
 _log = logging.getLogger("vq_jax")
 
 
 class NonFiniteError(RuntimeError):
-    """A metric that is not finite: the run was stopped, its last checkpoint is from before."""
+    """A metric is not finite: the run was stopped, and its last checkpoint is from before that step."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """How a run ended: at which step, stopped by which signal (None: finished), its last figures."""
+    """How a run ended: its last step, the signal that stopped it (None: it finished), its last figures."""
 
     workdir: epath.Path
     step: int
@@ -56,16 +44,15 @@ class RunResult:
 
 
 def train(config: RunConfig, workdir: epath.PathLike, *, profile: tuple[int, int] | None = None) -> RunResult:
-    """Trains a tokenizer or a prior, or goes on with the run that is in `workdir`.
+    """Trains what the configuration describes, or resumes the run in `workdir`.
 
     Args:
-      config: the run.
-      workdir: run directory, local or gs://; made if it is not there.
-      profile: first and last of the steps that a trace is written of, into the run directory.
+      config: the run's.
+      workdir: run directory, local or gs://; created if it does not exist.
+      profile: first and last step of a trace to write into the run directory.
 
     Raises:
-      UserError: the data, the directory or the configuration cannot be used; nothing was written
-        before.
+      UserError: the data, the directory or the configuration cannot be used; nothing has been written.
       NonFiniteError: a metric became infinite or not a number.
     """
     workdir = epath.Path(workdir)
@@ -90,7 +77,7 @@ class _Run:
         self.task, self.workdir, self.checkpointer = task, workdir, checkpointer
         self.config = task.config
         self.schedule = make_schedule(self.config.optimizer, self.config.training.steps)
-        self.broken, self._new_broken = 0, 0  # in all batches so far; in this process's part since counted
+        self.broken, self._new_broken = 0, 0  # pictures: of the whole run; of this process since last counted
         self.state, self.step = self._restore_or_init()
 
     def _restore_or_init(self) -> tuple[Any, int]:
@@ -100,12 +87,12 @@ class _Run:
             return self.task.init_state(), 0
         if restored.meta["data"] != self.task.data:
             raise UserError(
-                f"{self.task.data_name} are not those that the run in "
-                f"{self.workdir} began with: give it the same ones, or another --workdir"
+                f"{self.task.data_name} are not those that the run in {self.workdir} began with: "
+                "give it the same ones, or another --workdir"
             )
         self.broken = restored.meta["broken"]
         self._cut_metrics(restored.step)
-        _log.info("Going on from the checkpoint of step %d.", restored.step)
+        _log.info("Resuming from the checkpoint of step %d.", restored.step)
         return restored.state, restored.step
 
     def _cut_metrics(self, step: int) -> None:
@@ -113,14 +100,14 @@ class _Run:
             rundir.cut_metrics(self.workdir, step)
 
     def go(self, stop: StopRequest, profile: tuple[int, int] | None) -> RunResult:
-        """Takes all steps that are left, or as many as come before a signal."""
+        """Takes all remaining steps, or those before a signal."""
         config, steps = self.config, self.config.training.steps
         if self.step >= steps:
             _log.info("The run in %s has all its %d steps; nothing to do.", self.workdir, self.step)
-            whole = (self.workdir / rundir.REPORT).exists()  # it may have been killed before the end
-            figures = self._last_figures() if whole else self._finish()
+            reported = (self.workdir / rundir.REPORT).exists()  # it may have been killed before the end
+            figures = self._last_figures() if reported else self._finish()
             return RunResult(self.workdir, self.step, None, figures)
-        pending: list[tuple[int, Metrics]] = []  # fetched now and then, never step by step
+        pending: list[tuple[int, Metrics]] = []  # fetched at intervals, not at every step
         clock = Clock(config.data.batch_size, self.step)
         with (
             contextlib.closing(self._open_progress()) as progress,
@@ -136,21 +123,21 @@ class _Run:
                     batch = next(batches)
                 self._new_broken += int(np.sum(batch.pop("broken", 0)))
                 self.state, metrics = self.task.take_step(self.state, batch, self.step)
-                del batch  # what is still referred to at the program's end may be workers' shared memory
+                del batch  # it may be workers' shared memory, which must not be referred to at exit
                 self.step += 1
                 pending.append((self.step, metrics))
                 jax.block_until_ready(pending[-_IN_FLIGHT:-1])
                 progress.advance()
                 trace.after(self.step, self.state)
                 if any(map(self._due, _INTERVALS)):
-                    row: dict[str, Any] = {**self.task.words(self.step), **_fetch(pending)}
+                    row: dict[str, Any] = {**self.task.words(self.step), **self._fetch(pending)}
                     pending.clear()
                     row |= clock.lap(self.step, row.pop(FLOPS, None))
                     self._record(row, log)
                     progress.show(self.step, row)
                     clock.start(self.step)
             if stop.signal is not None:
-                _fetch(pending)  # nothing that is not finite is ever saved
+                self._fetch(pending)  # a state that is not finite is never saved
                 self._count_broken()
                 self._save(None)
         self.checkpointer.wait()
@@ -166,7 +153,7 @@ class _Run:
         return MetricsLog(self.workdir, self.step) if distributed.is_main() else Silent()
 
     def _record(self, row: dict[str, Any], log: MetricsLog | Silent) -> None:
-        """Evaluates, logs, draws and saves, as the step asks for."""
+        """Evaluates, logs, draws and saves, as is due at this step."""
         row["learning_rate"] = float(self.schedule(self.step - 1))
         self._count_broken()
         row["data/broken_pictures"] = self.broken
@@ -174,7 +161,7 @@ class _Run:
         if save or self._due("eval_every"):
             figures = self.task.evaluate(self.state, self.step)
             row |= {f"validation/{name}": value for name, value in figures.items()}
-            _require_finite(self.step, row)
+            self._require_finite(self.step, row)
         log.write(self.step, row)
         if self._due("image_every"):
             grid = self.task.draw(self.state, self.step)
@@ -183,6 +170,33 @@ class _Run:
             log.write_picture(self.step, self.task.pictures, grid)
         if save:
             self._save(row["validation/loss"])
+
+    def _fetch(self, pending: list[tuple[int, Metrics]]) -> dict[str, float]:
+        """Brings metrics to the host and returns the last step's.
+
+        Raises:
+          NonFiniteError: one is not finite; the message names it and its step.
+        """
+        figures: dict[str, float] = {}
+        for step, metrics in jax.device_get(pending):
+            figures = {name: float(np.asarray(value)) for name, value in metrics.items()}
+            self._require_finite(step, figures)
+        return figures
+
+    def _require_finite(self, step: int, figures: dict[str, Any]) -> None:
+        bad = [
+            name for name, value in figures.items() if isinstance(value, float) and not math.isfinite(value)
+        ]
+        if not bad:
+            return
+        groups = self.task.metric_groups
+        group = {name: max(filter(name.startswith, groups), key=len) for name in bad}
+        name = min(bad, key=lambda name: list(groups).index(group[name]))
+        optimizer = groups[group[name]]
+        raise NonFiniteError(
+            f"{name} is {figures[name]} at step {step}: the run was stopped and its last checkpoint "
+            f"is from before. Lower {optimizer}.learning_rate, set {optimizer}.clip_norm, or train in float32"
+        )
 
     def _count_broken(self) -> None:
         self.broken += sum(distributed.exchange(self._new_broken))
@@ -198,7 +212,7 @@ class _Run:
 
     def _finish(self) -> dict[str, float]:
         figures = self.task.report(self.workdir, self.state, self.step)
-        # Process 0 writes it; those who ended before it by more than jax waits would end it with them.
+        # Process 0 writes the report; were the others to exit long before it, jax would end it with them.
         distributed.wait_for_all()
         return self._last_figures() | figures
 
@@ -207,30 +221,3 @@ class _Run:
         for row in rundir.read_metrics(self.workdir):
             figures |= row
         return figures
-
-
-def _fetch(pending: list[tuple[int, Metrics]]) -> dict[str, float]:
-    """Brings metrics to the host and returns the last step's.
-
-    Raises:
-      NonFiniteError: one is not finite, with its name and step.
-    """
-    figures: dict[str, float] = {}
-    for step, metrics in jax.device_get(pending):
-        figures = {name: float(np.asarray(value)) for name, value in metrics.items()}
-        _require_finite(step, figures)
-    return figures
-
-
-def _require_finite(step: int, figures: dict[str, Any]) -> None:
-    bad = [name for name, value in figures.items() if isinstance(value, float) and not math.isfinite(value)]
-    if not bad:
-        return
-    # A generator beyond all numbers spoils the discriminator's figures too, hence its own losses first.
-    name = min(bad, key=lambda name: (name in _AFTERMATH, name in _DISCRIMINATORS))
-    side = "discriminator." if name in _DISCRIMINATORS else ""
-    raise NonFiniteError(
-        f"{name} is {figures[name]} at step {step}: the run was stopped and its last checkpoint "
-        f"is from before. Lower {side}optimizer.learning_rate, set {side}optimizer.clip_norm, or "
-        "train in float32"
-    )

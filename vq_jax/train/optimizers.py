@@ -1,5 +1,6 @@
-"""Optax chains from the configuration, and the changes to their state that training needs."""
+"""Optax chains from the configuration, and the changes to parameters and moments that training needs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from vq_jax.types import Array, Params
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up from zero, then constant or cosine over `steps`.
+    """Learning rate by step: linear warm-up from zero, then constant or a cosine over `steps`.
 
     Raises:
       UserError: the warm-up is not shorter than the run.
@@ -64,7 +65,7 @@ def apply_gradients(
     optimizer: optax.GradientTransformation, grads: Params, params: Params, opt_state: optax.OptState
 ) -> tuple[Params, optax.OptState]:
     """One update of an Optax chain: the new parameters and the chain's new state."""
-    # Optax mixes int32 counts with floats, which a caller's strict promotion would refuse.
+    # Optax mixes int32 counts with floats, which strict promotion, if the caller sets it, would refuse.
     with jax.numpy_dtype_promotion("standard"):
         deltas, opt_state = optimizer.update(grads, opt_state, params)
     updated: Params = optax.apply_updates(params, deltas)
@@ -77,13 +78,13 @@ def keep_frozen(
     before: tuple[Params, optax.OptState],
     after: tuple[Params, optax.OptState],
 ) -> tuple[Params, optax.OptState]:
-    """Undoes an update for the top-level parts of the parameters that are not `trainable`.
+    """Undoes an update for the top-level groups of the parameters that are not `trainable`.
 
-    Parameters and moments of the other parts are exactly as before; step counts move on.
+    Parameters and moments of these groups are exactly as before; step counts advance.
     """
 
     trained = {
-        name: jax.tree.map(lambda _, on=name in trainable: on, part) for name, part in after[0].items()
+        name: jax.tree.map(lambda _, on=name in trainable: on, group) for name, group in after[0].items()
     }
     moves = (
         trained,
@@ -102,27 +103,42 @@ def apply_revival(
     optimizer: optax.GradientTransformation,
     params: Params,
     opt_state: optax.OptState,
-    revival: dict[str, Any],
-) -> tuple[Params, optax.OptState]:
-    """Replaces the revived rows of the quantizer's parameters and zeroes the rows' moments.
+    codebook: Params,
+    revival: Mapping[str, Any],
+) -> tuple[Params, optax.OptState, Params]:
+    """Revives codes whose codebook is a parameter; to be called after the optimizer's update.
+
+    Replaces the rows of the codebook, zeroes these rows' moments, and books the codes as revived: their
+    average use becomes the one that a revived code starts from.
 
     Args:
       optimizer: the chain that made `opt_state`.
-      params: with the quantizer's under "quantizer".
+      params: the model's, with the quantizer's under "quantizer".
       opt_state: the chain's state.
-      revival: `Revival` leaves laid out like the quantizer's parameters; may leave some out.
+      codebook: the model's collection "codebook", as the forward pass left it, with the quantizer's variables
+        under "quantizer": beside the place of a codebook its average use, `cluster_size` (K,).
+      revival: `nn.Revival` leaves laid out like the quantizer's parameters, `QuantizerOutput.revival`; may
+        leave parameters out.
+
+    Returns:
+      The new parameters, state of the chain and collection.
     """
     if not revival:
-        return params, opt_state
+        return params, opt_state, codebook
     revivals = flatten_dict({"quantizer": revival})
+    books = {(*path[:-1], "cluster_size"): revived for path, revived in revivals.items()}
 
     def rows(path: tuple[Any, ...], param: Array) -> Any:
-        revived = revivals.get(tuple(key.key for key in path))
+        revived = revivals.get(_names(path))
         return False if revived is None else revived.mask[:, None]
 
     def revive(path: tuple[Any, ...], param: Array) -> Array:
-        revived = revivals.get(tuple(key.key for key in path))
+        revived = revivals.get(_names(path))
         return param if revived is None else jnp.where(revived.mask[:, None], revived.codes, param)
+
+    def book(path: tuple[Any, ...], variable: Array) -> Array:
+        revived = books.get(_names(path))
+        return variable if revived is None else jnp.where(revived.mask, revived.cluster_size, variable)
 
     def zero(moment: Array, dead: Any) -> Array:
         # Factored second moments (adafactor) have no rows of their own.
@@ -132,4 +148,9 @@ def apply_revival(
 
     dead = jax.tree_util.tree_map_with_path(rows, params)
     opt_state = optax.tree.map_params(optimizer, zero, opt_state, dead)
-    return jax.tree_util.tree_map_with_path(revive, params), opt_state
+    params = jax.tree_util.tree_map_with_path(revive, params)
+    return params, opt_state, jax.tree_util.tree_map_with_path(book, codebook)
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(key.key for key in path)

@@ -1,4 +1,4 @@
-"""Batches on their way to the devices while a step runs."""
+"""Copies batches to the devices while a step runs."""
 
 import queue
 import threading
@@ -12,12 +12,12 @@ from jax.sharding import Mesh
 from vq_jax.train import sharding
 
 AHEAD = 2
-"""Batches on the devices beside the one that a step works on."""
-_ON_HOST = ("broken",)  # the loop's own business
+"""Batches on the devices beside the one that the step uses."""
+_ON_HOST = ("broken",)  # for the loop, not for the step
 
 
 class Batches(Protocol):
-    """An iterator of one process's part of the batches, to be closed."""
+    """An iterator over one process's share of the batches, to be closed after use."""
 
     def __next__(self) -> Mapping[str, np.ndarray]: ...
 
@@ -25,20 +25,20 @@ class Batches(Protocol):
 
 
 class DeviceBatches:
-    """Puts batches on the devices before they are asked for; their pictures cross the bus as uint8.
+    """Copies batches to the devices before they are needed; pictures are transferred as uint8.
 
-    A thread takes a batch, has it copied to the devices, and takes the next, until `ahead` of them wait. None
-    is lost or repeated, so the position of a stream is still the number of batches handed out. An error of
-    the stream is raised where its batch would have come, after all the batches before it; so is its end.
+    A thread takes a batch, starts its copy to the devices, and takes the next, until `ahead` of them wait.
+    None is lost or repeated, so the position of a stream is still the number of batches handed out. An error
+    of the stream is raised in place of its batch, after all the batches before it; so is its end.
 
     Args:
-      batches: this process's part of the batches; closed with this one.
+      batches: this process's share of the batches; closed together with this iterator.
       mesh: the devices.
-      ahead: batches that wait at most, 1 and up.
+      ahead: largest number of batches that wait, at least 1.
 
     Returns:
-      An iterator of batches of global arrays, spread over the mesh; `broken` stays as it is. Close it, or use
-      it as a context manager.
+      An iterator over batches of global arrays, spread over the mesh; `broken` stays on the host. Close it,
+      or use it as a context manager.
     """
 
     def __init__(self, batches: Batches, mesh: Mesh, ahead: int = AHEAD) -> None:
@@ -68,11 +68,11 @@ class DeviceBatches:
         return batch
 
     def close(self) -> None:
-        """Ends the thread, after the batch that it is at, and the stream; harmless when repeated."""
+        """Ends the thread, once it has its current batch, and the stream; may be called again."""
         self._closed = True
         self._room.release()
         self._thread.join()
-        while not self._ready.empty():  # what they hold, such as memory shared with workers, goes now
+        while not self._ready.empty():  # frees what batches hold, such as memory shared with workers
             self._ready.get()
         self._batches.close()
 
@@ -90,11 +90,11 @@ class DeviceBatches:
     def _fetch(self) -> None:
         try:
             while True:
-                self._room.acquire()  # before a batch is taken: none waits beside those that are ahead
+                self._room.acquire()  # before taking a batch: no more than `ahead` exist
                 if self._closed:
                     return
                 batch = dict(next(self._batches))
                 kept = {name: batch.pop(name) for name in _ON_HOST if name in batch}
-                self._ready.put({**sharding.put_batch(batch, self._mesh), **kept})
-        except BaseException as error:  # whatever it is, it belongs to the step that needs this batch
+                self._ready.put({**sharding.shard_local_batch(batch, self._mesh), **kept})
+        except BaseException as error:  # of any kind: the step that needs this batch raises it
             self._ready.put(error)

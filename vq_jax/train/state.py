@@ -33,7 +33,7 @@ class GeneratorState:
 class DiscriminatorState:
     """State of the discriminator."""
 
-    step: Int[Array, ""]  # int32: steps taken, those before disc_start counted
+    step: Int[Array, ""]  # int32: steps taken, including those before disc_start
     params: Params  # float32
     batch_stats: Params  # running statistics and singular vectors, float32; empty where there are none
     opt_state: optax.OptState
@@ -42,7 +42,7 @@ class DiscriminatorState:
 
 @struct.dataclass
 class TrainState:
-    """State of a run: both networks, or the generator alone for a VQ-VAE."""
+    """State of a run: that of both networks, or of the generator alone for a VQ-VAE."""
 
     generator: GeneratorState
     discriminator: DiscriminatorState | None
@@ -72,14 +72,14 @@ def init_generator(
 def new_generator(
     variables: Mapping[str, Any], optimizer: optax.GradientTransformation, *, ema: bool = False
 ) -> GeneratorState:
-    """Makes the state before the first step from a model's variables, see `init_generator`."""
+    """Makes the state before the first step out of a model's variables, see `init_generator`."""
     params = variables["params"]
     return GeneratorState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         codebook=variables.get("codebook", {}),
         opt_state=optimizer.init(params),
-        # A copy: the step donates both, and one buffer cannot be given away twice.
+        # A copy: the step donates both, and a buffer cannot be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
 
@@ -123,7 +123,7 @@ def init_state(
 ) -> TrainState:
     """Makes the state of a run before the first step; see `init_generator` and `init_discriminator`.
 
-    Without a discriminator's model and optimizer there is no state of it.
+    Without a discriminator's model and optimizer, `discriminator` is None.
     """
     generator = init_generator(rng, image_shape, model=model, optimizer=optimizer, ema=ema)
     if discriminator_model is None or discriminator_optimizer is None:

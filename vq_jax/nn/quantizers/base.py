@@ -15,10 +15,15 @@ from vq_jax.types import Array, Bool, Codes, CodeSpec, Float, Int, Key, Latents,
 
 @struct.dataclass
 class Revival:
-    """Rows of a codebook parameter that the training step must replace after the optimizer's update."""
+    """Rows of a codebook parameter to replace after the optimizer's update, see `train.apply_revival`.
+
+    `mask` marks the dead codes, `codes` has their replacements, and `cluster_size` is the average use that a
+    revived code starts from.
+    """
 
     mask: Bool[Array, " K"]
     codes: Float[Array, "K D"]
+    cluster_size: Float[Array, ""]
 
 
 @struct.dataclass

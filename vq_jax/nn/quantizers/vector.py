@@ -19,7 +19,9 @@ class VectorQuantizer(CodebookQuantizer):
     The parameter is `embedding` (K, D). The collection `codebook` holds each code's average use a
     step, `cluster_size` (K,) float32; it changes only in a call with `train=True` and
     `mutable=["codebook"]`. A module cannot rewrite its parameters: with `revive_threshold` the output's
-    `revival` says which rows to replace by what, and `train.generator_step` does it.
+    `revival` names the dead codes and their replacements, and the metric `revived` counts them. Until
+    `train.apply_revival` replaces them, as `train.generator_step` does, they stay as they are, here and in
+    the collection.
 
     Attributes:
       codebook_weight: weight of the codebook loss mean((sg(z) - q)^2).
@@ -83,14 +85,13 @@ class VectorQuantizer(CodebookQuantizer):
             jnp.zeros((self.codebook_size, 0)),
             self.decay,
         )
-        size, revival = averages.cluster_size, {}
-        if self.revive_threshold > 0:
-            dead = ops.dead_codes(size, self.revive_threshold)
-            size = jnp.where(dead, self.revive_threshold, size)
-            revival = {"embedding": Revival(dead, self._draw(flat))}
-        self.cluster_size.value = size
+        self.cluster_size.value = averages.cluster_size
         self.zero_weight.value = averages.zero_weight
-        return revival
+        if self.revive_threshold == 0:
+            return {}
+        dead = ops.dead_codes(averages.cluster_size, self.revive_threshold)
+        threshold = jnp.float32(self.revive_threshold)
+        return {"embedding": Revival(dead, self._draw(flat), threshold)}
 
     @nn.nowrap
     def fit(

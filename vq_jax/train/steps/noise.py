@@ -1,4 +1,4 @@
-"""The training step of a noise generator over a frozen tokenizer: a pure function. Jitted in `sharding`."""
+"""The training step of a noise generator over a frozen tokenizer: a pure function. Jitted in `train.jit`."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from flax import linen
 from vq_jax import ops
 from vq_jax.configs.losses import Losses
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
-from vq_jax.train.optimizers import apply_gradients
-from vq_jax.train.state import GeneratorState, TrainState, init_discriminator, new_generator
-from vq_jax.train.steps.tokenizer import FAKE, discriminator_step, judge_pictures
-from vq_jax.types import Array, Float, Int, Key, Metrics, Params
+from vq_jax.train.state import TrainState, init_discriminator, new_generator
+from vq_jax.train.steps.discriminator import FAKE, discriminator_step, judge_pictures
+from vq_jax.train.steps.update import apply_update
+from vq_jax.types import Array, Codes, Float, Key, Metrics, Params
 
 
 def init_noise(
@@ -32,9 +32,9 @@ def init_noise(
       rng: key of the initial parameters.
       image_shape: shape of one picture (*S, C).
       model: the noise generator.
-      optimizer: its Optax chain.
+      optimizer: the generator's Optax chain.
       discriminator_model: the discriminator, with the generator's classes.
-      discriminator_optimizer: its Optax chain.
+      discriminator_optimizer: the discriminator's Optax chain.
       ema: keep a running average of the generator's parameters.
     """
     labels = None if model.num_classes is None else jnp.zeros((1,), jnp.int32)
@@ -48,7 +48,7 @@ def init_noise(
 
 def noise_step(
     state: TrainState,
-    codes: Int[Array, "B *s"],
+    codes: Codes,
     condition: Condition,
     rng: Key[Array, ""],
     *,
@@ -63,36 +63,37 @@ def noise_step(
 ) -> tuple[TrainState, Metrics]:
     """One update of a noise generator, and one of its discriminator.
 
-    The generator's latents are quantized by the tokenizer's codebook, the gradient passing straight
-    through, and decoded; tokenizer and codebook never change. Real pictures are the tokenizer's
-    reconstructions: decoded from codes as well, they differ in nothing but the codes. The commitment
-    loss holds the latents near the codes.
+    The tokenizer quantizes the generator's latents, with a straight-through gradient, and decodes them;
+    tokenizer and codebook never change. Real pictures are the tokenizer's reconstructions: they too are
+    decoded from codes, so that only the codes differ. The commitment loss keeps the latents near the vectors
+    of the codebook.
 
     Args:
-      state: of both networks; its buffers may be donated.
-      codes: of real pictures, int32 [B, *model.grid].
-      condition: their labels int32 [B], of which new pictures are made too; none for an unconditional
-        generator.
+      state: that of both networks; its buffers may be donated.
+      codes: of real pictures: int32 arrays laid out like `model.code_specs`, batch first.
+      condition: their labels int32 [B], which are also those of the generated pictures; none for an
+        unconditional generator.
       rng: key of this step; the noise is drawn from it.
       model: the noise generator.
       tokenizer_model: the frozen tokenizer.
-      tokenizer_variables: of it.
+      tokenizer_variables: its variables.
       optimizer: the generator's chain.
       discriminator_model: the discriminator, with the generator's classes.
       discriminator_optimizer: its chain.
-      losses: kind and weight of the adversarial losses, with the discriminator's penalties; what is for
-        reconstructions has no effect.
-      ema_decay: of the running average of the generator's parameters, if the state keeps one.
+      losses: kind and weight of the adversarial losses, with the discriminator's penalties; fields about
+        reconstructions have no effect.
+      ema_decay: decay of the running average of the generator's parameters, if the state keeps one.
 
     Returns:
-      The new state and metrics: float32 scalars. `loss` is the generator's: the weighted adversarial and
-      the commitment loss.
+      The new state and metrics: float32 scalars. `loss` is the generator's: the weighted adversarial loss
+      plus the commitment loss. The discriminator's have the prefix `discriminator/`.
     """
     generator, discriminator = state.generator, state.discriminator
     assert discriminator is not None  # see init_noise
 
     def make(params: Params) -> tuple[Float[Array, "B *S C"], Array, Metrics]:
-        noise = jax.random.normal(jax.random.fold_in(rng, 0), (codes.shape[0], model.noise_dim))
+        batch_size = jax.tree.leaves(codes)[0].shape[0]
+        noise = jax.random.normal(jax.random.fold_in(rng, 0), (batch_size, model.noise_dim))
         latents: Any = model.apply({"params": params}, noise, condition, train=True)
         quantized: Any = tokenizer_model.apply(tokenizer_variables, latents, method="quantize")
         pictures: Any = tokenizer_model.apply(
@@ -117,15 +118,8 @@ def noise_step(
         metrics = {"loss": loss, "adversarial_loss": adversarial, "quantizer_loss": quantizer_loss, **metrics}
         return loss, (pictures, metrics)
 
-    gradients = jax.value_and_grad(loss_of, has_aux=True)
-    (_, (pictures, metrics)), grads = gradients(generator.params)
-    params, opt_state = apply_gradients(optimizer, grads, generator.params, generator.opt_state)
-    ema_params = generator.ema_params
-    if ema_params is not None:
-        ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
-    metrics["grad_norm"] = optax.tree.norm(grads)
-    metrics["param_norm"] = optax.tree.norm(params)
-    made = GeneratorState(generator.step + jnp.ones((), jnp.int32), params, {}, opt_state, ema_params)
+    (_, (pictures, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(generator.params)
+    new, norms = apply_update(optimizer, generator, grads, ema_decay=ema_decay)
     real: Any = tokenizer_model.apply(tokenizer_variables, codes, method="decode")
     batch = {"image": real} | ({} if condition.labels is None else {"label": condition.labels})
     judge, judged = discriminator_step(
@@ -137,4 +131,4 @@ def noise_step(
         optimizer=discriminator_optimizer,
         losses=losses,
     )
-    return TrainState(made, judge), metrics | judged
+    return TrainState(new, judge), metrics | norms | judged

@@ -1,6 +1,7 @@
-"""The training step of a prior over codes: a pure function. Jitted in `sharding`."""
+"""The training step of a prior over codes: a pure function. Jitted in `train.jit`."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -9,9 +10,8 @@ import optax
 from flax import linen, struct
 
 from vq_jax.nn import Condition
-from vq_jax.train.optimizers import apply_gradients
-from vq_jax.train.steps.tokenizer import split_batch
-from vq_jax.types import Array, Bool, Int, Key, Metrics, Params
+from vq_jax.train.steps.update import accumulate_gradients, apply_update
+from vq_jax.types import Array, Bool, Codes, Int, Key, Metrics, Params
 
 
 @struct.dataclass
@@ -40,26 +40,27 @@ def init_prior(
 
     Args:
       rng: key of the initial parameters.
-      prior_model: a prior over codes, with `code_shape` and `num_classes`.
+      prior_model: a prior over codes, with `code_specs` and `num_classes`.
       optimizer: Optax chain.
       ema: keep a running average of the parameters.
     """
     model: Any = prior_model
     labels = None if model.num_classes is None else jnp.zeros((1,), jnp.int32)
-    variables: Any = model.init(rng, jnp.zeros((1, *model.code_shape), jnp.int32), Condition(labels))
+    codes = jax.tree.map(lambda spec: jnp.zeros((1, *spec.array_shape), jnp.int32), model.code_specs)
+    variables: Any = model.init(rng, codes, Condition(labels))
     params = variables["params"]
     return PriorState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
-        # A copy: the step donates both, and one buffer cannot be given away twice.
+        # A copy: the step donates both, and a buffer cannot be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
 
 
 def prior_step(
     prior: PriorState,
-    codes: Int[Array, "B ..."],
+    codes: Codes,
     condition: Condition | None,
     rng: Key[Array, ""],
     *,
@@ -72,71 +73,68 @@ def prior_step(
 
     Args:
       prior: state; its buffers may be donated.
-      codes: of a batch of pictures, int32 [B, *prior_model.code_shape].
-      condition: what the prior is told beside them, batch first; None for nothing.
+      codes: of a batch of pictures: int32 arrays laid out like `prior_model.code_specs`, batch first.
+      condition: what the prior is conditioned on, batch first; None for nothing.
       rng: key of this step; dropout and masks are drawn from it.
       prior_model: the network, with `loss(codes, condition, train=True) -> (loss, metrics)`.
       optimizer: the chain that made the state.
-      ema_decay: of the running average of the parameters, if the state keeps one.
+      ema_decay: decay of the running average of the parameters, if the state keeps one.
       accumulate: parts that the batch is cut into, whose gradients are averaged, for less memory.
 
     Returns:
       The new state and metrics: float32 scalars.
     """
-    gradients = jax.value_and_grad(
-        lambda params, codes, condition, rng: _loss(prior_model, params, codes, condition, rng, train=True),
-        has_aux=True,
-    )
-    if accumulate == 1:
-        (_, metrics), grads = gradients(prior.params, codes, condition, rng)
-    else:
+    loss_function = functools.partial(_loss, prior_model, train=True)
 
-        def part(total: Params, inputs: tuple[Any, Array]) -> tuple[Params, Metrics]:
-            (codes, told), number = inputs
-            part_rng = jax.random.fold_in(rng, number)
-            (_, metrics), grads = gradients(prior.params, codes, Condition(**told), part_rng)
-            return jax.tree.map(jnp.add, total, grads), metrics
+    def gradients(carry: None, batch: Any, number: Array | None) -> Any:
+        (codes, given), own_rng = batch, rng if number is None else jax.random.fold_in(rng, number)
+        (_, metrics), grads = jax.value_and_grad(loss_function, has_aux=True)(
+            prior.params, codes, Condition(**given), own_rng
+        )
+        return grads, carry, metrics, None
 
-        zeros = jax.tree.map(jnp.zeros_like, prior.params)
-        parts = split_batch((codes, _parts(condition)), accumulate)
-        total, metrics = jax.lax.scan(part, zeros, (parts, jnp.arange(accumulate)))
-        grads = jax.tree.map(lambda grad: grad / accumulate, total)
-        metrics = jax.tree.map(jnp.mean, metrics)
-
-    params, opt_state = apply_gradients(optimizer, grads, prior.params, prior.opt_state)
-    ema_params = prior.ema_params
-    if ema_params is not None:
-        ema_params = optax.incremental_update(params, ema_params, 1.0 - ema_decay)
-    metrics["grad_norm"] = optax.tree.norm(grads)
-    metrics["param_norm"] = optax.tree.norm(params)
-    return PriorState(prior.step + jnp.ones((), jnp.int32), params, opt_state, ema_params), metrics
+    batch = (codes, _fields(condition))
+    grads, _, metrics, _ = accumulate_gradients(gradients, prior.params, batch, accumulate)
+    new, norms = apply_update(optimizer, prior, grads, ema_decay=ema_decay)
+    return new, metrics | norms
 
 
 def prior_evaluation(
     params: Params,
-    codes: Int[Array, "B ..."],
+    codes: Codes,
     condition: Condition | None,
     valid: Bool[Array, " B"],
     rng: Key[Array, ""],
     *,
     prior_model: linen.Module,
 ) -> Metrics:
-    """Sums of loss and metrics over the valid grids of a batch, each grid by itself; changes nothing.
+    """Sums of loss and metrics over the valid pictures of a batch, each evaluated alone; changes nothing.
 
-    Where the loss draws masks, grid i draws them with `fold_in(rng, i)`.
+    Where the loss draws masks, picture i draws them with `fold_in(rng, i)`.
+
+    Args:
+      params: the prior's.
+      codes: of a batch of pictures: int32 arrays laid out like `prior_model.code_specs`, batch first.
+      condition: what the prior is conditioned on, batch first; None for nothing.
+      valid: which pictures count.
+      rng: key of this batch.
+      prior_model: the network.
+
+    Returns:
+      Sums by name, float32 scalars.
     """
 
-    def one(codes: Array, told: dict[str, Any], number: Array) -> Metrics:
-        codes, told = jax.tree.map(lambda x: x[None], (codes, told))
+    def one(codes: Codes, given: dict[str, Any], number: Array) -> Metrics:
+        codes, given = jax.tree.map(lambda x: x[None], (codes, given))
         own_rng = jax.random.fold_in(rng, number)
-        return _loss(prior_model, params, codes, Condition(**told), own_rng, train=False)[1]
+        return _loss(prior_model, params, codes, Condition(**given), own_rng, train=False)[1]
 
-    metrics = jax.vmap(one)(codes, _parts(condition), jnp.arange(codes.shape[0]))
+    metrics = jax.vmap(one)(codes, _fields(condition), jnp.arange(valid.shape[0]))
     return {name: jnp.sum(jnp.where(valid, value, 0.0)) for name, value in metrics.items()}
 
 
-def _parts(condition: Condition | None) -> dict[str, Any]:
-    """A condition's fields, whose axes may differ on the way."""
+def _fields(condition: Condition | None) -> dict[str, Any]:
+    """A condition's fields, as a dictionary: their axes change where a batch is split."""
     condition = Condition() if condition is None else condition
     return {field.name: getattr(condition, field.name) for field in dataclasses.fields(condition)}
 
@@ -144,7 +142,7 @@ def _parts(condition: Condition | None) -> dict[str, Any]:
 def _loss(
     model: linen.Module,
     params: Params,
-    codes: Array,
+    codes: Codes,
     condition: Condition | None,
     rng: Array,
     *,

@@ -1,12 +1,14 @@
-"""What the loop asks of what it trains."""
+"""What the loop asks of a task, and which task trains each kind of run."""
 
+import importlib
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, RunConfig
+from vq_jax.configs.runs import RunConfig
 from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.types import Array, Metrics
 
@@ -14,14 +16,19 @@ from vq_jax.types import Array, Metrics
 class Task(Protocol):
     """What a run trains. The loop owns steps, intervals, saves and signals; a task everything else.
 
-    Making one checks all that a user can get wrong, and writes nothing.
+    Its class is called with the run's configuration and directory. That checks all that a user can get wrong,
+    and writes nothing.
 
     Attributes:
-      config: of the run.
+      config: the run's.
       mesh: the devices.
       data: fingerprint of what the batches are made of, which a resumed run compares.
       data_name: what that is, in words.
       pictures: what `draw` draws, in a word.
+      network: name of the configuration's field with the network that is trained.
+      metric_groups: for each prefix of metrics' names, the configuration's field with the optimizer to adjust
+        when such a metric is not finite. A metric belongs to its longest prefix; "" holds all others. If
+        several groups are not finite, the first caused it and is named.
     """
 
     config: Any
@@ -29,9 +36,32 @@ class Task(Protocol):
     data: str
     data_name: str
     pictures: str
+    network: str
+    metric_groups: Mapping[str, str]
+
+    @classmethod
+    def lower(
+        cls, config: Any, mesh: Mesh, *, tokenizer: str | None = None, classes: int | None = None
+    ) -> Any:
+        """Lowers the run's most expensive step for a mesh, whose devices may be described only.
+
+        It is the step of the last phase, with all losses on.
+
+        Args:
+          config: the run's.
+          mesh: the devices.
+          tokenizer: of a run over codes: preset or file of the tokenizer, see `planned_codes`.
+          classes: of a run over codes: number of the pictures' classes.
+
+        Returns:
+          The step as `jax.stages.Lowered`.
+
+        Raises:
+          UserError: the step cannot be described with these values.
+        """
 
     def prepare(self, workdir: epath.Path) -> None:
-        """Makes what the steps need, once the run directory is this run's."""
+        """Makes what the steps need, once the run directory belongs to this run."""
 
     def abstract_state(self) -> Any:
         """Shapes and shardings of the state, for restoring it."""
@@ -40,13 +70,13 @@ class Task(Protocol):
         """The state before the first step."""
 
     def batches(self, position: int) -> DeviceBatches:
-        """Training batches from a position on: the position is all that a run remembers."""
+        """Training batches from a position, the number of batches consumed, which is all that a run saves."""
 
     def take_step(self, state: Any, batch: dict[str, Array], step: int) -> tuple[Any, Metrics]:
-        """The update after `step` others; the state given to it is donated."""
+        """The update after `step` others; it donates the state."""
 
     def words(self, step: int) -> dict[str, str]:
-        """What a row of metrics says of the step just taken, in words."""
+        """The words, beside numbers, in the row of metrics of the step just taken; by name."""
 
     def evaluate(self, state: Any, step: int) -> dict[str, float]:
         """Figures on the held-out set, `loss` among them."""
@@ -55,27 +85,43 @@ class Task(Protocol):
         """A picture to look at, uint8 [H, W, 3]."""
 
     def report(self, workdir: epath.Path, state: Any, step: int) -> dict[str, float]:
-        """Writes report.md at the end; returns figures of its own."""
+        """Writes report.md at the end; returns figures that only the report has."""
+
+
+# A generator that diverges spoils the discriminator's figures too, so its own losses come first. Its
+# adversarial loss is the discriminator's judgement, and its norms are spoilt by either network.
+ADVERSARIAL_GROUPS = {
+    "": "optimizer",
+    "discriminator/": "discriminator.optimizer",
+    "adversarial_": "discriminator.optimizer",
+    "grad_norm": "optimizer",
+    "param_norm": "optimizer",
+}
+
+
+TASKS = {
+    "tokenizer": "vq_jax.train.tasks.tokenizer.TokenizerTask",
+    "prior": "vq_jax.train.tasks.prior.PriorTask",
+    "noise": "vq_jax.train.tasks.noise.NoiseTask",
+}
+"""The task that trains each kind of run of `configs.registry.RUN_KINDS`."""
+
+
+def task_class(kind: str) -> Any:
+    """Imports the class of a kind of run's task."""
+    module, _, name = TASKS[kind].rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def open_task(config: RunConfig, workdir: epath.Path) -> Task:
     """Makes the task of a configuration.
 
     Args:
-      config: of a tokenizer or a prior.
-      workdir: where its run is or will be; nothing is written there.
+      config: the run's.
+      workdir: the run's directory, which need not exist; nothing is written there.
 
     Raises:
       UserError: the data, the tokenizer or the configuration cannot be used.
     """
-    if isinstance(config, ExperimentConfig):
-        from vq_jax.train.tasks.tokenizer import TokenizerTask
-
-        return TokenizerTask(config)
-    if isinstance(config, NoiseConfig):
-        from vq_jax.train.tasks.noise import NoiseTask
-
-        return NoiseTask(config, workdir)
-    from vq_jax.train.tasks.prior import PriorTask
-
-    return PriorTask(config, workdir)
+    task: Task = task_class(config.kind)(config, workdir)
+    return task

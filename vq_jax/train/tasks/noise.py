@@ -1,22 +1,24 @@
-"""What a run of a noise generator trains: the generator and its discriminator, over a tokenizer's codes."""
+"""The run of a noise generator: it trains one, with a discriminator, over a tokenizer's codes."""
 
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from vq_jax.configs.runs import NoiseConfig
 from vq_jax.errors import UserError
 from vq_jax.host.dtypes import compute_dtype
-from vq_jax.nn import NoiseGenerator
-from vq_jax.pretrained.record import TokenizerRecord
-from vq_jax.pretrained.tokenizer import Tokenizer
-from vq_jax.train import sharding
+from vq_jax.nn import NoiseGenerator, VQModel
+from vq_jax.pretrained.build import build_prior
+from vq_jax.train import jit, sharding
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.state import TrainState
 from vq_jax.train.steps.noise import init_noise
+from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
+from vq_jax.train.tasks.planned_codes import planned_codes
 from vq_jax.train.tasks.prior import PriorTask
-from vq_jax.types import Array, Params
+from vq_jax.types import Array, CodeSpec, Params
 
 
 def noise_networks(config: NoiseConfig, model: NoiseGenerator) -> dict[str, Any]:
@@ -31,69 +33,101 @@ def noise_networks(config: NoiseConfig, model: NoiseGenerator) -> dict[str, Any]
 
 
 def noise_state(
-    rng: Array, config: NoiseConfig, record: TokenizerRecord, tokenizer: Tokenizer, model: NoiseGenerator
+    rng: Array, config: NoiseConfig, image_shape: tuple[int, ...], model: NoiseGenerator
 ) -> TrainState:
-    """The state before the first step."""
-    shape = (record.image_size, record.image_size, tokenizer.channels)
+    """The state before the first step, for pictures of shape (*S, C)."""
     ema = config.training.ema_decay > 0
-    return init_noise(rng, shape, ema=ema, **noise_networks(config, model))
+    return init_noise(rng, image_shape, ema=ema, **noise_networks(config, model))
+
+
+def abstract_noise_state(
+    config: NoiseConfig, image_shape: tuple[int, ...], model: NoiseGenerator
+) -> TrainState:
+    """Shapes of the state.
+
+    Raises:
+      UserError: the discriminator does not take such pictures.
+    """
+    try:
+        return jax.eval_shape(lambda: noise_state(jax.random.key(0), config, image_shape, model))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def jit_step(config: NoiseConfig, mesh: Mesh, model: NoiseGenerator, tokenizer_model: VQModel) -> Any:
+    """The jitted step of a configuration."""
+    return jit.jit_noise_step(
+        mesh,
+        tokenizer_model=tokenizer_model,
+        losses=config.losses,
+        ema_decay=config.training.ema_decay,
+        **noise_networks(config, model),
+    )
 
 
 class NoiseTask(PriorTask):
     """See `tasks.Task`."""
 
     config: NoiseConfig
+    metric_groups = ADVERSARIAL_GROUPS
 
-    def _make_networks(self) -> None:
-        config, tokenizer = self.config, self.tokenizer
-        model: Any = self._build()
-        self.model = model
-        shape = (self.record.image_size, self.record.image_size, tokenizer.channels)
-        networks = noise_networks(config, model)
-        try:
-            jax.eval_shape(lambda: init_noise(jax.random.key(0), shape, **networks))
-        except ValueError as error:  # pictures that the discriminator does not take
-            raise UserError(str(error)) from error
-        self._step = sharding.jit_noise_step(
-            self.mesh,
-            tokenizer_model=tokenizer.model,
-            tokenizer_variables=tokenizer.variables,
-            losses=config.losses,
-            ema_decay=config.training.ema_decay,
-            **networks,
+    @classmethod
+    def lower(
+        cls, config: Any, mesh: Mesh, *, tokenizer: str | None = None, classes: int | None = None
+    ) -> Any:
+        """Lowers the step, see `Task.lower`."""
+        codes = planned_codes(config, tokenizer, classes)
+        model: Any = build_prior(config, codes.specs, codes.num_classes, codes.config)
+        state = abstract_noise_state(config, codes.image_shape, model)
+        return jit_step(config, mesh, model, codes.model).lower(
+            sharding.with_sharding(state, mesh),
+            codes.abstract_batch(config.data.batch_size, mesh),
+            sharding.abstract_key(mesh),
+            codes.abstract_variables(mesh),
         )
 
+    def _make_networks(self) -> None:
+        config, tokenizer, size = self.config, self.tokenizer, self.record.image_size
+        model: Any = self._build()
+        self.model = model
+        self._image_shape = (size, size, tokenizer.channels)
+        abstract_noise_state(config, self._image_shape, model)  # before anything is written
+        self._step = jit_step(config, self.mesh, model, tokenizer.model)
+        self._frozen = (sharding.replicate(tokenizer.variables, self.mesh),)
+
     def _init(self, rng: Array) -> TrainState:
-        model: Any = self.model
-        return noise_state(rng, self.config, self.record, self.tokenizer, model)
+        return noise_state(rng, self.config, self._image_shape, self.model)
 
     def _eval_params(self, state: TrainState) -> Params:
         return state.generator.eval_params
 
     def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
-        """How far the codes drawn at each position are spread otherwise than those of held-out pictures.
+        """Compares the codes sampled at each position with those of the held-out pictures.
 
-        `loss` and `code_distance` are the mean total variation distance of the two distributions of codes
-        at a position, from 0 to 1; each of as many grids, of the same classes. `used_codes` are those
-        drawn at least once.
+        `loss` and `code_distance` are the total variation distance between the two distributions of codes at
+        a position, from 0 to 1, averaged over the positions; both are of as many pictures of the same
+        classes. `used_codes` counts the codes sampled at least once.
         """
-        drawn, held_out = [], []
+        sampled, held_out = [], []
         conditional = self.record.num_classes is not None
         prior = self._prior(state, step)
         for number, batch in enumerate(self._held_out):
-            labels = batch["label"] if conditional else None
-            codes = prior.sample_codes(len(batch["valid"]), labels=labels, seed=number)
-            drawn.append(codes[batch["valid"]])
-            held_out.append(batch["codes"][batch["valid"]])
-        size = self.record.specs.codebook_size
-        shares = [_shares(np.concatenate(codes), size) for codes in (drawn, held_out)]
-        distance = float(0.5 * np.abs(shares[0] - shares[1]).sum(axis=-1).mean())
-        used = float((shares[0].sum(axis=0) > 0).sum())
+            labels, valid = batch["label"] if conditional else None, batch["valid"]
+            codes = prior.sample_codes(len(valid), labels=labels, seed=number)
+            sampled.append(jax.tree.map(lambda grid, valid=valid: grid[valid], codes))
+            held_out.append(jax.tree.map(lambda grid, valid=valid: grid[valid], batch["codes"]))
+        shares = [
+            jax.tree.map(lambda spec, *grids: _shares(np.concatenate(grids), spec), self.record.specs, *codes)
+            for codes in (sampled, held_out)
+        ]
+        distances = jax.tree.map(lambda a, b: 0.5 * np.abs(a - b).sum(axis=-1), *shares)
+        distance = float(np.concatenate(jax.tree.leaves(distances)).mean())
+        used = float(sum((share.sum(axis=0) > 0).sum() for share in jax.tree.leaves(shares[0])))
         return {"loss": distance, "code_distance": distance, "used_codes": used}
 
 
-def _shares(codes: np.ndarray, codebook_size: int) -> np.ndarray:
-    """How often each code is at each position, float64 [N, K]."""
+def _shares(codes: np.ndarray, spec: CodeSpec) -> np.ndarray:
+    """How often each code occurs at each position of a grid, float64 [positions, K]."""
     flat = codes.reshape(len(codes), -1)
-    counts = [np.bincount(column, minlength=codebook_size) for column in flat.T]
+    counts = [np.bincount(column, minlength=spec.codebook_size) for column in flat.T]
     return np.stack(counts) / len(codes)

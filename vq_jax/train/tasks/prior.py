@@ -1,7 +1,8 @@
-"""What a run over a tokenizer's codes trains: a prior."""
+"""The run of a prior: it trains a model of a tokenizer's codes."""
 
 import functools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import linen
+from jax.sharding import Mesh
 
 from vq_jax import ops
 from vq_jax.configs.runs import PriorConfig
@@ -23,10 +25,11 @@ from vq_jax.pretrained.record import TokenizerRecord, find_tokenizer, make_recor
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import report
 from vq_jax.runs.code_cache import CodeBatches, CodeCache, open_cache
-from vq_jax.train import sharding
+from vq_jax.train import jit, sharding
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import Batches, DeviceBatches
 from vq_jax.train.steps.prior import PriorState, init_prior, prior_evaluation
+from vq_jax.train.tasks.planned_codes import planned_codes
 from vq_jax.types import Array, Metrics, Params
 
 _CODES = "codes"
@@ -39,9 +42,23 @@ def prior_state(rng: Array, config: PriorConfig, model: linen.Module) -> PriorSt
     return init_prior(rng, prior_model=model, optimizer=optimizer, ema=config.training.ema_decay > 0)
 
 
+def jit_step(config: PriorConfig, mesh: Mesh, model: linen.Module) -> Any:
+    """The jitted step of a configuration."""
+    training = config.training
+    return jit.jit_prior_step(
+        mesh,
+        prior_model=model,
+        optimizer=make_optimizer(config.optimizer, training.steps),
+        ema_decay=training.ema_decay,
+        accumulate=training.accumulate,
+    )
+
+
 class PriorTask:
     """See `tasks.Task`."""
 
+    network = "prior"
+    metric_groups: Mapping[str, str] = {"": "optimizer"}
     pictures = "samples"
 
     def __init__(self, config: PriorConfig, workdir: epath.Path) -> None:
@@ -85,16 +102,25 @@ class PriorTask:
         self._cache: CodeCache | None = None
         self._directory = _cache_directory(config, workdir)
 
-    def _make_networks(self) -> None:
-        config, training = self.config, self.config.training
-        self.model: Any = self._build()
-        self._step: Any = sharding.jit_prior_step(
-            self.mesh,
-            prior_model=self.model,
-            optimizer=make_optimizer(config.optimizer, training.steps),
-            ema_decay=training.ema_decay,
-            accumulate=training.accumulate,
+    @classmethod
+    def lower(
+        cls, config: PriorConfig, mesh: Mesh, *, tokenizer: str | None = None, classes: int | None = None
+    ) -> Any:
+        """Lowers the step, see `Task.lower`."""
+        codes = planned_codes(config, tokenizer, classes)
+        model = build_prior(config, codes.specs, codes.num_classes, codes.config)
+        state = jax.eval_shape(lambda: prior_state(jax.random.key(0), config, model))
+        return jit_step(config, mesh, model).lower(
+            sharding.with_sharding(state, mesh),
+            codes.abstract_batch(config.data.batch_size, mesh),
+            sharding.abstract_key(mesh),
         )
+
+    def _make_networks(self) -> None:
+        config = self.config
+        self.model: Any = self._build()
+        self._step: Any = jit_step(config, self.mesh, self.model)
+        self._frozen: tuple[Any, ...] = ()  # what the step reads beside batch and key
         # Every process reads the results: each device has all of them.
         self._evaluate = jax.jit(
             functools.partial(prior_evaluation, prior_model=self.model),
@@ -112,22 +138,23 @@ class PriorTask:
         return params
 
     def _shown_params(self, state: Any) -> Params:
-        """The parameters to draw with; of several processes, each draws for itself."""
-        params = sharding.gather(self._eval_params(state), self.mesh)
+        """The parameters to sample with; each of several processes samples by itself."""
+        params = sharding.unshard(self._eval_params(state), self.mesh)
         if jax.process_count() > 1:
             params = jax.tree.map(lambda leaf: jnp.asarray(jax.device_get(leaf)), params)
         return params
 
     def prepare(self, workdir: epath.Path) -> None:
-        """Notes the tokenizer, makes or opens the cache, and encodes the held-out pictures."""
+        """Records the tokenizer, makes or opens the cache, and encodes the held-out pictures."""
         if jax.process_index() == 0:
             self.record.write(workdir)
-        # Of several processes, each encodes for itself, on its own devices.
+        # Each of several processes encodes its own share, on its own devices.
         mesh = self.mesh if jax.process_count() == 1 else sharding.local_mesh()
         encoder = self._encode if mesh is self.mesh else _encoder(self.tokenizer, mesh)
 
-        def encode(images: np.ndarray) -> np.ndarray:
-            return np.asarray(encoder(sharding.put_rows({"image": images}, mesh)["image"]))
+        def encode(images: np.ndarray) -> Any:
+            given = sharding.shard_global_batch({"image": images}, mesh)["image"]
+            return jax.tree.map(np.asarray, encoder(given))
 
         for batch in self._held_out:
             if "codes" not in batch:
@@ -153,7 +180,7 @@ class PriorTask:
         return sharding.init_on_mesh(self._init, rng, self.mesh)
 
     def batches(self, position: int) -> DeviceBatches:
-        """Batches of codes, or of the pictures that they are to be made of, from a position on."""
+        """Batches of codes, or of the pictures to encode, from a position on."""
         plain = self._pictures.plain()
         seed = self.config.training.seed
         share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -169,22 +196,22 @@ class PriorTask:
         inputs = {"codes": batch["codes"] if "codes" in batch else self._encode(batch["image"])}
         if self.record.num_classes is not None:
             inputs["label"] = batch["label"]
-        new: tuple[Any, Metrics] = self._step(state, inputs, self.rng)
+        new: tuple[Any, Metrics] = self._step(state, inputs, self.rng, *self._frozen)
         return new
 
     def words(self, step: int) -> dict[str, str]:
-        """Nothing."""
+        """No words: a prior has no phases."""
         return {}
 
     def evaluate(self, state: Any, step: int) -> dict[str, float]:
-        """Means over the held-out pictures, the same masks each time."""
+        """Means over the held-out pictures, with the same masks every time."""
         sums: dict[str, float] = {}
         count = 0
-        params = sharding.gather(self._eval_params(state), self.mesh)
+        params = sharding.unshard(self._eval_params(state), self.mesh)
         for number, batch in enumerate(self._held_out):
             conditional = self.record.num_classes is not None
             arrays: Any = (batch["codes"], batch["label"] if conditional else None, batch["valid"])
-            codes, labels, valid = sharding.put_whole(arrays, self.mesh)
+            codes, labels, valid = sharding.replicate(arrays, self.mesh)
             rng = jax.random.fold_in(sharding.make_key(0, self.mesh), number)
             metrics = jax.device_get(self._evaluate(params, codes, Condition(labels), valid, rng))
             sums = {name: sums.get(name, 0.0) + float(value) for name, value in metrics.items()}
@@ -195,7 +222,7 @@ class PriorTask:
         return figures
 
     def draw(self, state: Any, step: int) -> np.ndarray:
-        """New pictures, a row for each of a few classes."""
+        """New pictures, one row for each of a few classes."""
         return report.picture_grid(self._samples(state, step), self._columns)
 
     def report(self, workdir: epath.Path, state: Any, step: int) -> dict[str, float]:
@@ -241,7 +268,7 @@ def _tokenizer(config: PriorConfig, workdir: epath.Path, record: TokenizerRecord
         return find_tokenizer(workdir, config, record)
     if not config.tokenizer:
         raise UserError(
-            "expected a tokenizer whose codes are to be learnt: give --tokenizer RUN, a directory that "
+            "expected a tokenizer whose codes the prior learns: give --tokenizer RUN, a directory that "
             "`vq-jax train` wrote, or a model directory"
         )
     return load_tokenizer(config.tokenizer)
@@ -253,16 +280,16 @@ def _cache_directory(config: PriorConfig, workdir: epath.Path) -> Path | None:
     place = config.codes.directory or str(workdir / _CODES)
     if "://" in place:
         raise UserError(
-            f"the code cache is read by memory mapping and cannot be kept in {place}: give a local directory "
+            f"the code cache is memory-mapped and cannot be kept in {place}: give a local directory "
             "with --codes.directory, or --codes.mode fly"
         )
     return Path(place).expanduser()
 
 
-def _encoder(tokenizer: Tokenizer, mesh: jax.sharding.Mesh) -> Any:
-    """Pictures uint8 [B, H, W, C] to codes, both over the mesh."""
+def _encoder(tokenizer: Tokenizer, mesh: Mesh) -> Any:
+    """A function of pictures uint8 [B, H, W, C] to their codes, both spread over the mesh."""
     whole, parts = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    variables: Params = sharding.put_whole(tokenizer.variables, mesh)
+    variables: Params = sharding.replicate(tokenizer.variables, mesh)
     encode = jax.jit(
         lambda variables, images: tokenizer.model.apply(
             variables, ops.normalize_pictures(images), method="encode"

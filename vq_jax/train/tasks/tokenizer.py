@@ -1,25 +1,30 @@
-"""What a run over pictures trains: a tokenizer, in phases, beside a discriminator where there is one."""
+"""The run of a tokenizer: it trains one on pictures, in phases, with a discriminator where there is one."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
 from vq_jax import nn, ops
+from vq_jax.configs.losses import Losses
 from vq_jax.configs.runs import ExperimentConfig
-from vq_jax.configs.training import Phase
+from vq_jax.configs.training import Phase, PhaseKind
 from vq_jax.data import open_source, train_batches
 from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import VQModel
+from vq_jax.nn.features.lpips import lpips_shapes
 from vq_jax.pretrained.build import build_model, image_shape
 from vq_jax.runs import report
-from vq_jax.train import sharding
+from vq_jax.train import jit, sharding
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.train.state import TrainState, init_state
+from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
 from vq_jax.train.tasks.validation import Validation
 from vq_jax.types import Array, Metrics
 
@@ -45,12 +50,29 @@ def abstract_state(config: ExperimentConfig, model: VQModel) -> TrainState:
     return sharding.with_sharding(state, mesh)
 
 
+def jit_step(
+    config: ExperimentConfig, mesh: Mesh, losses: Losses, phase: PhaseKind, parts: dict[str, Any]
+) -> Any:
+    """The jitted step of a phase, with the losses of that step and `networks`."""
+    training = config.training
+    return jit.jit_train_step(
+        mesh,
+        losses=losses,
+        phase=phase,
+        ema_decay=training.ema_decay,
+        accumulate=training.accumulate,
+        **parts,
+    )
+
+
 class TokenizerTask:
     """See `tasks.Task`."""
 
+    network = "model"
+    metric_groups: Mapping[str, str] = ADVERSARIAL_GROUPS
     pictures = "reconstructions"
 
-    def __init__(self, config: ExperimentConfig) -> None:
+    def __init__(self, config: ExperimentConfig, workdir: epath.Path) -> None:
         self.config, training = config, config.training
         self.mesh = sharding.make_mesh(training.mesh_data, training.mesh_fsdp)
         sharding.check_batch_size(config.data.batch_size, self.mesh)
@@ -64,13 +86,34 @@ class TokenizerTask:
         self.perceptual = None
         if config.losses.perceptual_weight > 0:
             weights = nn.load_lpips(config.losses.perceptual, config.losses.perceptual_file)
-            self.perceptual = sharding.put_whole(weights, self.mesh)
+            self.perceptual = sharding.replicate(weights, self.mesh)
         self.rng = sharding.make_key(training.seed, self.mesh)
         self.validation = Validation(test_source, config, self.model, self.mesh)
         self._steps: dict[Any, Any] = {}
 
+    @classmethod
+    def lower(
+        cls, config: ExperimentConfig, mesh: Mesh, *, tokenizer: str | None = None, classes: int | None = None
+    ) -> Any:
+        """Lowers the step of the last phase, with all losses on; see `Task.lower`."""
+        parts, losses = networks(config, build_model(config)), config.losses
+        state = jax.eval_shape(
+            lambda: init_state(
+                jax.random.key(0), image_shape(config), ema=config.training.ema_decay > 0, **parts
+            )
+        )
+        images = jax.ShapeDtypeStruct((config.data.batch_size, *image_shape(config)), jnp.uint8)
+        perceptual = lpips_shapes(losses.perceptual) if losses.perceptual_weight > 0 else None
+        step: Any = jit_step(config, mesh, losses, config.phases[-1].kind, parts)
+        return step.lower(
+            sharding.with_sharding(state, mesh),
+            sharding.abstract({"image": images}, sharding.batch_sharding(mesh)),
+            sharding.abstract_key(mesh),
+            sharding.abstract(perceptual, sharding.replicated(mesh)),
+        )
+
     def prepare(self, workdir: epath.Path) -> None:
-        """Nothing is needed."""
+        """Does nothing: the steps need only what the constructor made."""
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of the state."""
@@ -148,27 +191,22 @@ class TokenizerTask:
         with self.batches(step) as batches:
             for _ in range(num_batches):
                 z = encode(generator.params, generator.codebook, next(batches)["image"])
-                latents.append(z.reshape(-1, z.shape[-1]))
+                latents.append(jax.tree.map(lambda grid: grid.reshape(-1, grid.shape[-1]), z))
         params, codebook = self.model.quantizer.fit(
             jax.random.fold_in(self.rng, step),
             generator.params.get("quantizer", {}),
             generator.codebook["quantizer"],
-            jnp.stack(latents),
+            jax.tree.map(lambda *batches: jnp.stack(batches), *latents),
         )
         new = dataclasses.replace(generator, codebook={**generator.codebook, "quantizer": codebook})
         if params:
             new = dataclasses.replace(new, params={**new.params, "quantizer": params})
-        return dataclasses.replace(state, generator=sharding.place(new, self.mesh))
+        return dataclasses.replace(state, generator=sharding.shard_state(new, self.mesh))
 
     def _step_function(self, phase: Phase, step: int) -> Any:
         losses = self.config.losses.at(step)
         if (phase.kind, losses) not in self._steps:
-            self._steps[phase.kind, losses] = sharding.jit_train_step(
-                self.mesh,
-                losses=losses,
-                phase=phase.kind,
-                ema_decay=self.config.training.ema_decay,
-                accumulate=self.config.training.accumulate,
-                **self.networks,
+            self._steps[phase.kind, losses] = jit_step(
+                self.config, self.mesh, losses, phase.kind, self.networks
             )
         return self._steps[phase.kind, losses]

@@ -12,7 +12,7 @@ from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.data import Source, test_batches, test_pictures
 from vq_jax.evaluate import evaluate, evaluation_step
 from vq_jax.nn import VQModel
-from vq_jax.train.sharding import gather, put_rows, replicated
+from vq_jax.train.sharding import replicated, shard_global_batch, unshard
 from vq_jax.train.state import GeneratorState
 from vq_jax.types import Array, Params
 
@@ -52,9 +52,11 @@ class Validation:
 
     def figures(self, state: GeneratorState, quantize: bool) -> tuple[dict[str, float], np.ndarray]:
         """Figures and code counts on the test set, see `evaluate.evaluate`."""
-        params, codebook = gather((state.eval_params, state.codebook), self._mesh)
+        params, codebook = unshard((state.eval_params, state.codebook), self._mesh)
         return evaluate(
-            lambda batch: self._step(params, codebook, put_rows(batch, self._mesh), quantize=quantize),
+            lambda batch: self._step(
+                params, codebook, shard_global_batch(batch, self._mesh), quantize=quantize
+            ),
             self._batches,
         )
 
@@ -75,7 +77,7 @@ class Validation:
                 for picture in self.pictures
             ]
         )
-        params, codebook = gather((state.eval_params, state.codebook), self._mesh)
+        params, codebook = unshard((state.eval_params, state.codebook), self._mesh)
         decoded = np.asarray(self._reconstruct(params, codebook, canvas, quantize=quantize))
         return [
             whole[: picture.shape[0], : picture.shape[1]]

@@ -108,13 +108,13 @@ def test_products_count_by_the_rounds_of_their_loop(program):
     assert program.loops_of_unknown_length == 0
 
 
-def test_traffic_is_what_touches_hbm_and_of_it_the_part_that_is_read_or_written(program):
+def test_traffic_counts_the_parts_of_hbm_that_are_read_or_written(program):
     # A round reads a row of the weights and writes a row of the gradients; x is gathered from HBM, and two
     # of its rows are read.
     assert program.hbm_bytes == 5 * (1024 + 1024) + 8 * 32 * 2 + 2 * 32 * 2
 
 
-def test_a_loop_whose_rounds_are_not_told_counts_once_and_is_said():
+def test_a_loop_of_unknown_length_counts_once_and_is_reported():
     unknown = PROGRAM.replace(
         "%rounds = s32[] constant(5)", "%rounds = s32[] get-tuple-element(%state), index=0"
     )
@@ -123,11 +123,11 @@ def test_a_loop_whose_rounds_are_not_told_counts_once_and_is_said():
 
 
 def test_the_compilers_own_count_of_rounds_is_taken():
-    told = PROGRAM.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"7"}}')
-    assert read_program(told).flops == 7 * 2 * 16**3
+    counted = PROGRAM.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"7"}}')
+    assert read_program(counted).flops == 7 * 2 * 16**3
 
 
-def test_a_conditional_counts_with_its_dearest_branch():
+def test_a_conditional_counts_as_its_most_expensive_branch():
     text = """HloModule jit_step, num_partitions=4
 
 %dear (d: f32[4,4]) -> f32[4,4] {
@@ -204,6 +204,6 @@ def test_a_buffer_in_tiles_takes_whole_ones():
 
 
 @pytest.mark.parametrize("text", ["", "HloModule jit_step\n", "%add (a: f32[]) -> f32[] {\n}\n"])
-def test_what_is_no_program_is_told(text):
+def test_text_that_is_not_a_program_is_refused(text):
     with pytest.raises(ValueError, match="no ENTRY computation"):
         read_program(text)

@@ -110,7 +110,7 @@ def test_a_data_parallel_step_reduces_the_gradients_once_and_gathers_nothing(tok
 
 
 @compiles
-def test_a_plan_tells_memory_time_and_speed(tokenizer_plan):
+def test_a_plan_has_memory_time_and_speed(tokenizer_plan):
     plan, output = tokenizer_plan
     assert (plan["preset"], plan["topology"], plan["chips"], plan["per_device_batch"]) == (
         "small",
@@ -179,7 +179,7 @@ def fake_plan(batch, largest):
 
 @pytest.mark.parametrize("largest", [1, 5, 8, 9, 31, 32, 100])
 @pytest.mark.parametrize("start", [1, 8, 32])
-def test_the_search_finds_the_largest_batch_where_memory_tells_nothing(largest, start):
+def test_the_search_finds_the_largest_batch_without_knowing_the_memory(largest, start):
     tried = []
 
     def make(batch):
@@ -208,7 +208,7 @@ def test_the_search_follows_the_line_of_memory(start, picture, ripple):
     assert len(tried) - 2 <= 6  # halving alone takes 8 to 15
 
 
-def test_the_search_goes_on_where_more_fits_than_the_line_says():
+def test_the_search_continues_where_more_fits_than_the_line_says():
     tried = []
 
     def make(batch):
@@ -274,7 +274,7 @@ def test_a_plan_that_does_not_fit_says_what_it_needs(monkeypatch, capsys):
     assert "at its peak: 20.50 GiB of 16.00 GiB\n" in output and "does not fit" in output
 
 
-def test_a_search_in_which_nothing_fits_tells_of_one_picture_and_compiles_it_once(monkeypatch, capsys):
+def test_a_search_in_which_nothing_fits_reports_one_picture_and_compiles_it_once(monkeypatch, capsys):
     tried = []
 
     def make(config, topology, *, per_device_batch, **_):
@@ -363,13 +363,13 @@ def test_without_libtpu_the_message_says_how_to_get_it(monkeypatch, capsys):
         ("vqvae-cifar10", {"per_device_batch": 2, "fsdp": 0}, "mesh_fsdp"),
     ],
 )
-def test_a_run_that_cannot_be_planned_is_told(preset, options, message):
+def test_a_run_that_cannot_be_planned_is_refused(preset, options, message):
     values = {"per_device_batch": None, "fsdp": None, "remat": False} | options
     with pytest.raises(UserError, match=message):
         planning._override(load_preset(preset), SLICE, **values)
 
 
-def test_a_step_that_accumulates_is_told_of_a_batch_that_does_not_divide():
+def test_a_batch_that_accumulation_does_not_divide_is_refused():
     config = load_preset("vqvae-cifar10")
     parted = dataclasses.replace(
         config, training=dataclasses.replace(config.training, accumulate=config.data.batch_size)

@@ -109,7 +109,7 @@ def test_the_program_holds_a_quarter_and_gives_its_state_away():
 
 
 def collectives(compiled):
-    """Bytes that each kind of collective puts out, by its name in the compiled program."""
+    """Bytes that each kind of collective outputs, by its name in the compiled program."""
     found = {}
     kinds = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
     for shapes, kind in re.findall(rf"= (\S.*?) ({kinds})(?:-start)?\(", compiled.as_text()):

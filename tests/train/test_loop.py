@@ -150,7 +150,7 @@ def test_a_run_killed_at_a_save_resumes_to_the_same_bits(point, finished, tmp_pa
 
 
 @pytest.mark.parametrize("stop_at", [3, 4, 7])
-def test_a_run_stopped_by_a_signal_saves_and_goes_on_to_the_same_bits(
+def test_a_run_stopped_by_a_signal_saves_and_resumes_to_the_same_bits(
     stop_at, finished, tmp_path, monkeypatch
 ):
     original = tokenizer_task.TokenizerTask.take_step

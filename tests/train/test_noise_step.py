@@ -44,7 +44,7 @@ def networks():
 
 @functools.cache
 def tokenizer():
-    """A model with random weights whose codes are far apart, so that a picture tells its codes."""
+    """A model with random weights whose codes are far apart, so that a picture determines its codes."""
     width = {"channels": 16, "residual_channels": 8, "num_res_blocks": 1, "num_downsamples": 1}
     model = nn.VQModel(
         nn.ResidualEncoder(**width, latent_channels=4),
@@ -122,12 +122,12 @@ def test_it_learns_the_grid_of_each_of_eight_classes():
         for i in range(4)
     ]
     assert np.mean(equal) > 0.98  # 1 in 8 by chance
-    # a discriminator that cannot tell them apart: its loss is at its floor
+    # the discriminator cannot tell real pictures from generated ones: its loss is at its floor
     np.testing.assert_allclose(metrics["discriminator/loss"], 2.0 * np.log(2.0), atol=0.02)
 
 
 def test_pictures_are_judged_by_their_label():
-    """Real pictures are reconstructions, and a discriminator that knows classes is told the label."""
+    """Real pictures are reconstructions, and a discriminator with classes gets the label."""
     model, variables = tokenizer()
     codes = jnp.asarray(batch()["codes"])
     losses = []

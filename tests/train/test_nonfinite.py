@@ -14,7 +14,7 @@ _USUAL = 1e-3
 
 
 def config(side):
-    """A small run of a VQ-GAN; the optimizer of one side has a learning rate that is told apart."""
+    """A small run of a VQ-GAN; the optimizer of one side has a learning rate of its own."""
     rates = {name: 2 * _USUAL if name == side else _USUAL for name in ("generator", "discriminator")}
     return dataclasses.replace(
         small_config(ema_decay=0.0),

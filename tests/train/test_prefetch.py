@@ -80,7 +80,7 @@ def test_no_more_batches_are_taken_than_may_wait(mesh, ahead):
         assert settled(source) == ahead + 1
 
 
-def test_less_than_one_batch_ahead_is_an_error(mesh):
+def test_fewer_than_one_batch_ahead_is_an_error(mesh):
     with pytest.raises(ValueError, match="at least 1 batch ahead, got 0"):
         DeviceBatches(Numbered(), mesh, 0)
 
@@ -124,7 +124,7 @@ def test_closing_ends_the_thread_and_the_source_twice_is_harmless(mesh):
         next(batches)
 
 
-def test_closing_waits_for_a_batch_that_is_being_made(mesh):
+def test_closing_waits_for_the_batch_in_progress(mesh):
     gate = threading.Event()
     source = Numbered(gate=gate)
     batches = DeviceBatches(source, mesh)

@@ -116,7 +116,8 @@ def apply_revival(
       params: the model's, with the quantizer's under "quantizer".
       opt_state: the chain's state.
       codebook: the model's collection "codebook", as the forward pass left it, with the quantizer's variables
-        under "quantizer": beside the place of a codebook its average use, `cluster_size` (K,).
+        under "quantizer", among them the average use of a codebook's codes, `cluster_size` (K,), at the same
+        path as the codebook but for its last name.
       revival: `nn.Revival` leaves laid out like the quantizer's parameters, `QuantizerOutput.revival`; may
         leave parameters out.
 

@@ -55,7 +55,7 @@ def generator_loss(
       The sum and its parts by name, float32 scalars.
 
     Raises:
-      ValueError: a perceptual loss is asked for and there are no variables for it.
+      ValueError: the losses ask for a perceptual distance, and no variables of LPIPS are given.
     """
     reconstruction = ops.reconstruction_loss(output.outputs, target, losses.reconstruction)
     loss = losses.reconstruction_weight * reconstruction + output.loss
@@ -121,7 +121,7 @@ def generator_step(
 
     Raises:
       ValueError: model and losses disagree on the decoder's head; the losses ask for a discriminator
-        or a perceptual distance, and there is none; or no phase trains a group of the parameters.
+        or a perceptual distance that is not given; or no phase trains a group of the parameters.
     """
     _check(generator.params, model, losses, discriminator, discriminator_model)
     gradients = functools.partial(

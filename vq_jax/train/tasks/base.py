@@ -76,7 +76,7 @@ class Task(Protocol):
         """The update after `step` others; it donates the state."""
 
     def words(self, step: int) -> dict[str, str]:
-        """The words, beside numbers, in the row of metrics of the step just taken; by name."""
+        """Text by name, such as the phase, for the row of metrics of the last step."""
 
     def evaluate(self, state: Any, step: int) -> dict[str, float]:
         """Figures on the held-out set, `loss` among them."""

@@ -120,7 +120,7 @@ class PriorTask:
         config = self.config
         self.model: Any = self._build()
         self._step: Any = jit_step(config, self.mesh, self.model)
-        self._frozen: tuple[Any, ...] = ()  # what the step reads beside batch and key
+        self._frozen: tuple[Any, ...] = ()  # further inputs of the step
         # Every process reads the results: each device has all of them.
         self._evaluate = jax.jit(
             functools.partial(prior_evaluation, prior_model=self.model),

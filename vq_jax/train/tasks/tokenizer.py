@@ -150,7 +150,7 @@ class TokenizerTask:
         return self._step_function(phase, step)(state, batch, self.rng, self.perceptual)
 
     def words(self, step: int) -> dict[str, str]:
-        """The phase of the step just taken."""
+        """The phase of the last step."""
         return {"phase": self._phase(step - 1).kind}
 
     def evaluate(self, state: TrainState, step: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from prior_runs import prior_config, prior_run
 from runs import rows_of, small_config
+from shared import made_once
 
 from vq_jax.configs.registry import RUN_KINDS
 from vq_jax.runs.checkpoint import Checkpointer
@@ -17,10 +18,8 @@ from vq_jax.train.tasks.base import TASKS, open_task, task_class
 
 def tokenizer_example(base):
     """A configuration, and the directory of its finished run."""
-    config, workdir = small_config(steps=6, eval_every=3, save_every=3), base / "kind-tokenizer"
-    if not workdir.exists():
-        train(config, workdir)
-    return config, workdir
+    config = small_config(steps=6, eval_every=3, save_every=3)
+    return config, made_once(base, "kind-tokenizer", lambda workdir: train(config, workdir))
 
 
 # A new kind of run adds its small run here.

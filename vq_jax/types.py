@@ -1,8 +1,8 @@
 """Array types and the letters that stand for their dimensions throughout the project.
 
     B   pictures in a batch            N   latent vectors, all positions of all pictures
-    *S  spatial axes, any number       K   codes in a codebook
-    C   picture channels               D   width of a code
+    *S  spatial axes, any number       K   vectors in a codebook, which codes number
+    C   picture channels               D   width of a vector of the codebook
     H W picture height and width       h w height and width of the code grid
 
 Pictures are `[B, *S, C]`: `[B, H, W, C]` for photographs, `[B, T, H, W, C]` for video.
@@ -31,7 +31,7 @@ class CodeSpec:
     Attributes:
       shape: lengths of the grid's axes *s.
       codebook_size: K; codes are integers in [0, K).
-      codes_per_position: Q, more than 1 for residual and grouped quantizers.
+      codes_per_position: Q, above 1 for residual and grouped quantizers.
     """
 
     shape: tuple[int, ...]
@@ -40,7 +40,7 @@ class CodeSpec:
 
     @property
     def array_shape(self) -> tuple[int, ...]:
-        """Shape of one picture's codes: *s, or (*s, Q) with several codes a position."""
+        """Shape of one picture's codes: *s, or (*s, Q) with several codes per position."""
         return self.shape if self.codes_per_position == 1 else (*self.shape, self.codes_per_position)
 
 
@@ -48,7 +48,7 @@ CodeSpecs = Any
 """A pytree of CodeSpec, such as a single one or a tuple from coarse to fine."""
 
 Codes = PyTree[Int[Array, "..."]]
-"""Codes of a batch, int32, laid out like their `CodeSpecs`: [B, *s], or [B, *s, Q] with Q a position."""
+"""Codes of a batch, int32, laid out like their `CodeSpecs`: [B, *s], or [B, *s, Q] with Q per position."""
 Latents = PyTree[Float[Array, "..."]]
 """Continuous latents of a batch: [B, *s, D], or a tuple of them in a hierarchy."""
 

@@ -18,7 +18,7 @@ def numpy_nearest(z, codes):
 
 
 def codes_of(quantizer, variables):
-    return np.asarray(quantizer.apply(variables, method="codes"))
+    return np.asarray(quantizer.apply(variables, method="codebook"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -124,7 +124,7 @@ def test_the_first_average_is_the_batch_and_later_ones_are_debiased():
     np.testing.assert_allclose(averages.zero_weight, decay**3, rtol=1e-6)
 
 
-def test_codes_from_averages_smooth_counts_and_keep_their_total():
+def test_codebook_from_averages_smooth_counts_and_keep_their_total():
     size, total, epsilon = np.array([3.0, 0.0, 5.0]), np.array([[6.0], [0.0], [-5.0]]), 1e-2
     averages = ops.CodeAverages(
         jnp.asarray(size, jnp.float32), jnp.asarray(total, jnp.float32), jnp.zeros(())
@@ -132,7 +132,7 @@ def test_codes_from_averages_smooth_counts_and_keep_their_total():
     smoothed = (size + epsilon) / (8.0 + 3 * epsilon) * 8.0
     assert smoothed.sum() == pytest.approx(8.0)
     np.testing.assert_allclose(
-        ops.codes_from_averages(averages, epsilon), total / smoothed[:, None], rtol=1e-6
+        ops.codebook_from_averages(averages, epsilon), total / smoothed[:, None], rtol=1e-6
     )
 
 

@@ -65,7 +65,7 @@ def test_ten_steps_on_four_devices_have_the_metrics_of_one(kind):
     ]
     codes = [np.asarray(model.apply(state, images, method="encode")) for state in states]
     latents = model.apply(states[0], images, method="encode_latents").reshape(-1, 4)
-    embedding = model.apply(states[0], method=lambda model: model.quantizer.codes())
+    embedding = model.apply(states[0], method=lambda model: model.quantizer.codebook())
     two_best = np.sort(np.asarray(ops.squared_distances(latents, embedding)), axis=1)[:, :2]
     clear = (two_best[:, 1] - two_best[:, 0]) > 1e-4  # parameters differ by rounding after ten steps
     assert clear.mean() > 0.9

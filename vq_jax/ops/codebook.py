@@ -1,7 +1,7 @@
 """Codebook arithmetic: distances, nearest code, straight-through, running averages, revival, usage.
 
-Everything is computed in float32 whatever dtype comes in. Sums run over all rows given, so that under
-`jit` with a sharded batch they are sums over the global batch.
+Everything is computed in float32, whatever the inputs' dtype. Sums run over all rows, so that under `jit`
+with a sharded batch they are sums over the global batch.
 """
 
 import math
@@ -26,49 +26,49 @@ def normalize_vectors(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
 
 
-def squared_distances(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Float[Array, "N K"]:
-    """Squared Euclidean distance of every vector to every code, float32.
+def squared_distances(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Float[Array, "N K"]:
+    """Computes the squared Euclidean distance of every vector to every vector of the codebook, float32.
 
-    Computed as |z|^2 - 2 z.e + |e|^2 and clipped at zero, which rounding can undercut. Holds all N x K
-    distances: `nearest_code` does not.
+    Computed as |z|^2 - 2 z.e + |e|^2 and clipped at zero, since rounding can make it negative. Holds all
+    N x K distances; `nearest_code` does not.
     """
-    z, codes = z.astype(jnp.float32), codes.astype(jnp.float32)
+    z, codebook = z.astype(jnp.float32), codebook.astype(jnp.float32)
     z_norms = jnp.sum(z * z, axis=1)
-    code_norms = jnp.sum(codes * codes, axis=1)
-    products = jnp.matmul(z, codes.T, precision=_PRECISION)
+    code_norms = jnp.sum(codebook * codebook, axis=1)
+    products = jnp.matmul(z, codebook.T, precision=_PRECISION)
     return jnp.maximum(z_norms[:, None] - 2.0 * products + code_norms[None, :], 0.0)
 
 
-def nearest_code(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
-    """Index of the code nearest to each vector (van den Oord et al. 2017, eq. 1); the lowest wins a tie.
+def nearest_code(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Int[Array, " N"]:
+    """Finds the code whose vector is nearest to each latent (van den Oord et al. 2017, eq. 1).
 
-    The search is chosen by the backend it is compiled for: on CPU in blocks that fit the cache, on TPU
-    one argmin that the compiler fuses with the product, elsewhere in row blocks, so that N x K distances
-    are never held at once where that would be large. All give the same index but for rounding in near
-    ties. A row with a NaN gets some index in range.
+    The lowest code wins a tie. The search depends on the backend it is compiled for: on CPU in blocks that
+    fit the cache, on TPU one argmin that the compiler fuses with the product, elsewhere in row blocks, so
+    that N x K distances are never held at once where that would be large. All give the same code except
+    for rounding in near ties. A row with a NaN gets some code in range.
 
     Args:
-      z: vectors, any float dtype; compared in float32.
-      codes: codebook.
+      z: latents, any float dtype; compared in float32.
+      codebook: any float dtype.
 
     Returns:
-      int32 indices in [0, K). No gradient flows.
+      int32 codes in [0, K). No gradient flows.
     """
     z = jax.lax.stop_gradient(z).astype(jnp.float32)
-    codes = jax.lax.stop_gradient(codes).astype(jnp.float32)
+    codebook = jax.lax.stop_gradient(codebook).astype(jnp.float32)
     return jax.lax.platform_dependent(
-        z, codes, cpu=_nearest_blocked, tpu=_nearest_argmin, default=_nearest_by_rows
+        z, codebook, cpu=_nearest_blocked, tpu=_nearest_argmin, default=_nearest_by_rows
     )
 
 
-def _scores(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Float[Array, "N K"]:
+def _scores(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Float[Array, "N K"]:
     # |z|^2 is the same for all codes of a row: left out, which also rounds less.
-    norms = jnp.sum(codes * codes, axis=1)
-    return norms[None, :] - 2.0 * jnp.matmul(z, codes.T, precision=_PRECISION)
+    norms = jnp.sum(codebook * codebook, axis=1)
+    return norms[None, :] - 2.0 * jnp.matmul(z, codebook.T, precision=_PRECISION)
 
 
-def _nearest_argmin(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
-    return jnp.argmin(_scores(z, codes), axis=1).astype(jnp.int32)
+def _nearest_argmin(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Int[Array, " N"]:
+    return jnp.argmin(_scores(z, codebook), axis=1).astype(jnp.int32)
 
 
 def _map_rows(function: Callable[[Array], Array], z: Float[Array, "N D"], rows: int) -> Int[Array, " N"]:
@@ -89,17 +89,17 @@ def _map_rows(function: Callable[[Array], Array], z: Float[Array, "N D"], rows: 
     return indices.T.reshape(-1)[:num]
 
 
-def _nearest_by_rows(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
-    rows = max(1, _GPU_BLOCK_BYTES // (4 * codes.shape[0]))
-    return _map_rows(lambda block: _nearest_argmin(block, codes), z, rows)
+def _nearest_by_rows(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Int[Array, " N"]:
+    rows = max(1, _GPU_BLOCK_BYTES // (4 * codebook.shape[0]))
+    return _map_rows(lambda block: _nearest_argmin(block, codebook), z, rows)
 
 
-def _nearest_blocked(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[Array, " N"]:
+def _nearest_blocked(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Int[Array, " N"]:
     # Minimum, then the first position equal to it: XLA's CPU argmin is over ten times slower.
-    size = codes.shape[0]
+    size = codebook.shape[0]
 
     def block_best(block: Float[Array, "M D"], start: int) -> tuple[Float[Array, " M"], Int[Array, " M"]]:
-        scores = _scores(block, codes[start : start + _CPU_BLOCK])
+        scores = _scores(block, codebook[start : start + _CPU_BLOCK])
         best = jnp.min(scores, axis=1)
         position = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
         first = jnp.min(jnp.where(scores == best[:, None], position, size), axis=1)
@@ -117,14 +117,14 @@ def _nearest_blocked(z: Float[Array, "N D"], codes: Float[Array, "K D"]) -> Int[
 
 
 def straight_through(z: Float[Array, "*S"], quantized: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """`quantized` in the forward pass, the identity to `z` in the backward pass (Bengio et al. 2013)."""
+    """Returns `quantized`, with the gradient of the identity to `z` (Bengio et al. 2013)."""
     return z + jax.lax.stop_gradient(quantized - z)
 
 
 def code_statistics(
     z: Float[Array, "N D"], indices: Int[Array, " N"], codebook_size: int
 ) -> tuple[Float[Array, " K"], Float[Array, "K D"]]:
-    """How often each code was chosen, and the sum of the vectors that chose it.
+    """Counts how often each code was chosen, and sums the latents that chose it.
 
     No gradient flows. On CPU a scatter-add; elsewhere a product with the one-hot assignments, which is
     faster there and gives the same bits every time.
@@ -144,7 +144,7 @@ def code_statistics(
 
 
 def code_counts(indices: Int[Array, " N"], codebook_size: int) -> Float[Array, " K"]:
-    """How often each code was chosen, as `code_statistics` counts, but with no N x K product anywhere."""
+    """Counts how often each code was chosen; unlike `code_statistics`, without an N x K product anywhere."""
     return jnp.zeros((codebook_size,)).at[indices].add(1.0)
 
 
@@ -180,11 +180,11 @@ def update_averages(
     )
 
 
-def codes_from_averages(averages: CodeAverages, epsilon: float) -> Float[Array, "K D"]:
-    """The codebook e_i = m_i / N_i (van den Oord et al. 2017, eq. 8), the counts Laplace-smoothed.
+def codebook_from_averages(averages: CodeAverages, epsilon: float) -> Float[Array, "K D"]:
+    """Computes the codebook e_i = m_i / N_i (van den Oord et al. 2017, eq. 8), the counts Laplace-smoothed.
 
-    Smoothed count: (N_i + epsilon) / (N + K epsilon) * N with N the total. A code that was never used
-    has m_i = 0 and so becomes the zero vector: see `revive_codes`.
+    Smoothed count: (N_i + epsilon) / (N + K epsilon) * N with N the total. The vector of a code that
+    was never used is zero, since m_i = 0.
     """
     size = averages.cluster_size
     total = jnp.sum(size)
@@ -195,7 +195,7 @@ def codes_from_averages(averages: CodeAverages, epsilon: float) -> Float[Array, 
 def sample_vectors(rng: Key[Array, ""], z: Float[Array, "N D"], num: int) -> Float[Array, "num D"]:
     """Draws rows of z, one from each of `num` equal strata of the rows, in rotated order.
 
-    Distinct rows where N >= num, without the sort that a permutation takes. No gradient flows.
+    The rows are distinct if N >= num. Needs no sort, unlike a permutation. No gradient flows.
     """
     z = jax.lax.stop_gradient(z).astype(jnp.float32)
     rows = z.shape[0]
@@ -209,29 +209,31 @@ def sample_vectors(rng: Key[Array, ""], z: Float[Array, "N D"], num: int) -> Flo
 
 
 def dead_codes(cluster_size: Float[Array, " K"], threshold: float) -> Bool[Array, " K"]:
-    """Which codes are used less than `threshold` times a step on average."""
+    """Marks the codes that are used less than `threshold` times per step on average."""
     return cluster_size < threshold
 
 
 def perplexity(counts: Float[Array, " K"]) -> Float[Array, ""]:
-    """exp of the entropy of the codes' frequencies: 1 when one code takes all, K when all are alike."""
+    """Computes exp of the entropy of the codes' frequencies: 1 if one code takes all, K if all are equal."""
     frequency = counts / jnp.maximum(jnp.sum(counts), 1.0)
     return jnp.exp(-jnp.sum(frequency * jnp.log(frequency + 1e-10)))
 
 
 def usage(counts: Float[Array, " K"]) -> Float[Array, ""]:
-    """Share of the codes chosen at least once."""
+    """Computes the share of the codes that were chosen at least once."""
     return jnp.mean((counts > 0).astype(jnp.float32))
 
 
-def entropy_loss(z: Float[Array, "N D"], codes: Float[Array, "K D"], temperature: float) -> Float[Array, ""]:
-    """Mean entropy of the assignments minus the entropy of their mean: low when each vector is certain
-    of its code and all codes are used alike (Chang et al. 2022, arXiv:2202.04200, code release).
+def entropy_loss(
+    z: Float[Array, "N D"], codebook: Float[Array, "K D"], temperature: float
+) -> Float[Array, ""]:
+    """Mean entropy of the assignments minus the entropy of their mean: low if each latent is certain of its
+    code and all codes are used equally (Chang et al. 2022, arXiv:2202.04200, code release).
 
     Assignments are the softmax of the negative squared distances over `temperature`. Gradients flow to
-    vectors and codes. Holds all N x K assignments.
+    latents and codebook. Holds all N x K assignments.
     """
-    logits = -squared_distances(z, codes) / temperature
+    logits = -squared_distances(z, codebook) / temperature
     log_p = jax.nn.log_softmax(logits, axis=1)
     p = jnp.exp(log_p)
     mean_p = jnp.mean(p, axis=0)
@@ -243,10 +245,10 @@ def entropy_loss(z: Float[Array, "N D"], codes: Float[Array, "K D"], temperature
 def kmeans(
     rng: Key[Array, ""], points: Float[Array, "N D"], num: int, iterations: int = 10
 ) -> tuple[Float[Array, "K D"], Float[Array, " K"]]:
-    """Lloyd's k-means: centres and how many points each has.
+    """Runs Lloyd's k-means; returns the centres and how many points each has.
 
-    Starts at points drawn by `sample_vectors`; a centre that lost all its points starts again at a new
-    draw, but for the last iteration's.
+    Starts at points drawn by `sample_vectors`. A centre that lost all its points starts again at a new
+    draw, except in the last iteration.
 
     Args:
       rng: key.

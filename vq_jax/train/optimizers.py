@@ -135,7 +135,7 @@ def apply_revival(
 
     def revive(path: tuple[Any, ...], param: Array) -> Array:
         revived = revivals.get(_names(path))
-        return param if revived is None else jnp.where(revived.mask[:, None], revived.codes, param)
+        return param if revived is None else jnp.where(revived.mask[:, None], revived.vectors, param)
 
     def book(path: tuple[Any, ...], variable: Array) -> Array:
         revived = books.get(_names(path))

@@ -1,4 +1,4 @@
-"""What all quantizers return, and what those with a codebook of vectors share."""
+"""The output of all quantizers, and the base of those with a codebook of vectors."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,12 +17,14 @@ from vq_jax.types import Array, Bool, Codes, CodeSpec, Float, Int, Key, Latents,
 class Revival:
     """Rows of a codebook parameter to replace after the optimizer's update, see `train.apply_revival`.
 
-    `mask` marks the dead codes, `codes` has their replacements, and `cluster_size` is the average use that a
-    revived code starts from.
+    Attributes:
+      mask: the dead codes.
+      vectors: replacements for the rows of the dead codes; the other rows have no meaning.
+      cluster_size: average use per step that a revived code starts from.
     """
 
     mask: Bool[Array, " K"]
-    codes: Float[Array, "K D"]
+    vectors: Float[Array, "K D"]
     cluster_size: Float[Array, ""]
 
 
@@ -31,13 +33,13 @@ class QuantizerOutput:
     """Output of a quantizer; it unpacks as `quantized, indices, loss, *_ = output`.
 
     Attributes:
-      quantized: vectors of the codebook in place of the latents, [B, *S, D] in their dtype; gradients pass
-        straight through to the latents.
-      indices: codes, int32 [B, *S], or [B, *S, Q] with Q codes a position.
+      quantized: vectors of the codebook in place of the latents, [B, *S, D] in the latents' dtype; gradients
+        pass straight through to the latents.
+      indices: codes, int32 [B, *S], or [B, *S, Q] with Q codes per position.
       loss: float32 (), already weighted.
       metrics: float32 scalars by name.
-      revival: replacements for rows of the quantizer's parameters, laid out like them; empty where there
-        are none.
+      revival: a `Revival` for each codebook parameter with dead codes to replace, nested like the
+        quantizer's parameters; empty if there are none.
     """
 
     quantized: Latents
@@ -53,18 +55,19 @@ class QuantizerOutput:
 class CodebookQuantizer(nn.Module):
     """Base of the quantizers that pick the nearest of K vectors.
 
-    A subclass makes the codebook in `setup`, returns it from `codes` and defines `__call__` and `fit`.
+    A subclass makes the codebook in `setup`, returns it from `codebook` and defines `__call__` and `fit`.
 
     Attributes:
       codebook_size: number of codes K.
-      code_dim: width of a code D.
+      code_dim: width D of a vector of the codebook.
       commitment_weight: beta, weight of the commitment loss.
-      normalize: compare and use vectors of length one (Yu et al. 2022, arXiv:2110.04627, section 3.2).
-      decay: of the running averages, in [0, 1).
-      revive_threshold: a code used less than this many times a step, on average, is replaced by a
-        latent of the batch, drawn from the rng stream `quantizer`; 0 is off.
-      entropy_weight: weight of `ops.entropy_loss`, which holds all N x K assignments; 0 is off.
-      entropy_temperature: of the assignments in it.
+      normalize: scale latents and codebook to vectors of length one (Yu et al. 2022, arXiv:2110.04627,
+        section 3.2).
+      decay: decay of the running averages, in [0, 1).
+      revive_threshold: a code used less than this many times per step, on average, is replaced by a
+        latent of the batch, drawn from the rng stream `quantizer`; 0 turns this off.
+      entropy_weight: weight of `ops.entropy_loss`, which holds all N x K assignments; 0 turns it off.
+      entropy_temperature: temperature of the assignments in that loss.
     """
 
     codebook_size: int
@@ -82,16 +85,16 @@ class CodebookQuantizer(nn.Module):
 
     @nn.nowrap
     def code_spec(self, latent_shape: tuple[int, ...]) -> CodeSpec:
-        """The codes of one picture, given the shape (*s, D) of its latents."""
+        """Returns the spec of one picture's codes, given the shape (*s, D) of its latents."""
         return CodeSpec(latent_shape[:-1], self.codebook_size)
 
-    def codes(self) -> Float[Array, "K D"]:
-        """The codebook as it is compared with latents, float32."""
+    def codebook(self) -> Float[Array, "K D"]:
+        """Returns the codebook as it is compared with latents, float32."""
         raise TypeError(f"{type(self).__name__} has no codebook: use one of its subclasses")
 
     def lookup(self, indices: Int[Array, "B *S"]) -> Float[Array, "B *S D"]:
-        """The codes of indices in [0, K), float32."""
-        return self.codes()[indices]
+        """Looks up the vectors of codes in [0, K), float32."""
+        return self.codebook()[indices]
 
     @nn.nowrap
     def fit(
@@ -104,10 +107,10 @@ class CodebookQuantizer(nn.Module):
         """Sets the codebook by k-means.
 
         Args:
-          rng: key of the k-means draws.
+          rng: key of the draws of k-means.
           params: the quantizer's parameters.
           codebook: its variables of the collection `codebook`.
-          latents: outputs of the encoder for T training batches.
+          latents: the encoder's outputs for T training batches.
 
         Returns:
           The new parameters and variables.
@@ -133,7 +136,7 @@ class CodebookQuantizer(nn.Module):
     def _kmeans(
         self, rng: Key[Array, ""], latents: Float[Array, "T N D"]
     ) -> tuple[Float[Array, "K D"], Float[Array, " K"]]:
-        """Centres, and how many latents of one batch each has on average."""
+        """Returns the centres, and how many latents of a batch each has on average."""
         flat = latents.astype(jnp.float32).reshape(-1, self.code_dim)
         if self.normalize:
             flat = ops.normalize_vectors(flat)
@@ -150,7 +153,7 @@ class CodebookQuantizer(nn.Module):
         indices: Int[Array, " N"],
         counts: Float[Array, " K"],
     ) -> QuantizerOutput:
-        """Straight-through output with the commitment and entropy losses and the usage metrics."""
+        """Makes the straight-through output, with the commitment and entropy losses and the usage metrics."""
         commitment = jnp.mean(jnp.square(flat - jax.lax.stop_gradient(quantized)))
         loss = self.commitment_weight * commitment
         metrics = {
@@ -159,7 +162,7 @@ class CodebookQuantizer(nn.Module):
             "usage": ops.usage(counts),
         }
         if self.entropy_weight > 0:
-            entropy = ops.entropy_loss(flat, self.codes(), self.entropy_temperature)
+            entropy = ops.entropy_loss(flat, self.codebook(), self.entropy_temperature)
             loss = loss + self.entropy_weight * entropy
             metrics["entropy_loss"] = entropy
         return QuantizerOutput(
@@ -170,10 +173,10 @@ class CodebookQuantizer(nn.Module):
         )
 
 
-def unit_codes(
+def init_codebook(
     rng: Key[Array, ""], codebook_size: int, code_dim: int, normalize: bool
 ) -> Float[Array, "K D"]:
-    """Initial codes: uniform, of expected squared length one; of length one exactly if `normalize`."""
+    """Draws a codebook: uniform, of expected squared length one; of length one exactly if `normalize`."""
     init = nn.initializers.variance_scaling(1.0, "fan_in", "uniform", in_axis=1, out_axis=0)
-    codes = init(rng, (codebook_size, code_dim), jnp.float32)
-    return ops.normalize_vectors(codes) if normalize else codes
+    codebook = init(rng, (codebook_size, code_dim), jnp.float32)
+    return ops.normalize_vectors(codebook) if normalize else codebook

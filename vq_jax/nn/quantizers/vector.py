@@ -9,19 +9,19 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax import ops
-from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival, unit_codes
+from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival, init_codebook
 from vq_jax.types import Array, Float, Key
 
 
 class VectorQuantizer(CodebookQuantizer):
     """Nearest-code quantizer with a codebook parameter (van den Oord et al. 2017, eq. 3).
 
-    The parameter is `embedding` (K, D). The collection `codebook` holds each code's average use a
-    step, `cluster_size` (K,) float32; it changes only in a call with `train=True` and
+    The codebook is the parameter `embedding` (K, D). The collection `codebook` holds each code's average
+    use per step, `cluster_size` (K,) float32; it changes only in a call with `train=True` and
     `mutable=["codebook"]`. A module cannot rewrite its parameters: with `revive_threshold` the output's
-    `revival` names the dead codes and their replacements, and the metric `revived` counts them. Until
-    `train.apply_revival` replaces them, as `train.generator_step` does, they stay as they are, here and in
-    the collection.
+    `revival` holds the dead codes and their replacements, and the metric `revived` counts them. They stay
+    dead, in the parameter and in the collection, until `train.apply_revival` replaces them;
+    `train.generator_step` calls it.
 
     Attributes:
       codebook_weight: weight of the codebook loss mean((sg(z) - q)^2).
@@ -32,20 +32,20 @@ class VectorQuantizer(CodebookQuantizer):
     def setup(self) -> None:
         self.embedding = self.param(
             "embedding",
-            lambda rng: unit_codes(rng, self.codebook_size, self.code_dim, self.normalize),
+            lambda rng: init_codebook(rng, self.codebook_size, self.code_dim, self.normalize),
         )
         self.cluster_size = self.variable(
             "codebook", "cluster_size", jnp.zeros, (self.codebook_size,), jnp.float32
         )
         self.zero_weight = self.variable("codebook", "zero_weight", jnp.ones, (), jnp.float32)
 
-    def codes(self) -> Float[Array, "K D"]:
-        """The codebook, float32; of length one each where `normalize` is set."""
+    def codebook(self) -> Float[Array, "K D"]:
+        """Returns the codebook, float32; vectors of length one if `normalize`."""
         embedding = self.embedding.astype(jnp.float32)
         return ops.normalize_vectors(embedding) if self.normalize else embedding
 
     def __call__(self, z: Float[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
-        """Quantizes latents and, in training, counts the codes' use.
+        """Quantizes latents and, in training, counts how often each code is used.
 
         Args:
           z: latents, any float dtype.
@@ -59,10 +59,10 @@ class VectorQuantizer(CodebookQuantizer):
           ValueError: the last axis of z is not code_dim wide.
         """
         flat = self._flatten(z)
-        codes = self.codes()
-        indices = ops.nearest_code(flat, codes)
+        codebook = self.codebook()
+        indices = ops.nearest_code(flat, codebook)
         counts, _ = ops.code_statistics(flat, indices, self.codebook_size)
-        quantized = codes[indices]
+        quantized = codebook[indices]
         output = self._output(z, flat, quantized, indices, counts)
         codebook_loss = jnp.mean(jnp.square(jax.lax.stop_gradient(flat) - quantized))
         output.metrics["codebook_loss"] = codebook_loss

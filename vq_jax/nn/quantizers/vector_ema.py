@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax import ops
-from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, unit_codes
+from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, init_codebook
 from vq_jax.types import Array, Float, Key
 
 
@@ -33,7 +33,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         self.embedding = self.variable(
             "codebook",
             "embedding",
-            lambda: unit_codes(self.make_rng("params"), self.codebook_size, self.code_dim, self.normalize),
+            lambda: init_codebook(self.make_rng("params"), self.codebook_size, self.code_dim, self.normalize),
         )
         self.cluster_size = self.variable(
             "codebook", "cluster_size", jnp.zeros, (self.codebook_size,), jnp.float32
@@ -43,12 +43,12 @@ class VectorQuantizerEMA(CodebookQuantizer):
         )
         self.zero_weight = self.variable("codebook", "zero_weight", jnp.ones, (), jnp.float32)
 
-    def codes(self) -> Float[Array, "K D"]:
-        """The codebook, float32."""
+    def codebook(self) -> Float[Array, "K D"]:
+        """Returns the codebook, float32."""
         return self.embedding.value
 
     def __call__(self, z: Float[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
-        """Quantizes latents and, in training, moves the codebook.
+        """Quantizes latents and, in training, updates the codebook.
 
         Args:
           z: latents, any float dtype.
@@ -61,9 +61,9 @@ class VectorQuantizerEMA(CodebookQuantizer):
           ValueError: the last axis of z is not code_dim wide.
         """
         flat = self._flatten(z)
-        indices = ops.nearest_code(flat, self.codes())
+        indices = ops.nearest_code(flat, self.codebook())
         counts, sums = ops.code_statistics(flat, indices, self.codebook_size)
-        output = self._output(z, flat, self.codes()[indices], indices, counts)
+        output = self._output(z, flat, self.codebook()[indices], indices, counts)
         if self._updating(train):
             revived = self._update(flat, counts, sums)
             output.metrics["revived"] = revived
@@ -72,24 +72,24 @@ class VectorQuantizerEMA(CodebookQuantizer):
     def _update(
         self, flat: Float[Array, "N D"], counts: Float[Array, " K"], sums: Float[Array, "K D"]
     ) -> Float[Array, ""]:
-        """Moves averages and codebook, revives dead codes; returns how many were revived."""
+        """Updates averages and codebook and revives dead codes; returns how many were revived."""
         averages = ops.update_averages(
             ops.CodeAverages(self.cluster_size.value, self.embedding_sum.value, self.zero_weight.value),
             counts,
             sums,
             self.decay,
         )
-        codes = ops.codes_from_averages(averages, self.epsilon)
+        codebook = ops.codebook_from_averages(averages, self.epsilon)
         if self.normalize:
-            codes = ops.normalize_vectors(codes)
+            codebook = ops.normalize_vectors(codebook)
         size, total, dead = averages.cluster_size, averages.embedding_sum, jnp.zeros(0)
         if self.revive_threshold > 0:
             dead = ops.dead_codes(size, self.revive_threshold)
             drawn = self._draw(flat)
-            codes = jnp.where(dead[:, None], drawn, codes)
+            codebook = jnp.where(dead[:, None], drawn, codebook)
             size = jnp.where(dead, self.revive_threshold, size)
             total = jnp.where(dead[:, None], drawn * self.revive_threshold, total)
-        self.embedding.value = codes
+        self.embedding.value = codebook
         self.cluster_size.value = size
         self.embedding_sum.value = total
         self.zero_weight.value = averages.zero_weight
@@ -103,7 +103,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         codebook: Mapping[str, Any],
         latents: Float[Array, "T N D"],
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Sets codes and averages by k-means, see `CodebookQuantizer.fit`."""
+        """Sets codebook and averages by k-means, see `CodebookQuantizer.fit`."""
         centres, counts = self._kmeans(rng, latents)
         return dict(params), {
             "embedding": centres,

@@ -19,7 +19,7 @@ from vq_jax.configs import (
     OptimizerConfig,
     PriorConfig,
     PriorDataConfig,
-    SamplingConfig,
+    SamplingOptions,
     TrainingConfig,
 )
 
@@ -40,5 +40,5 @@ config = PriorConfig(
         image_every=10_000,
         save_every=10_000,
     ),
-    sampling=SamplingConfig(guidance=2.0),
+    sampling=SamplingOptions(guidance=2.0),
 )

@@ -10,11 +10,11 @@ Expected:  F-FID 2.90 and the requested class in 94 % of samples
 """
 
 from vq_jax.configs import (
+    MaskedOptions,
     MaskGITArchitecture,
     OptimizerConfig,
     PriorConfig,
     PriorDataConfig,
-    SamplingConfig,
     TrainingConfig,
 )
 
@@ -29,5 +29,5 @@ config = PriorConfig(
     training=TrainingConfig(
         steps=1200, ema_decay=0.99, log_every=25, eval_every=200, image_every=600, save_every=600
     ),
-    sampling=SamplingConfig(guidance=3.0, guidance_schedule="linear", noise=4.0),
+    sampling=MaskedOptions(guidance=3.0, guidance_schedule="linear", noise=4.0),
 )

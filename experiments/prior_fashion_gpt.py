@@ -14,7 +14,7 @@ from vq_jax.configs import (
     OptimizerConfig,
     PriorConfig,
     PriorDataConfig,
-    SamplingConfig,
+    SamplingOptions,
     TrainingConfig,
 )
 
@@ -29,5 +29,5 @@ config = PriorConfig(
     training=TrainingConfig(
         steps=930, ema_decay=0.99, log_every=25, eval_every=155, image_every=465, save_every=465
     ),
-    sampling=SamplingConfig(guidance=1.5),
+    sampling=SamplingOptions(guidance=1.5),
 )

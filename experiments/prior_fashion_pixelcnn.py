@@ -14,7 +14,7 @@ from vq_jax.configs import (
     PixelCNNArchitecture,
     PriorConfig,
     PriorDataConfig,
-    SamplingConfig,
+    SamplingOptions,
     TrainingConfig,
 )
 
@@ -27,5 +27,5 @@ config = PriorConfig(
     training=TrainingConfig(
         steps=1190, ema_decay=0.99, log_every=25, eval_every=170, image_every=595, save_every=595
     ),
-    sampling=SamplingConfig(guidance=1.5),
+    sampling=SamplingOptions(guidance=1.5),
 )

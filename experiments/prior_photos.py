@@ -11,11 +11,11 @@ Expected:  4.73 bits per code on held-out crops, with masks as in training
 
 from vq_jax.configs import (
     CodesConfig,
+    MaskedOptions,
     MaskGITArchitecture,
     OptimizerConfig,
     PriorConfig,
     PriorDataConfig,
-    SamplingConfig,
     TrainingConfig,
 )
 
@@ -33,5 +33,5 @@ config = PriorConfig(
     training=TrainingConfig(
         steps=1500, ema_decay=0.99, log_every=25, eval_every=250, image_every=750, save_every=750
     ),
-    sampling=SamplingConfig(temperature=0.9, noise=4.0),
+    sampling=MaskedOptions(temperature=0.9, noise=4.0),
 )

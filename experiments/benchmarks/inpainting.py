@@ -98,17 +98,18 @@ def fill(
         some = None if labels is None else labels[rows]
         parts.append(prior.inpaint(originals[rows], hole, labels=some, seed=1000 * seed + number, **options))
     filled = np.concatenate(parts)[: len(originals)]
-    stride = prior.tokenizer.stride or 1  # `inpaint` has refused a tokenizer without
-    changed = changed_outside(originals, filled, hole, stride)
+    changed = changed_outside(originals, filled, hole, prior.tokenizer.strides)
     if changed:
         raise RuntimeError(f"{changed} pixels changed that are to stay as they are")
     return filled
 
 
-def changed_outside(originals: np.ndarray, filled: np.ndarray, hole: np.ndarray, stride: int) -> int:
+def changed_outside(
+    originals: np.ndarray, filled: np.ndarray, hole: np.ndarray, strides: tuple[int, ...]
+) -> int:
     """Pixels that differ outside the codes which the hole touches and the ring around them."""
-    codes = hole_codes(hole, stride)
-    grown = codes.repeat(stride, 0).repeat(stride, 1)[: hole.shape[0], : hole.shape[1]]
+    codes = hole_codes(hole, strides)
+    grown = codes.repeat(strides[0], 0).repeat(strides[1], 1)[: hole.shape[0], : hole.shape[1]]
     return int((originals != filled)[:, ~grown].any(axis=-1).sum())
 
 

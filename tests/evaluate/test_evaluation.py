@@ -1,5 +1,8 @@
 """Figures of merit against scikit-image and NumPy; sums of batches against the whole."""
 
+import math
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 import skimage.metrics
 
 from vq_jax import evaluate, nn, ops
+from vq_jax.types import CodeSpec
 
 WIDTH = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "num_downsamples": 1}
 
@@ -43,7 +47,10 @@ def model_and_variables():
 
 
 def run(model_and_variables, batches, quantize=True):
+    """Figures, and counts of codes by the ending of the names."""
     model, variables = model_and_variables
+    setup = evaluate.Setup(model.code_specs((16, 16, 3)), "l2")
+    evaluators = evaluate.make_evaluators(evaluate.DEFAULT_EVALUATORS, setup)
 
     @jax.jit
     def step(batch):
@@ -52,11 +59,12 @@ def run(model_and_variables, batches, quantize=True):
             variables["codebook"],
             batch,
             model=model,
-            reconstruction="l2",
+            evaluators=evaluators,
             quantize=quantize,
         )
 
-    return evaluate.evaluate(step, batches)
+    figures, states = evaluate.evaluate(step, batches, evaluators)
+    return figures, evaluators["codes"].counts(states["codes"])
 
 
 def test_figures_do_not_depend_on_how_the_set_is_batched_or_filled_up(model_and_variables):
@@ -70,7 +78,7 @@ def test_figures_do_not_depend_on_how_the_set_is_batched_or_filled_up(model_and_
             {"image": filled, "valid": np.array([True, True, False, False])},
         ],
     )
-    np.testing.assert_array_equal(counts, split_counts)
+    np.testing.assert_array_equal(counts[""], split_counts[""])
     for name in whole:
         assert split[name] == pytest.approx(whole[name], rel=1e-5), name
 
@@ -85,19 +93,98 @@ def test_figures_match_numpy(model_and_variables):
     assert figures["loss"] == pytest.approx(error, rel=1e-4)
     assert figures["nmse"] == pytest.approx(error / normalized.var(), rel=1e-4)
     expected = np.bincount(np.asarray(out.indices).ravel(), minlength=16)
-    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_array_equal(counts[""], expected)
     assert figures["used_codes"] == np.sum(expected > 0) == 16 * figures["usage"]
     p = expected / expected.sum()
     entropy = -np.sum(p[p > 0] * np.log(p[p > 0]))
     assert figures["perplexity"] == pytest.approx(np.exp(entropy), rel=1e-4)
 
 
-def test_passing_the_quantizer_by_leaves_out_the_code_figures(model_and_variables):
+def test_bypassing_the_quantizer_leaves_out_the_code_figures(model_and_variables):
     batch = {"image": pictures(5, 2), "valid": np.ones(2, bool)}
     figures, counts = run(model_and_variables, [batch], quantize=False)
-    assert counts.size == 0 and set(figures) == {"loss", "psnr", "nmse"}
+    assert counts == {} and set(figures) == {"loss", "psnr", "nmse"}
 
 
 def test_an_empty_set_is_refused(model_and_variables):
     with pytest.raises(ValueError, match="at least one batch"):
         run(model_and_variables, [])
+
+
+def test_reconstructions_are_compared_with_the_target_where_there_is_one(model_and_variables):
+    images, targets = pictures(6, 3), pictures(7, 3)
+    valid = np.ones(3, bool)
+    alone, _ = run(model_and_variables, [{"image": images, "valid": valid}])
+    same, _ = run(model_and_variables, [{"image": images, "target": images, "valid": valid}])
+    other, _ = run(model_and_variables, [{"image": images, "target": targets, "valid": valid}])
+    assert same == alone
+    model, variables = model_and_variables
+    out = model.apply(variables, ops.normalize_pictures(images)).reconstruction
+    error = np.mean((np.asarray(out) - np.asarray(ops.normalize_pictures(targets))) ** 2)
+    assert other["loss"] == pytest.approx(error, rel=1e-5) and other["perplexity"] == alone["perplexity"]
+
+
+def test_states_of_batches_add_up_to_the_state_of_all(model_and_variables):
+    """For every evaluator of the registry that needs no weights."""
+    model, variables = model_and_variables
+    images = ops.normalize_pictures(pictures(8, 4))
+    output = model.apply(variables, images)
+    batch = {"image": images, "target": images, "valid": jnp.array([True, True, True, False])}
+    setup = evaluate.Setup(model.code_specs((16, 16, 3)), "l2")
+    for name in set(evaluate.EVALUATORS) - {"lpips"}:
+        evaluator = evaluate.make_evaluators([name], setup)[name]
+        once = evaluator.update(evaluator.init(), batch, output)
+        twice = evaluator.update(once, batch, output)
+        jax.tree.map(np.testing.assert_array_equal, twice, jax.tree.map(jnp.add, once, once))
+        assert evaluator.compute(once) == pytest.approx(evaluator.compute(twice))
+
+
+def test_an_unknown_metric_is_refused_with_the_nearest_ones():
+    with pytest.raises(ValueError, match="unknown metric 'code'; did you mean codes.*reconstruction"):
+        evaluate.make_evaluators(["code"], evaluate.Setup(CodeSpec((2,), 4), "l2"))
+
+
+def test_code_figures_are_given_for_each_grid_and_each_code_of_a_position():
+    one, deep = CodeSpec((2, 2), 8), CodeSpec((3,), 4, codes_per_position=2)
+    assert evaluate.code_suffixes(one) == [[""]]
+    assert evaluate.code_suffixes(deep) == [["/0", "/1"]]
+    assert evaluate.code_suffixes((one, deep)) == [["/0"], ["/1.0", "/1.1"]]
+    usage = evaluate.CodeUsage((one, deep))
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 8, (5, 2, 2)), rng.integers(0, 4, (5, 3, 2))
+    valid = np.array([True, True, True, True, False])
+    output = types.SimpleNamespace(indices=jax.tree.map(jnp.asarray, codes))
+    state = jax.jit(lambda state: usage.update(state, {"valid": valid}, output))(usage.init())
+    counts = usage.counts(state)
+    assert list(counts) == ["/0", "/1.0", "/1.1"]
+    np.testing.assert_array_equal(counts["/0"], np.bincount(codes[0][:4].ravel(), minlength=8))
+    np.testing.assert_array_equal(counts["/1.1"], np.bincount(codes[1][:4, :, 1].ravel(), minlength=4))
+    figures = usage.compute(state)
+    assert figures["used_codes/0"] == len(np.unique(codes[0][:4])) == 8 * figures["usage/0"]
+    assert set(figures) == {
+        f"{name}{end}" for name in ("perplexity", "usage", "used_codes") for end in counts
+    }
+
+
+def test_likelihood_is_the_mean_over_valid_pictures():
+    evaluator = evaluate.Likelihood()
+    valid = np.array([True, False, True])
+    metrics = {"loss": jnp.array([1.0, 50.0, 3.0]), "cross_entropy": jnp.array([2.0, 9.0, 4.0])}
+    once = evaluator.update(evaluator.init(), {"valid": valid}, metrics)
+    for state in (once, evaluator.update(once, {"valid": valid}, metrics)):
+        assert evaluator.compute(state) == pytest.approx(
+            {"loss": 2.0, "cross_entropy": 3.0, "bits_per_code": 3.0 / math.log(2.0)}
+        )
+
+
+def test_the_distance_of_codes_is_the_total_variation_of_their_distributions():
+    spec = CodeSpec((1, 2), 4)
+    evaluator = evaluate.CodeDistance(spec)
+    held_out, drawn = np.array([[[0, 1]], [[0, 1]], [[3, 3]]]), np.array([[[0, 2]], [[1, 2]], [[3, 3]]])
+    batch = {"codes": held_out, "valid": np.array([True, True, False])}
+    figures = evaluator.compute(evaluator.update(evaluator.init(), batch, drawn))
+    assert figures == {"loss": 0.75, "code_distance": 0.75, "used_codes": 3.0}
+    two = evaluate.CodeDistance((spec, spec))
+    batch["codes"] = (held_out, held_out)
+    figures = two.compute(two.update(two.init(), batch, (drawn, held_out)))
+    assert figures == {"loss": 0.375, "code_distance": 0.375, "used_codes/0": 3.0, "used_codes/1": 2.0}

@@ -14,13 +14,13 @@ def box(height, width, top, left, bottom, right):
 
 @pytest.mark.parametrize("ring, size", [(0, 1), (1, 3), (2, 5)])
 def test_a_hole_takes_the_codes_it_touches_and_a_ring_around(ring, size):
-    codes = hole_codes(box(28, 26, 13, 13, 15, 15), 4, ring)
+    codes = hole_codes(box(28, 26, 13, 13, 15, 15), (4, 4), ring)
     assert codes.shape == (7, 7) and codes.sum() == size * size
     assert codes[3, 3] and codes[3 - ring, 3 + ring]
 
 
 def test_a_ring_that_would_leave_nothing_is_left_out():
-    assert hole_codes(box(12, 12, 4, 4, 8, 8), 4, 1).sum() == 1
+    assert hole_codes(box(12, 12, 4, 4, 8, 8), (4, 4), 1).sum() == 1
 
 
 def test_the_covered_hole_does_not_depend_on_what_is_in_it():
@@ -34,8 +34,8 @@ def test_the_covered_hole_does_not_depend_on_what_is_in_it():
 
 def test_weights_are_one_in_the_hole_zero_outside_the_codes_and_fall_between():
     hole = box(32, 30, 12, 12, 20, 20)
-    codes = hole_codes(hole, 4, 1)
-    weights = feather(hole, codes, 4)
+    codes = hole_codes(hole, (4, 4), 1)
+    weights = feather(hole, codes, (4, 4))
     inside = np.repeat(np.repeat(codes, 4, 0), 4, 1)[:32, :30]
     assert (weights[hole] == 1.0).all() and (weights[~inside] == 0.0).all()
     assert (np.diff(weights[16, 20:25]) < 0.0).all() and weights[16, 24] == 0.0
@@ -60,3 +60,25 @@ def test_windows_fill_every_hole_once_and_leave_the_rest(hole, calls):
     filled = fill_windows(codes, unknown, (5, 5), fill)
     assert sum(seen) == unknown.sum() and (calls is None or len(seen) == calls)
     np.testing.assert_array_equal(filled, np.where(unknown, 999, codes))
+
+
+def test_height_and_width_may_have_strides_of_their_own():
+    hole = box(16, 18, 5, 7, 7, 8)
+    codes = hole_codes(hole, (8, 2), 0)
+    assert codes.shape == (2, 9)
+    np.testing.assert_array_equal(codes, box(2, 9, 0, 3, 1, 4))
+    weights = feather(hole, codes, (8, 2))
+    assert (weights[:8, 6:8] > 0.0).all() and (weights[hole] == 1.0).all()
+    assert np.count_nonzero(weights) == 16
+
+
+def test_several_codes_a_position_are_filled_together():
+    unknown = np.stack([box(6, 7, 1, 1, 3, 3)])
+    codes = np.arange(6 * 7 * 2).reshape(1, 6, 7, 2)
+
+    def fill(given, known):
+        assert given.shape == known.shape == (1, 5, 5, 2) and (known[..., 0] == known[..., 1]).all()
+        return np.full_like(given, 999)
+
+    filled = fill_windows(codes, unknown, (5, 5), fill)
+    np.testing.assert_array_equal(filled, np.where(unknown[..., None], 999, codes))

@@ -12,7 +12,7 @@ from vq_jax import ops
 from vq_jax.generate import MaskedOptions, SamplingOptions, masked, sample_masked, sample_maskgit
 from vq_jax.nn import Condition, MaskGIT
 
-GREEDY = SamplingOptions(temperature=0.0)
+ORDERS = ("confidence", "halton")
 
 
 @functools.cache
@@ -34,11 +34,11 @@ def noise(codes, mask):
     return 2.0 * jax.random.normal(key, (*codes.shape, 9))
 
 
-@pytest.mark.parametrize("order", masked.ORDERS)
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("schedule,steps", [("cosine", 12), ("arccos", 5), ("linear", 1), ("square", 20)])
 def test_every_step_leaves_as_many_as_the_formula_says_and_never_changes_a_code(order, schedule, steps):
-    masking = MaskedOptions(steps=steps, schedule=schedule, order=order)
-    sample = functools.partial(sample_masked, noise, masking=masking, trace=True)
+    options = MaskedOptions(steps=steps, mask_schedule=schedule, order=order)
+    sample = functools.partial(sample_masked, noise, options=options, trace=True)
     codes, shown = jax.jit(lambda rng: sample(rng, (3, 4, 5)))(jax.random.key(0))
     assert codes.shape == (3, 4, 5) and shown.shape == (steps, 3, 4, 5)
     shown = np.asarray(shown).reshape(steps, 3, 20)
@@ -52,14 +52,14 @@ def test_every_step_leaves_as_many_as_the_formula_says_and_never_changes_a_code(
     assert (codes >= 0).all() and (codes < 9).all()
 
 
-@pytest.mark.parametrize("order", masked.ORDERS)
+@pytest.mark.parametrize("order", ORDERS)
 def test_known_codes_never_change_and_the_others_keep_the_schedule(order):
     rng = np.random.default_rng(0)
     given = rng.integers(0, 9, (4, 4, 5)).astype(np.int32)
     known = rng.random(given.shape) < np.array([0.0, 0.3, 0.9, 1.1]).reshape(4, 1, 1)
     known[2, 0, 0] = False
-    masking = MaskedOptions(steps=6, order=order)
-    sample = jax.jit(functools.partial(sample_masked, noise, shape=(4, 4, 5), masking=masking, trace=True))
+    options = MaskedOptions(steps=6, order=order)
+    sample = jax.jit(functools.partial(sample_masked, noise, shape=(4, 4, 5), options=options, trace=True))
     codes, shown = sample(rng=jax.random.key(0), codes=jnp.asarray(given), known=jnp.asarray(known))
     np.testing.assert_array_equal(np.asarray(codes)[known], given[known])
     for step, after in enumerate(np.asarray(shown), start=1):
@@ -75,8 +75,8 @@ def test_the_function_sees_decided_codes_and_the_mask_of_the_rest():
         decided = jnp.sum(~mask, axis=(1, 2))
         return jax.nn.one_hot(jnp.broadcast_to(decided[:, None, None], codes.shape), 17) * 50.0
 
-    masking = MaskedOptions(steps=4, schedule="linear", order="halton")
-    codes = sample_masked(count, jax.random.key(0), (2, 4, 4), options=GREEDY, masking=masking)
+    options = MaskedOptions(temperature=0.0, steps=4, mask_schedule="linear", order="halton")
+    codes = sample_masked(count, jax.random.key(0), (2, 4, 4), options=options)
     order = ops.halton_order((4, 4))
     for grid in np.asarray(codes).reshape(2, 16):
         np.testing.assert_array_equal(grid[order], np.repeat([0, 4, 8, 12], 4))
@@ -84,9 +84,9 @@ def test_the_function_sees_decided_codes_and_the_mask_of_the_rest():
 
 def test_confidence_without_noise_decides_the_likeliest_first():
     logits = jnp.zeros((1, 8, 4)).at[:, :, 1].set(jnp.array([5.0, 1.0, 7.0, 3.0, 2.0, 8.0, 4.0, 6.0]))
-    masking = MaskedOptions(steps=4, schedule="linear", noise=0.0)
+    options = MaskedOptions(temperature=0.0, steps=4, mask_schedule="linear", noise=0.0)
     _, shown = sample_masked(
-        lambda codes, mask: logits, jax.random.key(0), (1, 8), options=GREEDY, masking=masking, trace=True
+        lambda codes, mask: logits, jax.random.key(0), (1, 8), options=options, trace=True
     )
     decided = [set(np.flatnonzero(row[0] >= 0)) for row in np.asarray(shown)]
     assert decided[:3] == [{5, 2}, {5, 2, 7, 0}, {5, 2, 7, 0, 6, 3}]
@@ -97,8 +97,8 @@ def test_noise_shuffles_the_order_and_equal_scores_do_not_break_the_counts():
         return jnp.zeros((*codes.shape, 4))
 
     def first(noise, seed):
-        masking = MaskedOptions(steps=4, schedule="linear", noise=noise)
-        shown = sample_masked(flat, jax.random.key(seed), (1, 8), masking=masking, trace=True)[1]
+        options = MaskedOptions(steps=4, mask_schedule="linear", noise=noise)
+        shown = sample_masked(flat, jax.random.key(seed), (1, 8), options=options, trace=True)[1]
         assert [(row < 0).sum() for row in shown] == [6, 4, 2, 0]
         return tuple(np.flatnonzero(shown[0, 0] >= 0))
 
@@ -108,7 +108,7 @@ def test_noise_shuffles_the_order_and_equal_scores_do_not_break_the_counts():
 
 def test_a_masked_prior_is_sampled_by_key_and_label():
     model, variables = make()
-    sample = functools.partial(sample_maskgit, model, variables, masking=MaskedOptions(steps=5))
+    sample = functools.partial(sample_maskgit, model, variables, options=MaskedOptions(steps=5))
     one, again, other = (sample(jax.random.key(seed), conditions([0, 1, 2, 0])) for seed in (0, 0, 1))
     assert one.shape == (4, 4, 4) and one.dtype == jnp.int32
     np.testing.assert_array_equal(one, again)
@@ -118,28 +118,27 @@ def test_a_masked_prior_is_sampled_by_key_and_label():
     np.testing.assert_array_equal(label[1:], one[1:])
 
 
-@pytest.mark.parametrize("order", masked.ORDERS)
+@pytest.mark.parametrize("order", ORDERS)
 def test_guidance_of_one_is_no_guidance(order):
     model, variables = make()
     rng, condition = jax.random.key(3), conditions([0, 1, 2, 0])
-    sample = functools.partial(sample_maskgit, model, variables, rng, masking=MaskedOptions(4, order=order))
+    make_options = functools.partial(MaskedOptions, steps=4, order=order)
+    sample = functools.partial(sample_maskgit, model, variables, rng, options=make_options())
     plain = sample(condition)
     for schedule in ("constant", "linear", "power_cosine"):
-        options = SamplingOptions(guidance=1.0, guidance_schedule=schedule)
+        options = make_options(guidance=1.0, guidance_schedule=schedule)
         np.testing.assert_array_equal(sample(condition, options=options), plain)
-    guided = sample(condition, options=SamplingOptions(guidance=5.0))
+    guided = sample(condition, options=make_options(guidance=5.0))
     assert (guided != plain).any()
     null = conditions([model.null_label] * 4)
-    np.testing.assert_array_equal(sample(null), sample(null, options=SamplingOptions(guidance=5.0)))
+    np.testing.assert_array_equal(sample(null), sample(null, options=make_options(guidance=5.0)))
 
 
 def test_one_step_with_guidance_is_the_formula():
     model, variables = make()
     condition, null = conditions([0, 1, 2]), conditions([model.null_label] * 3)
-    options = SamplingOptions(temperature=0.0, guidance=2.5)
-    codes = sample_maskgit(
-        model, variables, jax.random.key(0), condition, options=options, masking=MaskedOptions(1)
-    )
+    options = MaskedOptions(temperature=0.0, guidance=2.5, steps=1)
+    codes = sample_maskgit(model, variables, jax.random.key(0), condition, options=options)
     hidden, mask = jnp.zeros((3, 4, 4), jnp.int32), jnp.ones((3, 4, 4), bool)
     with_label, without = (model.apply(variables, hidden, c, mask=mask) for c in (condition, null))
     expected = jnp.argmax(without + 2.5 * (with_label - without), -1)
@@ -150,7 +149,8 @@ def test_known_codes_of_a_prior_are_kept_and_seen():
     model, variables = make(num_classes=None)
     given = jnp.full((2, 4, 4), 5).at[1].set(9)
     known = jnp.zeros((2, 4, 4), bool).at[:, :, :2].set(True)
-    sample = functools.partial(sample_maskgit, model, variables, jax.random.key(0), options=GREEDY)
+    options = MaskedOptions(temperature=0.0)
+    sample = functools.partial(sample_maskgit, model, variables, jax.random.key(0), options=options)
     out = sample(codes=given, known=known)
     np.testing.assert_array_equal(out[known], given[known])
     assert (out[0, :, 2:] != out[1, :, 2:]).any()
@@ -161,7 +161,7 @@ def test_known_codes_of_a_prior_are_kept_and_seen():
 def test_sharded_sampling_gives_the_codes_of_one_device(guidance):
     model, variables = make()
     labels, rng = jnp.arange(8, dtype=jnp.int32) % 3, jax.random.key(2)
-    fields = {"options": SamplingOptions(guidance=guidance), "masking": MaskedOptions(4)}
+    fields = {"options": MaskedOptions(guidance=guidance, steps=4)}
     alone = sample_maskgit(model, variables, rng, Condition(labels=labels), **fields)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
@@ -176,15 +176,16 @@ def test_other_numbers_do_not_compile_again():
     model, variables = make(grid=(2, 2))
     masked._sample_maskgit.clear_cache()
     for temperature, noise in [(0.7, 4.5), (1.2, 1.0), (0.9, 0.0)]:
-        options = SamplingOptions(temperature, guidance=3.0 * temperature)
-        masking = MaskedOptions(3, noise=noise)
-        sample_maskgit(model, variables, jax.random.key(0), conditions([1]), options=options, masking=masking)
+        options = MaskedOptions(temperature, guidance=3.0 * temperature, steps=3, noise=noise)
+        sample_maskgit(model, variables, jax.random.key(0), conditions([1]), options=options)
     assert masked._sample_maskgit._cache_size() == 1
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_refused():
+    with pytest.raises(TypeError, match="expected MaskedOptions for this sampler, got SamplingOptions"):
+        sample_masked(noise, jax.random.key(0), (1, 4, 4), options=SamplingOptions())
     with pytest.raises(ValueError, match="at most 16 steps for a grid of 16 positions, got 17"):
-        sample_masked(noise, jax.random.key(0), (1, 4, 4), masking=MaskedOptions(17))
+        sample_masked(noise, jax.random.key(0), (1, 4, 4), options=MaskedOptions(steps=17))
     with pytest.raises(ValueError, match="give codes and known together"):
         sample_masked(noise, jax.random.key(0), (1, 4, 4), codes=jnp.zeros((1, 4, 4), jnp.int32))
     model, variables = make()
@@ -197,5 +198,5 @@ def test_mistakes_are_told():
             sample_maskgit(model, variables, jax.random.key(0), condition, **options)
     model, variables = make(class_dropout=0.0)
     with pytest.raises(ValueError, match="trained without class dropout"):
-        options = SamplingOptions(guidance=2.0)
+        options = MaskedOptions(guidance=2.0)
         sample_maskgit(model, variables, jax.random.key(0), conditions([0]), options=options)

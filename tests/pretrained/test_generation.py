@@ -83,7 +83,7 @@ def test_inpainting_leaves_pixels_outside_the_grown_mask_as_they_are(name, size,
     filled = trained.inpaint(given, masks, seed=3)
     assert filled.shape == given.shape and filled.dtype == np.uint8
     for picture, mask, new in zip(given, masks, filled, strict=True):
-        grown = np.repeat(np.repeat(hole_codes(mask, 4), 4, 0), 4, 1)[: size[0], : size[1]]
+        grown = np.repeat(np.repeat(hole_codes(mask, (4, 4)), 4, 0), 4, 1)[: size[0], : size[1]]
         np.testing.assert_array_equal(new[~grown], picture[~grown])
     others = np.where(masks[..., None], 255 - given, given)
     np.testing.assert_array_equal(trained.inpaint(others, masks, seed=3), filled)
@@ -117,9 +117,10 @@ def test_a_wrong_argument_of_sample_is_refused(arguments, message, prior):
 
 def test_a_prior_without_classes_takes_no_label_no_guidance_and_no_steps(plain):
     for arguments, message in (
-        ({"labels": 0}, "knows no classes"),
+        ({"labels": 0}, "has no classes"),
         ({"guidance": 2.0}, "guidance needs classes"),
-        ({"steps": 3}, "steps are for masked priors"),
+        ({"steps": 3}, "steps is an option of maskgit; this prior, gpt, takes temperature, top_k"),
+        ({"temprature": 3}, "unknown option temprature; did you mean temperature"),
     ):
         with pytest.raises(UserError, match=message):
             plain.sample(1, **arguments)
@@ -178,7 +179,7 @@ def test_inpaint_writes_a_picture(what, size, run, files, monkeypatch):
     "arguments, words",
     [
         (["sample", "RUN", "--label", 9, "-o", "x.png"], "expected labels from 0 to 3"),
-        (["sample", "PLAIN", "--label", 0, "-o", "x.png"], "knows no classes"),
+        (["sample", "PLAIN", "--label", 0, "-o", "x.png"], "has no classes"),
         (["sample", "RUN", "--top-p", 1.5, "-o", "x.png"], "expected top_p in (0, 1], got 1.5"),
         (["sample", "RUN", "--num", 0, "-o", "x.png"], "--num of at least 1"),
         (["sample", "RUN", "--seed", -1, "-o", "x.png"], "--seed from 0"),
@@ -250,9 +251,15 @@ def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(
     still = noise.sample_codes(4, labels=1, temperature=0.0)
     assert (still == still[:1]).all() and (noise.sample_codes(4, labels=1, seed=1) != still).any()
     for arguments, message in (
-        ({"guidance": 2.0}, "guidance cannot be given to a noise generator"),
-        ({"top_k": 2, "steps": 3}, "steps and top_k cannot be given"),
-        ({"temperature": -1.0}, "temperature of at least 0, the scale of the noise"),
+        (
+            {"guidance": 2.0},
+            "guidance is an option of gpt, maskgit, pixelcnn; this prior, noise, takes temper",
+        ),
+        (
+            {"top_k": 2, "steps": 3},
+            "steps is an option of maskgit; top_k is an option of gpt, maskgit, pixel",
+        ),
+        ({"temperature": -1.0}, r"temperature of at least 0 \(the scale of the noise\)"),
         ({"labels": 4}, "labels from 0 to 3"),
     ):
         with pytest.raises(UserError, match=message):
@@ -262,7 +269,7 @@ def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(
     with pytest.raises(UserError, match="cannot inpaint"):
         noise.inpaint(pictures(1, 16, 16), hole)
     assert call("sample", run, "--num", 4, "-o", tmp_path / "x.png") == 0
-    assert "cannot be given to a noise generator" in refused(
+    assert "top_p is an option of gpt, maskgit, pixelcnn; this prior, noise, takes temperature" in refused(
         "sample", run, "--top-p", 0.5, "-o", tmp_path / "y.png"
     )
 

@@ -30,7 +30,7 @@ def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
       output: where to write NAME.png, each picture above its reconstruction.
     """
     from vq_jax.evaluate import psnr
-    from vq_jax.runs.report import comparison_grid, encode_png
+    from vq_jax.runs.grids import comparison_grid, encode_png
 
     targets = [output / f"{name}.png" for name in output_names(pictures)]
     for target in targets:
@@ -82,7 +82,7 @@ def decode(run: Run, codes: Codes, output: OutputDir) -> int:
     import jax
 
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
-    from vq_jax.runs.report import encode_png
+    from vq_jax.runs.grids import encode_png
 
     names, sizes, grids = read_codes(codes)
     tokenizer = load_tokenizer(run)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vq_jax.cli.files import Run, read_picture, write
+from vq_jax.cli.options import given_options, option_flags
 from vq_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ Picture = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE")
 OutputPicture = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.png")]
 Mask = Annotated[Path | None, tyro.conf.arg(metavar="MASK.png")]
 Four = Annotated[str | None, tyro.conf.arg(metavar="X0,Y0,X1,Y1")]
+_FLAGS: Any = option_flags()
+_NONE: Any = _FLAGS()
+Flags = Annotated[_FLAGS, tyro.conf.arg(name="")]
 Sides = Annotated[str | None, tyro.conf.arg(metavar="LEFT,TOP,RIGHT,BOTTOM")]
 
 
@@ -25,31 +29,22 @@ def sample(
     output: OutputPicture,
     num: int | None = None,
     label: tuple[int, ...] | None = None,
-    guidance: float | None = None,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    steps: int | None = None,
     seed: int = 0,
+    options: Flags = _NONE,
 ) -> int:
-    """Draw new pictures from a trained prior: a grid, and each by itself.
+    """Draw new pictures from a trained prior: a grid, and each picture in a file.
 
     Args:
       run: directory that `vq-jax train` wrote for a prior.
-      output: the grid to write; the pictures go beside it, into a folder of the same name.
+      output: the grid to write; the single pictures go beside it, into a folder of the same name.
       num: how many; 16 when absent.
       label: class to draw, or several in turn; every class in turn when absent.
-      guidance: scale of classifier-free guidance, 1 for none; this and what follows: the run's own when
-        absent.
-      temperature: divides the logits; 0 takes the likeliest code.
-      top_k: draw among so many likeliest codes; 0 among all.
-      top_p: draw among the likeliest codes that have this probability together.
-      steps: of masked priors.
-      seed: the same one gives the same pictures.
+      seed: the same seed gives the same pictures.
+      options: how codes are drawn.
     """
     import math
 
-    from vq_jax.runs.report import encode_png, picture_grid
+    from vq_jax.runs.grids import encode_png, picture_grid
 
     _check_output(output)
     if num is not None and num < 1:
@@ -60,13 +55,9 @@ def sample(
     drawn = prior.sample(
         count if labels is None else len(labels),
         labels=labels,
-        guidance=guidance,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        steps=steps,
         seed=_seed(seed),
         progress=True,
+        **given_options(options),
     )[:count]
     folder = output.with_suffix("")
     width = len(str(len(drawn) - 1))
@@ -86,32 +77,23 @@ def inpaint(
     box: Four = None,
     outpaint: Sides = None,
     label: int | None = None,
-    guidance: float | None = None,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    steps: int | None = None,
     seed: int = 0,
+    options: Flags = _NONE,
 ) -> int:
-    """Fill a hole in a picture, or draw on beyond its edges, with a trained prior.
+    """Fill a hole in a picture, or continue it beyond its edges, with a trained prior.
 
     Args:
       run: directory that `vq-jax train` wrote for a prior.
       picture: file of any format that Pillow reads, at least as large as the prior's pictures.
       output: picture to write.
       mask: picture of the same size, white where it is to be filled.
-      box: instead of a mask, the hole as x0,y0,x1,y1: pixels from the upper left, the last ones not in it.
+      box: instead of a mask, the hole as x0,y0,x1,y1: pixels from the upper left, x1 and y1 excluded.
       outpaint: instead of a hole, pixels to add: left,top,right,bottom.
       label: class of the picture; none when absent.
-      guidance: scale of classifier-free guidance, 1 for none; this and what follows: the run's own when
-        absent.
-      temperature: divides the logits; 0 takes the likeliest code.
-      top_k: draw among so many likeliest codes; 0 among all.
-      top_p: draw among the likeliest codes that have this probability together.
-      steps: of masked priors.
-      seed: the same one gives the same picture.
+      seed: the same seed gives the same picture.
+      options: how codes are drawn.
     """
-    from vq_jax.runs.report import encode_png
+    from vq_jax.runs.grids import encode_png
 
     _check_output(output)
     given = [
@@ -126,21 +108,13 @@ def inpaint(
         raise UserError(f"no such picture: {picture}")
     prior = _load_prior(run)
     whole = read_picture(picture, prior.tokenizer)
-    options: dict[str, Any] = {
-        "labels": label,
-        "guidance": guidance,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "steps": steps,
-        "seed": _seed(seed),
-    }
+    arguments: dict[str, Any] = {"labels": label, "seed": _seed(seed), **given_options(options)}
     if outpaint is not None:
         left, top, right, bottom = _four(outpaint, "--outpaint LEFT,TOP,RIGHT,BOTTOM")
-        filled = prior.outpaint(whole[None], left=left, top=top, right=right, bottom=bottom, **options)[0]
+        filled = prior.outpaint(whole[None], left=left, top=top, right=right, bottom=bottom, **arguments)[0]
     else:
         hole = _read_mask(mask) if mask is not None else _box(box or "", whole.shape[:2])
-        filled = prior.inpaint(whole[None], hole[None], **options)[0]
+        filled = prior.inpaint(whole[None], hole[None], **arguments)[0]
     write(output, encode_png(filled))
     print(output)
     return 0
@@ -153,8 +127,8 @@ def _load_prior(run: str) -> "Prior":
     trained = load(run)
     if not isinstance(trained, Prior):
         raise UserError(
-            f"{run} holds a tokenizer, which draws nothing by itself: train a prior over it with "
-            f"vq-jax train prior-fashion --tokenizer {run}, and give that run"
+            f"{run} holds a tokenizer, which cannot draw pictures: train a prior over its codes with "
+            f"vq-jax train prior-fashion --tokenizer {run}, and give the prior's run"
         )
     return trained
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "decode": "vq_jax.cli.codes",
     "sample": "vq_jax.cli.generate",
     "inpaint": "vq_jax.cli.generate",
+    "evaluate": "vq_jax.cli.evaluate",
     "inspect": "vq_jax.cli.inspect_run",
     "prepare": "vq_jax.cli.prepare",
     "plan": "vq_jax.cli.plan",

@@ -25,7 +25,7 @@ from vq_jax.configs.priors import (
 )
 from vq_jax.configs.quantizers import QuantizerConfig, VectorQuantizerConfig, VectorQuantizerEMAConfig
 from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
-from vq_jax.configs.sampling import SamplingConfig
+from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, SamplingOptions
 from vq_jax.configs.training import Phase, TrainingConfig
 
 __all__ = [
@@ -40,8 +40,10 @@ __all__ = [
     "MLPVQVAE",
     "MaskGITArchitecture",
     "MaskGITVQGAN",
+    "MaskedOptions",
     "NoiseArchitecture",
     "NoiseConfig",
+    "NoiseOptions",
     "OptimizerConfig",
     "Phase",
     "PixelCNNArchitecture",
@@ -51,7 +53,7 @@ __all__ = [
     "QuantizerConfig",
     "ResidualVQVAE",
     "RunConfig",
-    "SamplingConfig",
+    "SamplingOptions",
     "TrainingConfig",
     "TransformerArchitecture",
     "VQGAN",

@@ -1,7 +1,10 @@
 """Conversion of configurations written before they had a `version`, and of models back to that form."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
+
+from vq_jax.configs.priors import PRIORS, prior_class
 
 # Fields that both quantizers had then, and the one field that only one of them had, with its default.
 _SHARED = (
@@ -21,12 +24,22 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the configuration of a run as `serialize.to_dict` writes it now, with its kind.
 
     The parts determine the kind: a prior's configuration has `prior`, a noise generator's also `losses`.
+    `sampling` held the options of all samplers; those that the prior's own sampler does not take are dropped.
     """
     if "prior" in values:
-        return {"kind": "noise" if "losses" in values else "prior", **values}
+        kept = {"sampling": _own_options(values)} if "sampling" in values else {}
+        return {"kind": "noise" if "losses" in values else "prior", **values, **kept}
     model = values.get("model")
     upgraded = {"model": upgrade_model(model)} if isinstance(model, Mapping) else {}
     return {"kind": "tokenizer", **values, **upgraded}
+
+
+def _own_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    own = {field.name for field in dataclasses.fields(prior_class(values["prior"]["architecture"]).options)}
+    known = own.union(
+        *({field.name for field in dataclasses.fields(prior.options)} for prior in PRIORS.values())
+    )
+    return {name: value for name, value in values["sampling"].items() if name in own or name not in known}
 
 
 def upgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Nothing here imports jax until a prior is built, so that the command line respon
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, Options, SamplingOptions
 from vq_jax.errors import lookup
 from vq_jax.ranges import check_ranges
 
@@ -25,6 +26,8 @@ class PriorArchitecture:
     """Name of the prior's module in `vq_jax.nn`."""
     several_codes: ClassVar[bool] = False
     """Whether the prior models several codes per position."""
+    options: ClassVar[type[Options]] = SamplingOptions
+    """Class of its sampler's options."""
 
     def __post_init__(self) -> None:
         check_ranges(self, "prior")
@@ -115,6 +118,7 @@ class MaskGITArchitecture(TransformerArchitecture):
 
     architecture: ClassVar[str] = "maskgit"
     module: ClassVar[str] = "MaskGIT"
+    options: ClassVar[type[Options]] = MaskedOptions
 
     mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
     """Schedule of the training masks."""
@@ -151,6 +155,7 @@ class NoiseArchitecture(PriorArchitecture):
 
     architecture: ClassVar[str] = "noise"
     module: ClassVar[str] = "NoiseGenerator"
+    options: ClassVar[type[Options]] = NoiseOptions
 
     noise_dim: int = 100
     """Width of the noise."""

@@ -7,12 +7,12 @@ import tyro
 
 from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
-from vq_jax.configs.fields import LOCAL
+from vq_jax.configs.fields import LOCAL, RESUME
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import ARCHITECTURES, Architecture
 from vq_jax.configs.optimizers import OptimizerConfig
 from vq_jax.configs.priors import PRIORS, NoiseArchitecture, PriorArchitecture
-from vq_jax.configs.sampling import SamplingConfig
+from vq_jax.configs.sampling import NoiseOptions, Options, SamplingOptions
 from vq_jax.configs.training import Phase, TrainingConfig
 from vq_jax.errors import require
 
@@ -113,13 +113,23 @@ class PriorConfig:
     codes: CodesConfig = CodesConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: Options = dataclasses.field(default=SamplingOptions(), metadata=RESUME)
+    """How pictures are drawn during the run, and by `sample` unless it is given other values. Of the class
+    that the prior's sampler takes; `SamplingOptions()` becomes the default of that class."""
 
     def __post_init__(self) -> None:
         require(
             type(self.prior) is PRIORS.get(self.prior.architecture),
             f"prior must be a named one, so that its run can be loaded; {type(self.prior).__name__} has the "
             f"name {self.prior.architecture!r}: add it to vq_jax.configs.priors.PRIORS",
+        )
+        options = self.prior.options
+        if self.sampling == SamplingOptions():
+            object.__setattr__(self, "sampling", options())
+        require(
+            type(self.sampling) is options,
+            f"sampling must be {options.__name__} for the prior {self.prior.architecture}, got "
+            f"{type(self.sampling).__name__}",
         )
         require(
             isinstance(self, NoiseConfig) == isinstance(self.prior, NoiseArchitecture),
@@ -145,6 +155,8 @@ class NoiseConfig(PriorConfig):
     kind: ClassVar[str] = "noise"
 
     prior: NoiseArchitecture = NoiseArchitecture()
+    sampling: NoiseOptions = dataclasses.field(default=NoiseOptions(), metadata=RESUME)
+    """How pictures are drawn during the run, and by `sample` unless it is given other values."""
     losses: Losses = Losses(adversarial_weight=1.0, adaptive=False)
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
 

@@ -13,6 +13,7 @@ from vq_jax.configs.priors import PriorArchitecture, prior_class
 from vq_jax.configs.quantizers import QuantizerConfig, quantizer_class
 from vq_jax.configs.registry import RUN_KINDS
 from vq_jax.configs.runs import RunConfig
+from vq_jax.configs.sampling import Options
 from vq_jax.errors import nearest_names, require
 
 if TYPE_CHECKING:
@@ -98,10 +99,23 @@ def _build(cls: Any, values: Mapping[str, Any], path: str) -> Any:
         cls = class_of(values[key])
         values = {name: value for name, value in values.items() if name != key}
     hints = typing.get_type_hints(cls)
+    if hints.get("sampling") is Options and "sampling" in values:
+        hints["sampling"] = prior_options(values)
     known = [field.name for field in dataclasses.fields(cls)]
     for name in values:
         require(name in known, f"unknown field {path}{name}{nearest_names(name, known)}")
     return cls(**{name: _convert(hints[name], value, path + name) for name, value in values.items()})
+
+
+def prior_options(values: Mapping[str, Any]) -> type[Options]:
+    """Returns the class of the sampling options in the configuration of a prior, which its prior decides.
+
+    Raises:
+      ValueError: the prior has no name, or an unknown one.
+    """
+    prior = values.get("prior")
+    require(isinstance(prior, Mapping) and "architecture" in prior, "prior.architecture is missing")
+    return prior_class(values["prior"]["architecture"]).options
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:

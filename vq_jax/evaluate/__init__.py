@@ -1,16 +1,44 @@
-"""Figures of merit: distances between pictures, and the evaluation of a model on a test set."""
+"""Figures of merit: distances between pictures, and evaluators of models on held-out sets."""
 
-from vq_jax.evaluate.distances import LPIPS_SMALLEST, lpips, mean_squared_error, psnr, psnr_from_mse, ssim
-from vq_jax.evaluate.evaluators import EvaluationSums, evaluate, evaluation_step
+from vq_jax.evaluate.code_distance import CodeDistance
+from vq_jax.evaluate.code_usage import CodeUsage, code_suffixes
+from vq_jax.evaluate.distances import mean_squared_error, psnr, psnr_from_mse, ssim
+from vq_jax.evaluate.evaluators import (
+    DEFAULT_EVALUATORS,
+    EVALUATORS,
+    Evaluation,
+    Evaluator,
+    Setup,
+    evaluate,
+    evaluation_step,
+    make_evaluators,
+    sums,
+)
+from vq_jax.evaluate.likelihood import Likelihood
+from vq_jax.evaluate.perceptual import LPIPS_SMALLEST, Perceptual, lpips
+from vq_jax.evaluate.reconstruction import Reconstruction, ReconstructionSums
 
 __all__ = [
+    "DEFAULT_EVALUATORS",
+    "EVALUATORS",
     "LPIPS_SMALLEST",
-    "EvaluationSums",
+    "CodeDistance",
+    "CodeUsage",
+    "Evaluation",
+    "Evaluator",
+    "Likelihood",
+    "Perceptual",
+    "Reconstruction",
+    "ReconstructionSums",
+    "Setup",
+    "code_suffixes",
     "evaluate",
     "evaluation_step",
     "lpips",
+    "make_evaluators",
     "mean_squared_error",
     "psnr",
     "psnr_from_mse",
     "ssim",
+    "sums",
 ]

@@ -1,17 +1,9 @@
-"""Distances between pictures."""
+"""Distances between pictures, pixel by pixel and by their structure."""
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vq_jax import nn, ops
 from vq_jax.types import Array, Float
-
-LPIPS_SMALLEST = 31  # px; below it, AlexNet has nothing left
 
 
 def mean_squared_error(a: Float[Array, "B *S C"], b: Float[Array, "B *S C"]) -> Float[Array, " B"]:
@@ -41,20 +33,3 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     missing = [(0, max(0, 7 - side)) for side in a.shape[:2]]
     a, b = (np.pad(picture, [*missing, (0, 0)], mode="edge") for picture in (a, b))
     return float(structural_similarity(a, b, channel_axis=-1, data_range=255))
-
-
-def lpips(a: np.ndarray, b: np.ndarray) -> float:
-    """LPIPS with AlexNet, version 0.1 (Zhang et al. 2018) of two uint8 pictures [H, W, C]; see `nn.LPIPS`.
-
-    Raises:
-      UserError: its weights are not installed; the message says how to get them.
-      ValueError: a side is shorter than LPIPS_SMALLEST.
-    """
-    distance = _lpips()(ops.normalize_pictures(a[None]), ops.normalize_pictures(b[None]))
-    return float(distance[0])
-
-
-@functools.cache
-def _lpips() -> Callable[[Any, Any], Array]:
-    variables = jax.tree.map(jnp.asarray, nn.load_lpips("alex"))
-    return jax.jit(lambda a, b: nn.LPIPS("alex").apply(variables, a, b))

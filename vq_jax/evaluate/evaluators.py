@@ -1,30 +1,98 @@
-"""The evaluation step and what its sums say of a whole test set."""
+"""Evaluators: figures summed up over a held-out set; their registry, and the evaluation loop.
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+The training loop and `vq-jax evaluate` share them. A new metric is a class with `init`, `update` and
+`compute` in a file of its own, and a name in `EVALUATORS`.
+"""
+
+import dataclasses
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import struct
 
 from vq_jax import ops
-from vq_jax.evaluate.distances import mean_squared_error, psnr_from_mse
+from vq_jax.errors import nearest_names
+from vq_jax.evaluate.code_usage import CodeUsage
+from vq_jax.evaluate.perceptual import Perceptual
+from vq_jax.evaluate.reconstruction import Reconstruction
 from vq_jax.nn import VQModel
-from vq_jax.types import Array, Float, Params
+from vq_jax.types import Array, CodeSpecs, Params
 
 
-@struct.dataclass
-class EvaluationSums:
-    """Sums over pictures, float32; those of several batches add up."""
+class Evaluator(Protocol):
+    """A metric, or a family of metrics that share a state.
 
-    pictures: Float[Array, ""]
-    loss: Float[Array, ""]
-    squared_error: Float[Array, ""]  # of [0, 1] pictures, mean over a picture's pixels
-    psnr: Float[Array, ""]
-    value: Float[Array, ""]  # of [0, 1] pictures
-    squared_value: Float[Array, ""]
-    counts: Float[Array, " K"]  # uses of each code; empty where the quantizer was passed by
+    A state is a pytree of sums over pictures: the states of several batches, or of several processes, are
+    added leaf by leaf.
+    """
+
+    def init(self) -> Any:
+        """The state before the first picture."""
+
+    def update(self, state: Any, batch: Mapping[str, Array], output: Any) -> Any:
+        """Adds a batch to a state; pure, jitted together with the pass of the model.
+
+        Args:
+          state: sums so far.
+          batch: `valid` bool [B], false for pictures that only fill up the batch, and what the model is
+            evaluated on; for a tokenizer, `image`, which it was given, and `target`, which its
+            reconstruction is compared with, float [B, *S, C] in [-1, 1].
+          output: what the model made of it; for a tokenizer, `nn.VQOutput`.
+        """
+
+    def compute(self, state: Any) -> dict[str, float]:
+        """Figures by name from the sums over a whole set; runs on the host."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the evaluators of a tokenizer depend on.
+
+    Attributes:
+      specs: its codes, a pytree of CodeSpec; the sizes of the grids do not matter.
+      reconstruction: kind of its reconstruction loss, see `ops.reconstruction_loss`.
+    """
+
+    specs: CodeSpecs
+    reconstruction: str
+
+
+EVALUATORS: dict[str, Callable[[Setup], Evaluator]] = {
+    "reconstruction": lambda setup: Reconstruction(setup.reconstruction),
+    "codes": lambda setup: CodeUsage(setup.specs),
+    "lpips": lambda setup: Perceptual(),
+}
+"""Evaluators of a tokenizer by name."""
+
+DEFAULT_EVALUATORS = ("reconstruction", "codes")
+"""Those of the training loop."""
+
+
+class Evaluation(NamedTuple):
+    """Figures by name, and the sums that each evaluator computed its own from, on the host."""
+
+    figures: dict[str, float]
+    states: dict[str, Any]
+
+
+def make_evaluators(names: Sequence[str], setup: Setup) -> dict[str, Evaluator]:
+    """Makes evaluators of a tokenizer by their names.
+
+    Raises:
+      ValueError: a name is not known; the message has the nearest ones.
+    """
+    for name in names:
+        if name not in EVALUATORS:
+            raise ValueError(
+                f"unknown metric {name!r}{nearest_names(name, EVALUATORS)} (known: {', '.join(EVALUATORS)})"
+            )
+    return {name: EVALUATORS[name](setup) for name in names}
+
+
+def sums(evaluators: Mapping[str, Evaluator], batch: Mapping[str, Array], output: Any) -> dict[str, Any]:
+    """The states of evaluators after one batch alone."""
+    return {name: evaluator.update(evaluator.init(), batch, output) for name, evaluator in evaluators.items()}
 
 
 def evaluation_step(
@@ -33,81 +101,50 @@ def evaluation_step(
     batch: Mapping[str, Array],
     *,
     model: VQModel,
-    reconstruction: str,
+    evaluators: Mapping[str, Evaluator],
     quantize: bool = True,
-) -> EvaluationSums:
-    """Reconstructs a batch in evaluation mode; changes nothing.
+) -> dict[str, Any]:
+    """Reconstructs a batch in evaluation mode and sums it up; changes nothing.
 
     Args:
       params: parameters of the model.
       codebook: its codebook collection.
-      batch: `image` uint8 or float in [-1, 1]; `valid` bool [B] where some pictures only fill up.
+      batch: `image` uint8 or float in [-1, 1], [B, *S, C]; `target` of the same kind where the reconstruction
+        is compared with another picture than `image`; `valid` bool [B].
       model: the network.
-      reconstruction: kind of the reconstruction loss, see `ops.reconstruction_loss`.
-      quantize: False passes the quantizer by.
+      evaluators: by name.
+      quantize: False bypasses the quantizer.
+
+    Returns:
+      The evaluators' states by name, of this batch alone.
     """
     images = ops.normalize_pictures(batch["image"])
-    valid = batch["valid"].astype(jnp.float32)
+    target = ops.normalize_pictures(batch["target"]) if "target" in batch else images
     output: Any = model.apply({"params": params, "codebook": codebook}, images, quantize=quantize)
-
-    def one_loss(outputs: Array, picture: Array) -> Array:
-        return ops.reconstruction_loss(outputs, picture, reconstruction)
-
-    error = mean_squared_error(output.reconstruction, images)
-    unit = 0.5 * (images.astype(jnp.float32) + 1.0)
-    axes = tuple(range(1, images.ndim))
-    counts = jnp.zeros((0,))
-    if output.indices is not None:
-        indices = output.indices.reshape(images.shape[0], -1)
-        weight = jnp.broadcast_to(valid[:, None], indices.shape)
-        counts = jnp.zeros((model.quantizer.codebook_size,)).at[indices].add(weight)
-    return EvaluationSums(
-        pictures=jnp.sum(valid),
-        loss=jnp.sum(jax.vmap(one_loss)(output.outputs, images) * valid),
-        squared_error=jnp.sum(0.25 * error * valid),
-        psnr=jnp.sum(psnr_from_mse(error) * valid),
-        value=jnp.sum(jnp.mean(unit, axis=axes) * valid),
-        squared_value=jnp.sum(jnp.mean(jnp.square(unit), axis=axes) * valid),
-        counts=counts,
-    )
+    return sums(evaluators, {**batch, "image": images, "target": target}, output)
 
 
 def evaluate(
-    step: Callable[[Any], EvaluationSums], batches: Iterable[Any]
-) -> tuple[dict[str, float], np.ndarray]:
-    """Runs an evaluation step over a test set.
+    step: Callable[[Any], dict[str, Any]], batches: Iterable[Any], evaluators: Mapping[str, Evaluator]
+) -> Evaluation:
+    """Evaluates a model on a held-out set.
 
     Args:
-      step: from a batch to its sums, jitted.
-      batches: the test set.
-
-    Returns:
-      Figures by name: `loss` reconstruction loss, `psnr` decibel, mean over pictures, `nmse` mean
-      squared error over the variance of the pixels, and, of all codes that the set was given together,
-      `perplexity`, `usage` (share) and `used_codes` (number); and how often each code was used, float
-      [K], empty where the quantizer was passed by.
+      step: from a batch to the evaluators' states of this batch, such as `evaluation_step`, jitted.
+      batches: the held-out set.
+      evaluators: by name.
 
     Raises:
       ValueError: there is no batch.
     """
-    total: EvaluationSums | None = None
+    total: dict[str, Any] | None = None
     for batch in batches:
-        sums = step(batch)
-        total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+        states = step(batch)
+        total = states if total is None else jax.tree.map(operator.add, total, states)
     if total is None:
         raise ValueError("expected at least one batch to evaluate on, got none")
-    sums = jax.device_get(total)
-    pictures = float(sums.pictures)
-    mean = float(sums.value) / pictures
-    variance = float(sums.squared_value) / pictures - mean**2
-    figures = {
-        "loss": float(sums.loss) / pictures,
-        "psnr": float(sums.psnr) / pictures,
-        "nmse": float(sums.squared_error) / pictures / max(variance, 1e-12),
-    }
-    counts = np.asarray(sums.counts)
-    if counts.size:
-        figures["perplexity"] = float(ops.perplexity(jnp.asarray(counts)))
-        figures["usage"] = float(np.mean(counts > 0))
-        figures["used_codes"] = float(np.sum(counts > 0))
-    return figures, counts
+    total = jax.device_get(total)
+    figures: dict[str, float] = {}
+    for name, evaluator in evaluators.items():
+        figures |= evaluator.compute(total[name])
+    return Evaluation(figures, total)

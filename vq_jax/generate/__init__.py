@@ -1,5 +1,6 @@
-"""Samplers: new grids of codes from priors."""
+"""Samplers: new codes from priors, each registered beside the prior that it draws from."""
 
+from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, Options, SamplingOptions
 from vq_jax.generate.autoregressive import (
     Step,
     sample_autoregressive,
@@ -7,16 +8,20 @@ from vq_jax.generate.autoregressive import (
     sample_pixelcnn,
     uncached_step,
 )
-from vq_jax.generate.masked import ORDERS, MaskedOptions, sample_masked, sample_maskgit
+from vq_jax.generate.masked import sample_masked, sample_maskgit
 from vq_jax.generate.noise import sample_noise
-from vq_jax.generate.options import SamplingOptions
-from vq_jax.generate.prior import fill_codes, sample_prior
+from vq_jax.generate.options import TracedOptions, trace_options
+from vq_jax.generate.samplers import SAMPLERS, Sampler, fill_codes, sample_prior, sampler_of
 
 __all__ = [
     "MaskedOptions",
-    "ORDERS",
+    "NoiseOptions",
+    "Options",
+    "SAMPLERS",
+    "Sampler",
     "SamplingOptions",
     "Step",
+    "TracedOptions",
     "fill_codes",
     "sample_autoregressive",
     "sample_gpt",
@@ -25,5 +30,7 @@ __all__ = [
     "sample_noise",
     "sample_pixelcnn",
     "sample_prior",
+    "sampler_of",
+    "trace_options",
     "uncached_step",
 ]

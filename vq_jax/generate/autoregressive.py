@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from vq_jax.configs.sampling import SamplingOptions
 from vq_jax.generate.common import check_known, check_labels, doubled, shard, with_null
-from vq_jax.generate.options import DEFAULT_OPTIONS, SamplingOptions
+from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn.priors import GPT, Condition, PixelCNN
 from vq_jax.types import Array, Bool, Float, Int, Key, Params
 
@@ -19,15 +20,16 @@ from vq_jax.types import Array, Bool, Float, Int, Key, Params
 class Step(Protocol):
     """Logits of the next code.
 
-    Called with a state of its own (caches, or anything else that is a pytree of arrays), the codes int32
-    [R] before `position`, which are without meaning at position 0, and the position, int32 (). Returns
-    logits [R, K] and the new state, of the same shapes. R is the batch B, or 2 B with guidance: the
-    second half is to be computed without the condition.
+    Called with its state (caches, or any other pytree of arrays), the codes int32 [R] before `position`,
+    which are without meaning at position 0, and the position, int32 (). Returns logits [R, K] and the new
+    state, of the same shapes. R is the batch B, or 2 B with guidance: the second half must be computed
+    without the condition.
     """
 
     def __call__(self, state: Any, previous: Array, position: Array) -> tuple[Array, Any]: ...
 
 
+DEFAULTS = SamplingOptions()
 # logits [R, K] and depth to codes [R], the same in both halves of a doubled batch
 _Pick = Callable[[Array, int], Array]
 
@@ -38,7 +40,7 @@ def sample_autoregressive(
     rng: Key[Array, ""],
     shape: tuple[int, ...],
     *,
-    options: SamplingOptions = DEFAULT_OPTIONS,
+    options: SamplingOptions | TracedOptions = DEFAULTS,
     codes: Int[Array, "B *s"] | None = None,
     known: Bool[Array, "B *s"] | None = None,
     sharding: NamedSharding | None = None,
@@ -46,17 +48,17 @@ def sample_autoregressive(
     """Draws grids of codes from any function that gives the logits of the next code.
 
     One `jax.lax.scan` over the positions, whose carry is the state: caches in it are updated in place.
-    Pure; to be called under `jit`.
+    Pure; call it under `jit`.
 
     Args:
       step: see `Step`.
       state: its first state, for R grids.
       rng: key; position i draws with `fold_in(rng, i)`.
       shape: of the codes, batch first.
-      options: see `SamplingOptions`.
+      options: temperature, filters and guidance; those of `trace_options` may hold traced numbers.
       codes: int32, given codes where `known` is true.
       known: positions that keep their given codes, which later ones then depend on.
-      sharding: of the codes, over a mesh; the state should be spread likewise.
+      sharding: of the codes, over a mesh; the state should be spread in the same way.
 
     Returns:
       int32 codes.
@@ -70,11 +72,11 @@ def sample_autoregressive(
         return pick(logits, 0)[:, None], state
 
     check_known(shape, codes, known)
-    return _scan(positions_step, state, rng, shape, 1, options, codes, known, sharding)
+    return _scan(positions_step, state, rng, shape, 1, trace_options(options), codes, known, sharding)
 
 
 def uncached_step(logits_of: Callable[[Array], Array], grid: tuple[int, ...], rows: int) -> tuple[Step, Any]:
-    """A step and its first state from a function of whole grids, computed anew for every position.
+    """Makes a step and its first state from a function of whole grids, called again for every position.
 
     Args:
       logits_of: codes int32 [R, *s] to logits [R, *s, K]; those of a position must not depend on codes
@@ -99,7 +101,7 @@ def _scan(
     rng: Array,
     shape: tuple[int, ...],
     depth: int,
-    options: SamplingOptions,
+    options: TracedOptions,
     codes: Array | None,
     known: Array | None,
     sharding: NamedSharding | None,
@@ -141,15 +143,15 @@ def sample_gpt(
     condition: Condition | None = None,
     *,
     num: int | None = None,
-    options: SamplingOptions = DEFAULT_OPTIONS,
+    options: SamplingOptions | TracedOptions = DEFAULTS,
     codes: Int[Array, "B ..."] | None = None,
     known: Bool[Array, "B ..."] | None = None,
     sharding: NamedSharding | None = None,
 ) -> Int[Array, "B ..."]:
     """Draws grids of codes from a GPT, compiled once for each batch size and kind of options.
 
-    Layers are unrolled, each with a preallocated cache of keys and values; conditional and
-    unconditional logits of guidance are computed in one batch.
+    Layers are unrolled, each with a preallocated cache of keys and values; guidance computes conditional
+    and unconditional logits in one batch.
 
     Args:
       model: the prior.
@@ -163,33 +165,31 @@ def sample_gpt(
       sharding: of the batch over a mesh.
 
     Returns:
-      int32 [B, *s], or [B, *s, Q] with several codes a position.
+      int32 codes [B, *s], or [B, *s, Q] with several codes a position.
 
     Raises:
       ValueError: a shape, a label or an option does not fit the model: guidance needs a prior trained
         with class dropout.
     """
-    batch = check_labels(model, condition, num, codes, options)
+    traced = trace_options(options, SamplingOptions)
+    batch = check_labels(model, condition, num, codes, guided=traced.guided)
     check_known((batch, *model.code_shape), codes, known)
-    structure, numbers = options.split()
-    return _sample_gpt(model, batch, structure, sharding, variables, rng, condition, numbers, codes, known)
+    return _sample_gpt(model, batch, sharding, variables, rng, condition, traced, codes, known)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _sample_gpt(
     model: GPT,
     batch: int,
-    structure: SamplingOptions,
     sharding: NamedSharding | None,
     variables: Params,
     rng: Array,
     condition: Condition | None,
-    numbers: dict[str, Array],
+    options: TracedOptions,
     codes: Array | None,
     known: Array | None,
 ) -> Array:
-    options = structure.join(numbers)
-    condition = with_null(model, condition, options)
+    condition = with_null(model, condition, options.guided)
     rows = batch * (2 if options.guided else 1)
     weights = model.sampling_weights(variables)
 
@@ -217,38 +217,34 @@ def sample_pixelcnn(
     condition: Condition | None = None,
     *,
     num: int | None = None,
-    options: SamplingOptions = DEFAULT_OPTIONS,
+    options: SamplingOptions | TracedOptions = DEFAULTS,
     codes: Int[Array, "B *s"] | None = None,
     known: Bool[Array, "B *s"] | None = None,
     sharding: NamedSharding | None = None,
 ) -> Int[Array, "B *s"]:
-    """Draws grids of codes from a PixelCNN, which computes the whole grid anew for every code.
+    """Draws grids of codes from a PixelCNN, which computes the whole grid again for every code.
 
     Arguments, result and errors are those of `sample_gpt`; codes are int32 [B, *model.grid].
     """
-    batch = check_labels(model, condition, num, codes, options)
+    traced = trace_options(options, SamplingOptions)
+    batch = check_labels(model, condition, num, codes, guided=traced.guided)
     check_known((batch, *model.grid), codes, known)
-    structure, numbers = options.split()
-    return _sample_pixelcnn(
-        model, batch, structure, sharding, variables, rng, condition, numbers, codes, known
-    )
+    return _sample_pixelcnn(model, batch, sharding, variables, rng, condition, traced, codes, known)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _sample_pixelcnn(
     model: PixelCNN,
     batch: int,
-    structure: SamplingOptions,
     sharding: NamedSharding | None,
     variables: Params,
     rng: Array,
     condition: Condition | None,
-    numbers: dict[str, Array],
+    options: TracedOptions,
     codes: Array | None,
     known: Array | None,
 ) -> Array:
-    options = structure.join(numbers)
-    condition = with_null(model, condition, options)
+    condition = with_null(model, condition, options.guided)
 
     def logits_of(codes: Array) -> Array:
         logits: Any = model.apply(variables, codes, condition)
@@ -265,3 +261,56 @@ def _sample_pixelcnn(
         known=known,
         sharding=sharding,
     )
+
+
+def fill_autoregressive(
+    sample: Callable[..., Array],
+    model: Any,
+    variables: Params,
+    rng: Key[Array, ""],
+    condition: Condition | None,
+    codes: Int[Array, "B ..."],
+    known: Bool[Array, "B ..."],
+    *,
+    options: SamplingOptions | TracedOptions,
+    candidates: int,
+) -> Int[Array, "B ..."]:
+    """Draws the codes that are not known from a prior that sees only the codes before a position.
+
+    Several candidates are drawn for each grid. One of them is then drawn with a weight: the probability of
+    the known codes given all codes before them (sampling importance resampling).
+
+    Args:
+      sample: the prior's sampler, such as `sample_gpt`.
+      model: the prior.
+      variables: its parameters.
+      rng: key.
+      condition: labels int32 [B]; None for an unconditional prior.
+      codes: int32 [B, *model.code_shape]; without meaning where not known.
+      known: bool of the same shape.
+      options: temperature, filters and guidance.
+      candidates: for each grid, at least 1.
+
+    Returns:
+      int32 of the shape of the codes.
+
+    References:
+      Rubin 1988, Using the SIR algorithm to simulate posterior distributions, Bayesian Statistics 3.
+    """
+    sample_rng, choice_rng = jax.random.split(rng)
+
+    def repeat(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.repeat(x, candidates, axis=0), tree)
+
+    many, many_known, many_condition = repeat((codes, known, condition))
+    drawn = sample(
+        model, variables, sample_rng, many_condition, options=options, codes=many, known=many_known
+    )
+    if candidates == 1:
+        return drawn
+    logits: Any = jax.jit(model.apply)(variables, drawn, many_condition)
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    of_codes = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
+    weights = jnp.where(many_known, of_codes, 0.0).reshape(codes.shape[0], candidates, -1).sum(-1)
+    choice = jax.random.categorical(choice_rng, weights, axis=-1)
+    return drawn.reshape(codes.shape[0], candidates, *codes.shape[1:])[jnp.arange(codes.shape[0]), choice]

@@ -1,11 +1,10 @@
-"""What the samplers share: checks of what they are given, and the batch of guidance."""
+"""What the samplers share: checks of their arguments, and the doubled batch of guidance."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from vq_jax.generate.options import SamplingOptions
 from vq_jax.nn.priors import Condition, LabelledPrior
 from vq_jax.types import Array, Bool, Int
 
@@ -29,13 +28,14 @@ def check_labels(
     condition: Condition | None,
     num: int | None,
     codes: Array | None,
-    options: SamplingOptions,
+    *,
+    guided: bool,
 ) -> int:
-    """The number of grids to draw, after checks of the labels against the model.
+    """Checks the labels against the model, and returns the number of grids to draw.
 
     Raises:
-      ValueError: the number is not given or not the same everywhere, a label is out of range or not
-        asked for, or guidance is wanted of a prior that cannot give it.
+      ValueError: the number is not given or not the same everywhere, a label is out of range or missing or
+        the prior takes none, or the prior cannot be guided.
     """
     labels = None if condition is None else condition.labels
     sizes: set[int] = {array.shape[0] for array in (labels, codes) if array is not None}
@@ -48,7 +48,12 @@ def check_labels(
     if batch < 1:
         raise ValueError(f"expected at least one grid to draw, got num = {batch}")
     model.check_condition(condition, batch)
-    if options.guided:
+    if guided and model.num_classes is None:
+        raise ValueError(
+            f"guidance needs classes, and this {type(model).__name__} is unconditional (num_classes = None): "
+            "leave guidance at 1"
+        )
+    if guided:
         _ = model.null_label  # raises where there is none
     if labels is not None and model.num_classes is not None and not isinstance(labels, jax.core.Tracer):
         values = np.asarray(labels)
@@ -63,20 +68,18 @@ def check_labels(
 
 
 def doubled(x: Array, guided: bool) -> Array:
-    """The batch twice over where there is guidance, for the conditional and the unconditional half."""
+    """Repeats the batch where there is guidance, for a conditional and an unconditional half."""
     return jnp.concatenate([x, x]) if guided else x
 
 
-def with_null(
-    model: LabelledPrior, condition: Condition | None, options: SamplingOptions
-) -> Condition | None:
+def with_null(model: LabelledPrior, condition: Condition | None, guided: bool) -> Condition | None:
     """The condition of a doubled batch where there is guidance: without labels in its second half."""
-    if not options.guided or condition is None or condition.labels is None:
+    if not guided or condition is None or condition.labels is None:
         return condition
     null = jnp.full_like(condition.labels, model.null_label)
     return Condition(labels=jnp.concatenate([condition.labels, null]))
 
 
 def shard(x: Array, sharding: NamedSharding | None) -> Array:
-    """Spreads the first axis as `sharding` says, if there is one."""
+    """Spreads an array as `sharding` says, if there is one."""
     return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)

@@ -12,52 +12,15 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from vq_jax import ops
+from vq_jax.configs.sampling import MaskedOptions
 from vq_jax.generate.common import check_known, check_labels, doubled, shard, with_null
-from vq_jax.generate.options import DEFAULT_OPTIONS, SamplingOptions
+from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn.priors import Condition, MaskGIT
 from vq_jax.types import Array, Bool, Float, Int, Key, Params
 
-ORDERS = ("confidence", "halton")
-
+DEFAULTS = MaskedOptions()
 # codes int32 [R, *s] and mask bool [R, *s] to logits [R, *s, K]
 MaskedLogits = Callable[[Array, Array], Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class MaskedOptions:
-    """Which codes a step of masked sampling decides.
-
-    Attributes:
-      steps: T; each of them evaluates the prior once.
-      schedule: how many are left after each, one of `ops.MASK_SCHEDULES`, see `ops.masked_count`.
-      order: `confidence` decides the codes whose drawn value is likeliest, after noise; `halton` those
-        that come next in `ops.halton_order`, spread evenly over the grid.
-      noise: scale of the Gumbel noise added to log-probabilities in the first step, falling linearly to
-        0 in the last; `confidence` only.
-
-    Raises:
-      ValueError: a value is out of range.
-    """
-
-    steps: int = 12
-    schedule: str = "cosine"
-    order: str = "confidence"
-    noise: Any = 4.5
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"expected at least one step, got {self.steps}")
-        if self.schedule not in ops.MASK_SCHEDULES:
-            raise ValueError(
-                f"expected a mask schedule of {', '.join(ops.MASK_SCHEDULES)}, got {self.schedule!r}"
-            )
-        if self.order not in ORDERS:
-            raise ValueError(f"expected an order of {', '.join(ORDERS)}, got {self.order!r}")
-        if isinstance(self.noise, int | float) and not 0.0 <= self.noise < float("inf"):
-            raise ValueError(f"expected noise of at least 0, got {self.noise}")
-
-
-DEFAULT_MASKING = MaskedOptions()
 
 
 def sample_masked(
@@ -65,8 +28,7 @@ def sample_masked(
     rng: Key[Array, ""],
     shape: tuple[int, ...],
     *,
-    options: SamplingOptions = DEFAULT_OPTIONS,
-    masking: MaskedOptions = DEFAULT_MASKING,
+    options: MaskedOptions | TracedOptions = DEFAULTS,
     codes: Int[Array, "B *s"] | None = None,
     known: Bool[Array, "B *s"] | None = None,
     sharding: NamedSharding | None = None,
@@ -76,21 +38,20 @@ def sample_masked(
 
     Each step draws a code at every masked position, decides some of them and leaves the rest masked;
     after step t `ops.masked_count(schedule, n, t, steps)` of the n positions to decide are left. A
-    decided or known code never changes. One `jax.lax.scan` over the steps. Pure; to be called under
-    `jit`.
+    decided or known code never changes. One `jax.lax.scan` over the steps. Pure; call it under `jit`.
 
     Args:
       logits_of: codes int32 [R, *s] (without meaning where masked) and mask bool [R, *s] to logits
-        [R, *s, K]. R is the batch B, or 2 B with guidance: the second half is to be computed without
-        the condition.
+        [R, *s, K]. R is the batch B, or 2 B with guidance: the second half must be computed without the
+        condition.
       rng: key; step t draws with `fold_in(rng, t)`.
       shape: of the codes, batch first.
-      options: temperature, filters and guidance, whose schedule runs over the steps.
-      masking: how many steps, and what each decides.
+      options: temperature, filters, guidance, whose schedule runs over the steps, how many steps there are
+        and what each decides; those of `trace_options` may hold traced numbers.
       codes: int32, given codes where `known` is true.
       known: positions that keep their given codes.
       sharding: of the codes, over a mesh.
-      trace: give out the codes after every step too, -1 where they are still masked.
+      trace: also return the codes after every step, -1 where they are still masked.
 
     Returns:
       int32 codes; with `trace` also those after each step.
@@ -104,7 +65,8 @@ def sample_masked(
       (Halton order).
     """
     check_known(shape, codes, known)
-    batch, total, steps = shape[0], math.prod(shape[1:]), masking.steps
+    options = trace_options(options, MaskedOptions)
+    batch, total, steps = shape[0], math.prod(shape[1:]), options.structure.steps
     if steps > total:
         raise ValueError(f"expected at most {total} steps for a grid of {total} positions, got {steps}")
     masked = jnp.ones((batch, total), bool)
@@ -113,7 +75,7 @@ def sample_masked(
         masked = ~known.reshape(batch, total)
         current = jnp.where(masked, 0, codes.reshape(batch, total).astype(jnp.int32))
     current, masked = shard(current, sharding), shard(masked, sharding)
-    left = _counts_left(masking, jnp.sum(masked, axis=1, dtype=jnp.int32), total)  # [T, B]
+    left = _counts_left(options.structure, jnp.sum(masked, axis=1, dtype=jnp.int32), total)  # [T, B]
 
     def body(carry: tuple[Array, Array], x: tuple[Array, Array]) -> tuple[tuple[Array, Array], Any]:
         current, masked = carry
@@ -124,7 +86,7 @@ def sample_masked(
         logits = options.guide(logits, step.astype(jnp.float32) / max(steps - 1, 1))
         drawn = options.draw(draw_rng, logits)
         progress = (step + 1).astype(jnp.float32) / steps
-        rank = _rank(masking, noise_rng, logits, drawn, masked, progress, shape[1:])
+        rank = _rank(options, noise_rng, logits, drawn, masked, progress, shape[1:])
         current = jnp.where(masked, drawn, current)
         masked = masked & (rank < keep[:, None])
         shown = jnp.where(masked, -1, current) if trace else None
@@ -135,12 +97,13 @@ def sample_masked(
     return (result, shown.reshape(steps, *shape)) if trace else result
 
 
-def _counts_left(masking: MaskedOptions, unknown: Int[Array, " B"], total: int) -> Int[Array, "T B"]:
+def _counts_left(options: MaskedOptions, unknown: Int[Array, " B"], total: int) -> Int[Array, "T B"]:
     """How many positions each grid has masked after each step; the table is made at trace time."""
+    schedule, steps = options.mask_schedule, options.steps
     table = np.array(
         [
-            [ops.masked_count(masking.schedule, count, step + 1, masking.steps) for count in range(total + 1)]
-            for step in range(masking.steps)
+            [ops.masked_count(schedule, count, step + 1, steps) for count in range(total + 1)]
+            for step in range(steps)
         ],
         np.int32,
     )
@@ -148,7 +111,7 @@ def _counts_left(masking: MaskedOptions, unknown: Int[Array, " B"], total: int) 
 
 
 def _rank(
-    masking: MaskedOptions,
+    options: TracedOptions,
     rng: Array,
     logits: Float[Array, "B N K"],
     drawn: Int[Array, "B N"],
@@ -156,8 +119,8 @@ def _rank(
     progress: Float[Array, ""],
     grid: tuple[int, ...],
 ) -> Int[Array, "B N"]:
-    """Rank of the masked positions, each grid's own: 0 is the last that should be decided."""
-    if masking.order == "halton":
+    """Ranks the masked positions of each grid: 0 is the last that should be decided."""
+    if options.structure.order == "halton":
         place = np.empty(masked.shape[1], np.float32)
         place[ops.halton_order(grid)] = np.arange(masked.shape[1])
         score = jnp.broadcast_to(-place[None], masked.shape)
@@ -165,7 +128,7 @@ def _rank(
         log_p = jax.nn.log_softmax(logits, axis=-1)
         score = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
         noise = jax.random.gumbel(rng, score.shape)
-        score = score + masking.noise * (1.0 - progress) * noise
+        score = score + options.value("noise") * (1.0 - progress) * noise
     score = jnp.where(masked, score, jnp.inf)
     # ranks, and not a threshold: equal scores must not decide more than their number
     return jnp.argsort(jnp.argsort(score, axis=1), axis=1)
@@ -178,8 +141,7 @@ def sample_maskgit(
     condition: Condition | None = None,
     *,
     num: int | None = None,
-    options: SamplingOptions = DEFAULT_OPTIONS,
-    masking: MaskedOptions = DEFAULT_MASKING,
+    options: MaskedOptions | TracedOptions = DEFAULTS,
     codes: Int[Array, "B *s"] | None = None,
     known: Bool[Array, "B *s"] | None = None,
     sharding: NamedSharding | None = None,
@@ -193,12 +155,11 @@ def sample_maskgit(
       rng: key; the same key and arguments give the same codes.
       condition: labels int32 [B]; None for an unconditional prior.
       num: grids to draw, B; that of the condition or the codes when absent.
-      options: temperature, filters and guidance.
-      masking: how many steps, and what each decides.
+      options: temperature, filters, guidance, how many steps there are and what each decides.
       codes: int32 [B, *model.grid], given codes where `known` is true.
       known: bool of the same shape; positions that keep their given codes.
       sharding: of the batch over a mesh.
-      trace: give out the codes after every step too, -1 where they are still masked.
+      trace: also return the codes after every step, -1 where they are still masked.
 
     Returns:
       int32 codes; with `trace` also those after each step, [T, B, *s].
@@ -207,33 +168,26 @@ def sample_maskgit(
       ValueError: a shape, a label or an option does not fit the model: guidance needs a prior trained
         with class dropout.
     """
-    batch = check_labels(model, condition, num, codes, options)
+    traced = trace_options(options, MaskedOptions)
+    batch = check_labels(model, condition, num, codes, guided=traced.guided)
     check_known((batch, *model.grid), codes, known)
-    structure, numbers = options.split()
-    noise = float(masking.noise)
-    masking = dataclasses.replace(masking, noise=1.0)
-    static = (model, batch, structure, masking, sharding, trace)
-    return _sample_maskgit(*static, variables, rng, condition, numbers, noise, codes, known)
+    return _sample_maskgit(model, batch, sharding, trace, variables, rng, condition, traced, codes, known)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _sample_maskgit(
     model: MaskGIT,
     batch: int,
-    structure: SamplingOptions,
-    masking: MaskedOptions,
     sharding: NamedSharding | None,
     trace: bool,
     variables: Params,
     rng: Array,
     condition: Condition | None,
-    numbers: dict[str, Array],
-    noise: Array,
+    options: TracedOptions,
     codes: Array | None,
     known: Array | None,
 ) -> Array | tuple[Array, Array]:
-    options = structure.join(numbers)
-    condition = with_null(model, condition, options)
+    condition = with_null(model, condition, options.guided)
 
     def logits_of(codes: Array, mask: Array) -> Array:
         logits: Any = model.apply(variables, codes, condition, mask=mask)
@@ -244,9 +198,32 @@ def _sample_maskgit(
         rng,
         (batch, *model.grid),
         options=options,
-        masking=dataclasses.replace(masking, noise=noise),
         codes=codes,
         known=known,
         sharding=sharding,
         trace=trace,
     )
+
+
+def fill_masked(
+    model: MaskGIT,
+    variables: Params,
+    rng: Key[Array, ""],
+    condition: Condition | None,
+    codes: Int[Array, "B *s"],
+    known: Bool[Array, "B *s"],
+    *,
+    options: MaskedOptions | TracedOptions,
+    candidates: int,
+) -> Int[Array, "B *s"]:
+    """Draws the codes that are not known from a prior that sees all known ones; it needs no `candidates`."""
+    sample_rng, _ = jax.random.split(rng)  # as an autoregressive prior does
+    filled: Any = sample_maskgit(
+        model, variables, sample_rng, condition, options=options, codes=codes, known=known
+    )
+    return filled
+
+
+def adapt_steps(options: MaskedOptions, model: MaskGIT) -> MaskedOptions:
+    """Lowers the steps to the positions of the model's grid: a step decides at least one."""
+    return dataclasses.replace(options, steps=min(options.steps, model.positions))

@@ -6,10 +6,13 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding
 
+from vq_jax.configs.sampling import NoiseOptions
 from vq_jax.generate.common import check_labels, shard
-from vq_jax.generate.options import DEFAULT_OPTIONS
+from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
 from vq_jax.types import Array, Int, Key, Params
+
+DEFAULTS = NoiseOptions()
 
 
 def sample_noise(
@@ -21,7 +24,7 @@ def sample_noise(
     tokenizer_model: VQModel,
     tokenizer_variables: Params,
     num: int | None = None,
-    temperature: float = 1.0,
+    options: NoiseOptions | TracedOptions = DEFAULTS,
     sharding: NamedSharding | None = None,
 ) -> Int[Array, "B *s"]:
     """Draws grids of codes from a noise generator.
@@ -31,10 +34,10 @@ def sample_noise(
       variables: its parameters.
       rng: key; the same key and arguments give the same codes.
       condition: labels int32 [B]; None for an unconditional generator.
-      tokenizer_model: whose codes the latents become.
-      tokenizer_variables: of it.
+      tokenizer_model: quantizes the latents.
+      tokenizer_variables: variables of the tokenizer.
       num: grids to draw, B; that of the condition when absent.
-      temperature: scales the noise; below 1 pictures are more alike.
+      options: the scale of the noise.
       sharding: of the batch over a mesh.
 
     Returns:
@@ -43,9 +46,9 @@ def sample_noise(
     Raises:
       ValueError: the number or a label does not fit the model.
     """
-    batch = check_labels(model, condition, num, None, DEFAULT_OPTIONS)
-    both = (variables, tokenizer_variables)
-    return _sample_noise(model, tokenizer_model, batch, sharding, both, rng, condition, temperature)
+    batch = check_labels(model, condition, num, None, guided=False)
+    both, traced = (variables, tokenizer_variables), trace_options(options, NoiseOptions)
+    return _sample_noise(model, tokenizer_model, batch, sharding, both, rng, condition, traced)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -57,9 +60,10 @@ def _sample_noise(
     both: tuple[Params, Params],
     rng: Array,
     condition: Condition | None,
-    temperature: Array,
+    options: TracedOptions,
 ) -> Array:
     variables, tokenizer_variables = both
+    temperature = options.value("temperature")
     noise = shard(temperature * jax.random.normal(rng, (batch, model.noise_dim)), sharding)
     latents: Any = model.apply(variables, noise, condition)
     quantized: Any = tokenizer_model.apply(tokenizer_variables, latents, method="quantize")

@@ -1,68 +1,53 @@
-"""How codes are drawn from a prior's logits: one struct for all samplers, checked when it is made."""
+"""Options as the compiled samplers take them, and how codes are drawn with them."""
 
 import dataclasses
-import numbers
 from typing import Any
 
 import jax.numpy as jnp
+from flax import struct
 
 from vq_jax import ops
+from vq_jax.configs.sampling import TRACED, Options
 from vq_jax.types import Array, Float, Int, Key
 
 Number = float | Array
 
 
-@dataclasses.dataclass(frozen=True)
-class SamplingOptions:
-    """How codes are drawn from logits.
+@struct.dataclass
+class TracedOptions:
+    """Options in two parts: what a sampler is compiled for, and numbers that it takes at run time.
+
+    A pytree whose leaves are the numbers: a jitted function that takes it is compiled once for all options
+    that differ in the numbers alone. Numbers without effect, such as a guidance of 1, are not among them.
 
     Attributes:
-      temperature: divides the logits; 0 takes the likeliest code.
-      top_k: draw among so many likeliest codes; 0 among all.
-      top_p: draw among the likeliest codes that have this probability together, in (0, 1].
-      guidance: scale of classifier-free guidance; 1 is none, and the conditional logits alone are computed.
-      guidance_schedule: how guidance grows to that scale, one of `ops.GUIDANCE_SCHEDULES`.
-      guidance_power: of the schedule `power_cosine`.
-
-    Raises:
-      ValueError: a value is out of range.
+      structure: the options, hashable; fields that are among the numbers have their default.
+      numbers: by field.
     """
 
-    temperature: Number = 1.0
-    top_k: int = 0
-    top_p: Number = 1.0
-    guidance: Number = 1.0
-    guidance_schedule: str = "constant"
-    guidance_power: Number = 1.0
+    structure: Any = struct.field(pytree_node=False)
+    numbers: dict[str, Number]
 
-    def __post_init__(self) -> None:
-        # values given to a compiled sampler are traced; they were checked before
-        if _known(self.temperature) and not 0.0 <= self.temperature < float("inf"):
-            raise ValueError(f"expected temperature of at least 0 (0 is greedy), got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"expected top_k of at least 0 (0 keeps all), got {self.top_k}")
-        if _known(self.top_p) and not 0.0 < self.top_p <= 1.0:
-            raise ValueError(f"expected top_p in (0, 1], got {self.top_p}")
-        if _known(self.guidance) and not 0.0 <= self.guidance < float("inf"):
-            raise ValueError(f"expected guidance of at least 0 (1 is none), got {self.guidance}")
-        if _known(self.guidance_power) and not 0.0 < self.guidance_power < float("inf"):
-            raise ValueError(f"expected guidance_power above 0, got {self.guidance_power}")
-        ops.guidance_scale(self.guidance_schedule, 1.0, 0.0)  # knows the names
+    def value(self, name: str) -> Any:
+        """The value of a field, traced where it is a number of a compiled sampler."""
+        return self.numbers[name] if name in self.numbers else getattr(self.structure, name)
 
     @property
     def greedy(self) -> bool:
         """Whether the likeliest code is taken."""
-        return bool(_known(self.temperature) and self.temperature == 0.0)
+        return bool(self.structure.greedy)
 
     @property
     def guided(self) -> bool:
         """Whether unconditional logits are needed."""
-        return not (_known(self.guidance) and self.guidance == 1.0)
+        return "guidance" in self.numbers
 
     def filter(self, logits: Float[Array, "... K"]) -> Float[Array, "... K"]:
         """The logits that codes are drawn from: after temperature, top-k and top-p."""
-        temperature = 1.0 if self.greedy else self.temperature
-        return ops.filter_logits(logits, temperature=temperature, top_k=self.top_k, top_p=self.top_p)
+        temperature = 1.0 if self.greedy else self.value("temperature")
+        return ops.filter_logits(
+            logits, temperature=temperature, top_k=self.structure.top_k, top_p=self.value("top_p")
+        )
 
     def draw(self, rng: Key[Array, ""], logits: Float[Array, "... K"]) -> Int[Array, "..."]:
         """Codes int32 drawn from the filtered logits, or the likeliest ones."""
@@ -71,38 +56,39 @@ class SamplingOptions:
     def guide(self, logits: Float[Array, "R ... K"], progress: Number) -> Float[Array, "B ... K"]:
         """Joins the two halves of a doubled batch's logits, conditional ones first; R = 2 B.
 
-        Without guidance the batch is not doubled and the logits are returned as they are.
+        Without guidance the batch is not doubled, and the logits are returned unchanged.
         """
         if not self.guided:
             return logits
         conditional, unconditional = jnp.split(logits, 2)
-        scale = ops.guidance_scale(self.guidance_schedule, self.guidance, progress, self.guidance_power)
+        schedule, power = self.structure.guidance_schedule, self.value("guidance_power")
+        scale = ops.guidance_scale(schedule, self.value("guidance"), progress, power)
         return ops.guide(conditional, unconditional, scale)
 
-    def split(self) -> tuple["SamplingOptions", dict[str, float]]:
-        """What a sampler must be compiled for, and the numbers that it can be given at run time.
 
-        The two give the options back by `join`. Options that differ
-        in the numbers alone share a structure, and so one compilation.
-        """
-        changing: dict[str, Any] = {}
-        if not self.greedy and self.temperature != 1.0:
-            changing["temperature"] = 2.0
-        if self.top_p != 1.0 and not self.greedy:
-            changing["top_p"] = 0.5
-        if self.guided:
-            changing["guidance"] = 2.0
-            if self.guidance_schedule == "power_cosine":
-                changing["guidance_power"] = 2.0
-        return dataclasses.replace(self, **changing), {name: float(getattr(self, name)) for name in changing}
-
-    def join(self, values: dict[str, Any]) -> "SamplingOptions":
-        """These options with the numbers given, traced or not, see `split`."""
-        return dataclasses.replace(self, **values)
+AnyOptions = Options | TracedOptions
 
 
-def _known(value: Number) -> bool:
-    return isinstance(value, numbers.Real)  # NumPy's too
+def trace_options(options: AnyOptions, expected: type[Options] = Options) -> TracedOptions:
+    """Takes the numbers out of options, as the metadata of their fields says.
 
+    Args:
+      options: of a sampler; those that are traced already are returned unchanged.
+      expected: their class.
 
-DEFAULT_OPTIONS = SamplingOptions()
+    Raises:
+      TypeError: they are of another class.
+    """
+    structure = options.structure if isinstance(options, TracedOptions) else options
+    if not isinstance(structure, expected):
+        raise TypeError(f"expected {expected.__name__} for this sampler, got {type(structure).__name__}")
+    if isinstance(options, TracedOptions):
+        return options
+    numbers: dict[str, Number] = {}
+    defaults: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        used = field.metadata.get(TRACED)
+        if used is not None and used(options):
+            numbers[field.name] = float(getattr(options, field.name))
+            defaults[field.name] = field.default
+    return TracedOptions(dataclasses.replace(options, **defaults), numbers)

@@ -1,9 +1,9 @@
-"""A trained prior with its tokenizer, as it is used: new pictures, and holes in pictures filled."""
+"""A trained prior with its tokenizer, as it is used: draws new pictures and fills holes in pictures."""
 
 import dataclasses
-import functools
+import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,28 +14,32 @@ from flax import linen
 from jax.sharding import NamedSharding
 from tqdm import tqdm
 
+from vq_jax.configs.priors import PRIORS
 from vq_jax.configs.runs import PriorConfig
-from vq_jax.configs.sampling import SamplingConfig
+from vq_jax.configs.sampling import Options
 from vq_jax.configs.serialize import specs_to_json
-from vq_jax.errors import UserError
-from vq_jax.generate import MaskedOptions, SamplingOptions, sample_noise
+from vq_jax.errors import UserError, nearest_names
+from vq_jax.generate import fill_codes, sample_prior, sampler_of
 from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes
-from vq_jax.generate.prior import fill_codes, sample_prior
-from vq_jax.nn import Condition, MaskGIT, NoiseGenerator
+from vq_jax.nn import Condition
 from vq_jax.pretrained.model_directory import TOKENIZER, model_files, write_model
 from vq_jax.pretrained.tokenizer import Tokenizer
-from vq_jax.types import Params
+from vq_jax.types import CodeSpec, Params
 
 Labels = int | Sequence[int] | np.ndarray | None
 
 
 class Prior:
-    """A prior over the codes of a tokenizer; what is drawn is uint8 pictures.
+    """A prior over the codes of a tokenizer; it draws uint8 pictures.
+
+    Its sampler's options, such as `temperature`, are keyword arguments of the methods: the fields of the
+    dataclass that the prior's sampler takes, see `vq_jax.configs.sampling`. Those that are absent have the
+    value of `config.sampling`.
 
     Attributes:
       model: the network.
       variables: its parameters.
-      tokenizer: what decodes the codes.
+      tokenizer: decodes the codes.
       config: the configuration of its run.
       step: updates made.
       image_size: height and width in pixels of the pictures that it draws.
@@ -78,7 +82,7 @@ class Prior:
 
     @property
     def num_classes(self) -> int | None:
-        """Classes that pictures can be drawn of; None where the prior knows none."""
+        """How many classes it can draw; None for a prior without classes."""
         classes: int | None = self.model.num_classes
         return classes
 
@@ -87,56 +91,43 @@ class Prior:
         num: int | None = None,
         *,
         labels: Labels = None,
-        guidance: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        steps: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         sharding: NamedSharding | None = None,
         progress: bool = False,
+        **options: Any,
     ) -> np.ndarray:
-        """Draws new pictures; what is not given is as in `config.sampling`.
+        """Draws new pictures.
 
         Args:
           num: how many; one for each of the labels when absent.
           labels: classes, one for all or one each; every class in turn when absent.
-          guidance: scale of classifier-free guidance; 1 is none.
-          temperature: divides the logits; 0 takes the likeliest code. Of a noise generator, which takes
-            no other option: scales the noise.
-          top_k: draw among so many likeliest codes; 0 among all.
-          top_p: draw among the likeliest codes that have this probability together.
-          steps: of masked priors.
-          seed: the same one and the same arguments give the same pictures.
+          seed: the same seed and arguments give the same pictures.
           batch_size: pictures drawn together, at most.
           sharding: of a batch over a mesh.
           progress: show a bar where there is a terminal.
+          **options: of the prior's sampler.
 
         Returns:
           uint8 [num, H, W, C].
 
         Raises:
-          UserError: an argument is out of range, or not one for this prior.
+          UserError: an argument is out of range, or the prior does not take it.
         """
         codes = self.sample_codes(
             num,
             labels=labels,
-            guidance=guidance,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            steps=steps,
             seed=seed,
             batch_size=batch_size,
             sharding=sharding,
             progress=progress,
+            **options,
         )
-        size = (self.image_size, self.image_size)
-        parts = range(0, len(codes), batch_size)
-        return np.concatenate(
-            [self.tokenizer.decode(codes[first : first + batch_size], size=size) for first in parts]
-        )
+        size, decoded = (self.image_size, self.image_size), []
+        for first in range(0, len(jax.tree.leaves(codes)[0]), batch_size):
+            part = jax.tree.map(operator.itemgetter(slice(first, first + batch_size)), codes)
+            decoded.append(self.tokenizer.decode(part, size=size))
+        return np.concatenate(decoded)
 
     def sample_codes(
         self,
@@ -148,8 +139,8 @@ class Prior:
         sharding: NamedSharding | None = None,
         progress: bool = False,
         **options: Any,
-    ) -> np.ndarray:
-        """Draws grids of codes, int32 [num, ...]; arguments are those of `sample`."""
+    ) -> Any:
+        """Draws codes, int32 [num, ...], laid out like `model.code_specs`; arguments as in `sample`."""
         chosen = self._options(options)
         every = self._labels(num, labels)
         total = len(every) if every is not None else 1 if num is None else num
@@ -157,17 +148,18 @@ class Prior:
             raise UserError(f"expected at least one picture to draw, got {total}")
         if batch_size < 1:
             raise UserError(f"expected batch_size of at least 1, got {batch_size}")
-        batch = min(total, batch_size)
-        drawn, sampler = [], self._sampler
+        batch, drawn, more = min(total, batch_size), [], self._sampler_arguments()
         with tqdm(total=total, unit="picture", disable=not (progress and sys.stderr.isatty())) as bar:
             for number, first in enumerate(range(0, total, batch)):
                 count = min(batch, total - first)
                 some = None if every is None else np.resize(every[first : first + count], batch)
                 rng = jax.random.fold_in(jax.random.key(seed), number)
-                codes = self._call(sampler, rng, _condition(some), num=batch, sharding=sharding, **chosen)
-                drawn.append(np.asarray(codes)[:count])
+                codes = self._call(
+                    sample_prior, rng, _condition(some), num=batch, options=chosen, sharding=sharding, **more
+                )
+                drawn.append(jax.tree.map(operator.itemgetter(slice(count)), jax.device_get(codes)))
                 bar.update(count)
-        return np.concatenate(drawn)
+        return jax.tree.map(lambda *grids: np.concatenate(grids), *drawn)
 
     def inpaint(
         self,
@@ -175,53 +167,35 @@ class Prior:
         masks: np.ndarray,
         *,
         labels: Labels = None,
-        guidance: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        steps: int | None = None,
         seed: int = 0,
         ring: int = 1,
+        **options: Any,
     ) -> np.ndarray:
         """Fills holes in pictures.
 
-        The codes that a hole touches, and a ring of codes around them, are drawn given the others, and the
-        result is mixed into the picture with a feathered edge: pixels outside those codes stay as they
-        are, to the bit. A picture larger than those of the prior is filled window by window.
+        Draws the codes that a hole touches, and a ring of codes around them, given the others, and mixes the
+        result into the picture with a feathered edge: pixels outside those codes stay as they are, to the
+        bit. Fills a picture larger than those of the prior window by window.
 
         Args:
           pictures: uint8 [B, H, W, C], at least as large as those that the prior draws.
           masks: bool [B, H, W], or of one picture for all; true where a pixel is to be filled.
           labels: classes, one for all or one each; where absent, none, which needs a prior trained with
             class dropout.
-          guidance: as in `sample`.
-          temperature: as in `sample`.
-          top_k: as in `sample`.
-          top_p: as in `sample`.
-          steps: as in `sample`.
-          seed: as in `sample`.
-          ring: codes around the hole that are drawn anew too.
+          seed: the same seed and arguments give the same pictures.
+          ring: width of the ring, in codes.
+          **options: of the prior's sampler.
 
         Returns:
           uint8 of the pictures' shape.
 
         Raises:
-          UserError: an argument is out of range, a mask is empty, full, or of another size, or the
-            tokenizer's codes have no place in the picture.
+          UserError: an argument is out of range, a mask is empty, full, or of another size, or this prior
+            cannot inpaint.
         """
         pictures, masks = np.asarray(pictures), np.asarray(masks)
         self.tokenizer.check(pictures)
-        if isinstance(self.model, NoiseGenerator):
-            raise UserError(
-                "a noise generator makes whole pictures and cannot inpaint: train a prior, as prior-fashion"
-            )
-        strides, window = self.tokenizer.strides, self.model.code_shape
-        if len(strides) != 2 or len(window) != 2:
-            raise UserError(
-                "this prior cannot inpaint: its tokenizer's codes have no place in the picture; train one "
-                "with a convolutional tokenizer"
-            )
-        stride = max(strides)
+        window, strides = self._window()
         if masks.ndim == 2:
             masks = np.broadcast_to(masks, pictures.shape[:3])
         _check_masks(pictures, masks)
@@ -232,27 +206,25 @@ class Prior:
                 f"expected pictures of at least {self.image_size} x {self.image_size} px, which this prior "
                 f"draws, got {pictures.shape[2]} x {pictures.shape[1]}"
             )
-        if ring * stride >= self.image_size:
+        if ring * max(strides) >= self.image_size:
             raise UserError(f"a ring of {ring} codes does not fit into the prior's grid of {window}")
-        unknown = np.stack([hole_codes(mask, stride, ring) for mask in masks])
+        unknown = np.stack([hole_codes(mask, strides, ring) for mask in masks])
         if unknown.all(axis=(1, 2)).any():
             raise UserError("the mask touches every code of the picture and leaves nothing known: sample")
-        options = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-        chosen = self._options({**options, "steps": steps})
-        condition = _condition(self._labels_of(len(pictures), labels))
+        chosen, condition = self._options(options), _condition(self._labels_of(len(pictures), labels))
         calls = iter(range(sys.maxsize))
 
         def fill(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
             rng = jax.random.fold_in(jax.random.key(seed), next(calls))
-            filled = self._call(fill_codes, rng, condition, jnp.asarray(codes), jnp.asarray(known), **chosen)
-            return np.asarray(filled)
+            given = (jnp.asarray(codes), jnp.asarray(known))
+            return np.asarray(self._call(fill_codes, rng, condition, *given, options=chosen))
 
         covered = [cover_hole(picture, mask) for picture, mask in zip(pictures, masks, strict=True)]
         codes = fill_windows(self.tokenizer.encode(np.stack(covered)), unknown, window, fill)
         decoded = self.tokenizer.decode(codes, size=pictures.shape[1:3])
         parts = zip(pictures, decoded, masks, unknown, strict=True)
         return np.stack(
-            [composite(picture, new, feather(mask, grown, stride)) for picture, new, mask, grown in parts]
+            [composite(picture, new, feather(mask, grown, strides)) for picture, new, mask, grown in parts]
         )
 
     def outpaint(
@@ -265,21 +237,21 @@ class Prior:
         bottom: int = 0,
         **options: Any,
     ) -> np.ndarray:
-        """Draws on beyond the edges of pictures.
+        """Continues pictures beyond their edges.
 
         Args:
           pictures: uint8 [B, H, W, C].
-          left: pixels to add there.
-          top: alike.
-          right: alike.
-          bottom: alike.
-          **options: those of `inpaint`.
+          left: pixels to add to the left.
+          top: pixels to add above.
+          right: pixels to add to the right.
+          bottom: pixels to add below.
+          **options: the other arguments of `inpaint`.
 
         Returns:
           uint8 [B, top + H + bottom, left + W + right, C].
 
         Raises:
-          UserError: as `inpaint`, or there is nothing to add.
+          UserError: as in `inpaint`, or there is nothing to add.
         """
         pictures = np.asarray(pictures)
         self.tokenizer.check(pictures)
@@ -293,50 +265,51 @@ class Prior:
         masks = np.pad(np.zeros(pictures.shape[:3], bool), margins, constant_values=True)
         return self.inpaint(np.pad(pictures, [*margins, (0, 0)], mode="edge"), masks, **options)
 
-    @property
-    def _sampler(self) -> Any:
-        if not isinstance(self.model, NoiseGenerator):
-            return sample_prior
+    def _sampler_arguments(self) -> dict[str, Any]:
+        """What the sampler takes beside the prior: the tokenizer, on the devices of the prior's variables."""
+        if not sampler_of(self.model).needs_tokenizer:
+            return {}
         place = jax.tree.leaves(self.variables)[0].sharding
-        return functools.partial(
-            sample_noise,
-            tokenizer_model=self.tokenizer.model,
-            tokenizer_variables=jax.device_put(self.tokenizer.variables, place),
-        )
+        variables = jax.device_put(self.tokenizer.variables, place)
+        return {"tokenizer_model": self.tokenizer.model, "tokenizer_variables": variables}
 
-    def _options(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The samplers' options: those given, and the run's."""
-        sampling = self.config.sampling
+    def _window(self) -> tuple[tuple[int, int], tuple[int, ...]]:
+        """Height and width of the prior's grid, and pixels a code along both.
+
+        Raises:
+          UserError: this prior cannot inpaint.
+        """
+        specs = self.model.code_specs
+        reason = ""
+        if sampler_of(self.model).fill is None:
+            reason = (
+                "it draws whole pictures and cannot keep given codes; train another kind, as prior-fashion"
+            )
+        elif not isinstance(specs, CodeSpec):
+            reason = "it models several grids of codes, and a hole is filled in one"
+        elif not self.tokenizer.strides:
+            reason = (
+                "its tokenizer's codes have no place in the picture; train one with a convolutional tokenizer"
+            )
+        elif len(specs.shape) != 2:
+            reason = f"its codes have {len(specs.shape)} axes, and those of pictures have two"
+        if reason:
+            raise UserError(f"this prior, {self.config.prior.architecture}, cannot inpaint: {reason}")
+        return specs.shape, self.tokenizer.strides
+
+    def _options(self, given: Mapping[str, Any]) -> Options:
+        """The options of the run, those given in their place."""
         given = {name: value for name, value in given.items() if value is not None}
-        unknown = set(given) - {field.name for field in dataclasses.fields(SamplingConfig)}
-        if unknown:
-            raise TypeError(f"unexpected sampling options {', '.join(sorted(unknown))}")
-        if isinstance(self.model, NoiseGenerator):
-            return {"temperature": _noise_scale(given, sampling.temperature)}
-        masked = isinstance(self.model, MaskGIT)
-        if "steps" in given and not masked:
-            raise UserError(
-                f"steps are for masked priors; this one, {self.config.prior.architecture}, draws code by code"
-            )
-        positions = int(np.prod(self.model.code_shape))
-        if given.get("steps", 1) > positions:
-            raise UserError(
-                f"expected at most {positions} steps, as many as a picture has codes, got {given['steps']}"
-            )
-        values = {**dataclasses.asdict(sampling), **given}
-        names = [field.name for field in dataclasses.fields(SamplingOptions)]
+        sampler = sampler_of(self.model)
+        _check_names(given, sampler.options, self.config.prior.architecture)
         try:
-            options: dict[str, Any] = {"options": SamplingOptions(**{name: values[name] for name in names})}
-            if masked:
-                options["masking"] = MaskedOptions(
-                    steps=min(values["steps"], positions), order=values["order"], noise=values["noise"]
-                )
+            options: Options = dataclasses.replace(sampler.adapt(self.config.sampling, self.model), **given)
         except ValueError as error:
             raise UserError(str(error)) from error
         return options
 
     def _labels(self, num: int | None, labels: Labels) -> np.ndarray | None:
-        """A label a picture, None for a prior without classes."""
+        """One label for each picture; None for a prior without classes."""
         if labels is None:
             if self.num_classes is None:
                 return None
@@ -347,7 +320,7 @@ class Prior:
         return np.resize(checked, len(checked) if num is None else num)
 
     def _labels_of(self, num: int, labels: Labels) -> np.ndarray | None:
-        """As `_labels`, for pictures that are there: absent ones are the null label."""
+        """As `_labels`, for given pictures: absent labels become the null label."""
         if labels is not None or self.num_classes is None:
             return self._labels(num, labels)
         try:
@@ -360,7 +333,7 @@ class Prior:
     def _checked(self, labels: Labels) -> np.ndarray:
         values = np.atleast_1d(np.asarray(labels))
         if self.num_classes is None:
-            raise UserError("this prior knows no classes: it was trained without labels, give none")
+            raise UserError("this prior has no classes: it was trained without labels, give none")
         if values.ndim != 1 or not len(values) or not np.issubdtype(values.dtype, np.integer):
             raise UserError(f"expected integer labels, got {labels!r}")
         wrong = values[(values < 0) | (values >= self.num_classes)]
@@ -372,27 +345,25 @@ class Prior:
         return values.astype(np.int32)
 
     def _call(self, sampler: Any, rng: Any, condition: Condition, *arrays: Any, **options: Any) -> Any:
-        if "options" in options and options["options"].guided and self.num_classes is None:
-            raise UserError(
-                "guidance needs classes, and this prior was trained without labels: leave it at 1"
-            )
         try:
             return sampler(self.model, self.variables, rng, condition, *arrays, **options)
-        except ValueError as error:  # guidance where there are no unconditional logits
+        except ValueError as error:  # more steps than positions, guidance without classes
             raise UserError(str(error)) from error
 
 
-def _noise_scale(given: dict[str, Any], default: float) -> float:
-    others = sorted(set(given) - {"temperature"})
-    if others:
+def _check_names(given: Mapping[str, Any], options: type[Options], architecture: str) -> None:
+    takes = [field.name for field in dataclasses.fields(options)]
+    foreign, unknown = [], []
+    for name in sorted(given.keys() - set(takes)):
+        priors = [kind for kind, prior in PRIORS.items() if name in prior.options.__dataclass_fields__]
+        if priors:
+            foreign.append(f"{name} is an option of {', '.join(priors)}")
+        else:
+            unknown.append(f"unknown option {name}{nearest_names(name, takes)}")
+    if foreign or unknown:
         raise UserError(
-            f"{' and '.join(others)} cannot be given to a noise generator, which knows no probabilities: it "
-            "takes a temperature alone, the scale of its noise"
+            f"{'; '.join(unknown + foreign)}; this prior, {architecture}, takes {', '.join(takes)}"
         )
-    scale = float(given.get("temperature", default))
-    if not 0.0 <= scale < float("inf"):
-        raise UserError(f"expected temperature of at least 0, the scale of the noise, got {scale}")
-    return scale
 
 
 def _condition(labels: np.ndarray | None) -> Condition:

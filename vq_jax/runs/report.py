@@ -1,88 +1,21 @@
-"""What people look at: grids of pictures, the report with its plots."""
+"""report.md of a run, with its plots."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from etils import epath
-from PIL import Image
 
 from vq_jax.configs.runs import ExperimentConfig, RunConfig
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
 from vq_jax.runs.distributed import is_main
+from vq_jax.runs.grids import comparison_grid, write_png
 from vq_jax.runs.rundir import IMAGES, REPORT, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_SHOWN_HEIGHT = 112  # px; smaller pictures are enlarged, pixel by pixel
-_GAP = 4
-
-
-def comparison_grid(originals: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
-    """Puts each original above its reconstruction.
-
-    Args:
-      originals: uint8 [H, W, C], sizes may differ, C 1 or 3.
-      others: alike.
-
-    Returns:
-      uint8 [H, W, 3], white between the pictures.
-    """
-    columns = []
-    for top, bottom in zip(originals, others, strict=True):
-        scale = max(1, round(_SHOWN_HEIGHT / top.shape[0]))
-        pair = [np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1) for picture in (top, bottom)]
-        gap = np.full((_GAP, pair[0].shape[1], 3), 255, np.uint8)
-        columns.append(np.concatenate([pair[0], gap, pair[1]]))
-    height = max(column.shape[0] for column in columns)
-    padded = [
-        np.pad(column, [(0, height - column.shape[0]), (0, _GAP), (0, 0)], constant_values=255)
-        for column in columns
-    ]
-    return np.concatenate(padded, axis=1)[:, :-_GAP]
-
-
-def picture_grid(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> np.ndarray:
-    """Puts pictures of one size in rows, white between them.
-
-    Args:
-      pictures: uint8 [H, W, C], C 1 or 3.
-      columns: pictures a row.
-
-    Returns:
-      uint8 [H', W', 3]; small pictures are enlarged, pixel by pixel.
-    """
-    first = pictures[0]
-    scale = max(1, round(_SHOWN_HEIGHT / 2 / first.shape[0]))
-    height, width = (scale * size for size in first.shape[:2])
-    rows = -(-len(pictures) // columns)
-    shape = (rows * (height + _GAP) - _GAP, min(columns, len(pictures)) * (width + _GAP) - _GAP, 3)
-    grid = np.full(shape, 255, np.uint8)
-    for number, picture in enumerate(pictures):
-        top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
-        enlarged = np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1)
-        grid[top : top + height, left : left + width] = enlarged
-    return grid
-
-
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    return np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """Makes a PNG file of uint8 [H, W, C], C 1 or 3."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_png(path: epath.Path, picture: np.ndarray) -> None:
-    """Writes uint8 [H, W, C], C 1 or 3, as a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(picture))
 
 
 def write_report(
@@ -91,20 +24,22 @@ def write_report(
     step: int,
     pictures: Sequence[np.ndarray],
     reconstructions: Sequence[np.ndarray],
-    counts: np.ndarray,
+    counts: Mapping[str, np.ndarray],
 ) -> dict[str, float]:
-    """Writes report.md with the loss curve, the code use and the test pictures.
+    """Writes report.md with the loss curve, the use of the codes and test pictures.
 
     Args:
       workdir: run directory.
       config: its configuration.
       step: updates made.
       pictures: uint8 test pictures.
-      reconstructions: of them.
-      counts: how often the test set used each code; may be empty.
+      reconstructions: uint8, one of each picture.
+      counts: how often each code occurs in the test set, float [K], by the ending of the names of figures,
+        see `evaluate.CodeUsage.counts`; empty where the quantizer was bypassed.
 
     Returns:
-      Means over the pictures, see `picture_figures`; nothing on all processes but the first, which writes.
+      Means over the pictures, see `picture_figures`. Only the first process writes; the others return an
+      empty dictionary.
     """
     if not is_main():
         return {}
@@ -120,14 +55,12 @@ def write_report(
         f"{words} on these pictures.",
         "",
     ]
-    if counts.size:
+    if counts:
         _plot_usage(workdir / IMAGES / "code-usage.png", counts)
-        lines += [
-            f"![Code use]({IMAGES}/code-usage.png)",
-            "",
-            f"{int(np.sum(counts > 0))} of {counts.size} codes are used on the test set.",
-            "",
-        ]
+        lines += [f"![Code use]({IMAGES}/code-usage.png)", ""]
+    for name, uses in counts.items():
+        of = f" {name.lstrip('/')}" if name else ""
+        lines += [f"{int(np.sum(uses > 0))} of {uses.size} codes{of} are used on the test set.", ""]
     (workdir / REPORT).write_text("\n".join(lines + _figures_table(rows)) + "\n")
     return figures
 
@@ -142,10 +75,10 @@ def write_prior_report(
       config: its configuration.
       step: updates made.
       samples: uint8 [H, W, 3], a grid of pictures.
-      words: what they are.
+      words: says what they are.
 
     Returns:
-      No figures.
+      An empty dictionary: drawn pictures have no figures.
     """
     if not is_main():
         return {}
@@ -188,8 +121,12 @@ def _figures_table(rows: Sequence[dict[str, float]]) -> list[str]:
 def picture_figures(
     pictures: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]
 ) -> tuple[dict[str, float], str]:
-    """Means over pairs of uint8 pictures: `test/psnr` (decibel), `test/ssim` and, for pictures of at least
-    31 px where its weights are installed, `test/lpips` (AlexNet); and the same in words."""
+    """Compares pairs of uint8 pictures.
+
+    Returns:
+      Means over the pairs: `test/psnr` (decibel), `test/ssim` and, where its weights are installed and the
+      pictures have at least 31 px, `test/lpips` (AlexNet); and the same in words.
+    """
     pairs = list(zip(pictures, reconstructions, strict=True))
     figures = {
         "test/psnr": float(np.mean([psnr(a, b) for a, b in pairs])),
@@ -200,7 +137,7 @@ def picture_figures(
         return figures, f"{words} (LPIPS is not defined for pictures this small)"
     try:
         figures["test/lpips"] = float(np.mean([lpips(a, b) for a, b in pairs]))
-    except UserError:  # a run without a perceptual loss needs no weights of it
+    except UserError:  # a run without a perceptual loss does not need the weights
         return figures, f"{words} (LPIPS not measured: pip install vq-jax[lpips])"
     return figures, f"{words}, LPIPS (AlexNet) {figures['test/lpips']:.3f}"
 
@@ -217,12 +154,18 @@ def _plot_losses(path: epath.Path, rows: Sequence[dict[str, float]], loss: str) 
     _save(figure, path)
 
 
-def _plot_usage(path: epath.Path, counts: np.ndarray) -> None:
+def _plot_usage(path: epath.Path, counts: Mapping[str, np.ndarray]) -> None:
     figure = _figure()
     axes = figure.add_subplot()
-    share = np.sort(counts / max(counts.sum(), 1.0))[::-1]
-    axes.fill_between(np.arange(counts.size), share, step="mid")
-    axes.axhline(1.0 / counts.size, color="black", linewidth=0.8, label="all codes alike")
+    for name, uses in counts.items():
+        share = np.sort(uses / max(uses.sum(), 1.0))[::-1]
+        places = np.arange(uses.size)
+        if len(counts) == 1:
+            axes.fill_between(places, share, step="mid")
+        else:
+            axes.step(places, share, where="mid", label=f"codes {name.lstrip('/')}")
+    for size in sorted({uses.size for uses in counts.values()}):
+        axes.axhline(1.0 / size, color="black", linewidth=0.8, label=f"even use of {size} codes")
     axes.set(xlabel="code, most used first", ylabel="share of the test set's codes")
     axes.legend()
     _save(figure, path)

@@ -12,7 +12,7 @@ from etils import epath
 
 from vq_jax.configs.runs import RunConfig
 from vq_jax.errors import UserError
-from vq_jax.runs import distributed, report, rundir
+from vq_jax.runs import distributed, grids, rundir
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.metrics_log import MetricsLog, Progress, Silent
 from vq_jax.runs.signals import StopRequest
@@ -166,7 +166,7 @@ class _Run:
         if self._due("image_every"):
             grid = self.task.draw(self.state, self.step)
             if distributed.is_main():
-                report.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
+                grids.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
             log.write_picture(self.step, self.task.pictures, grid)
         if save:
             self._save(row["validation/loss"])

@@ -8,7 +8,7 @@ import pytest
 from learning import memorise
 
 from vq_jax import ops
-from vq_jax.generate import MaskedOptions, SamplingOptions, sample_maskgit
+from vq_jax.generate import MaskedOptions, sample_maskgit
 from vq_jax.nn import Condition, MaskGIT
 
 SMALL = {"width": 32, "num_layers": 2, "num_heads": 2}
@@ -115,8 +115,7 @@ def test_it_memorises_eight_grids_and_samples_the_one_of_each_label(getkey):
             {"params": params},
             getkey(),
             condition,
-            options=SamplingOptions(guidance=guidance),
-            masking=MaskedOptions(steps=6),
+            options=MaskedOptions(guidance=guidance, steps=6),
         )
         assert (samples == codes).mean() > 0.98
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen, struct
 
+from vq_jax.evaluate import Likelihood
 from vq_jax.nn import Condition
 from vq_jax.train.steps.update import accumulate_gradients, apply_update
 from vq_jax.types import Array, Bool, Codes, Int, Key, Metrics, Params
@@ -121,7 +122,7 @@ def prior_evaluation(
       prior_model: the network.
 
     Returns:
-      Sums by name, float32 scalars.
+      The state of `evaluate.Likelihood` after this batch: sums by name, float32 scalars.
     """
 
     def one(codes: Codes, given: dict[str, Any], number: Array) -> Metrics:
@@ -130,7 +131,8 @@ def prior_evaluation(
         return _loss(prior_model, params, codes, Condition(**given), own_rng, train=False)[1]
 
     metrics = jax.vmap(one)(codes, _fields(condition), jnp.arange(valid.shape[0]))
-    return {name: jnp.sum(jnp.where(valid, value, 0.0)) for name, value in metrics.items()}
+    evaluator = Likelihood()
+    return evaluator.update(evaluator.init(), {"valid": valid}, metrics)
 
 
 def _fields(condition: Condition | None) -> dict[str, Any]:

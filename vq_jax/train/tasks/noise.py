@@ -3,11 +3,11 @@
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from vq_jax.configs.runs import NoiseConfig
 from vq_jax.errors import UserError
+from vq_jax.evaluate import CodeDistance, evaluate, sums
 from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import NoiseGenerator, VQModel
 from vq_jax.pretrained.build import build_prior
@@ -18,7 +18,7 @@ from vq_jax.train.steps.noise import init_noise
 from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
 from vq_jax.train.tasks.planned_codes import planned_codes
 from vq_jax.train.tasks.prior import PriorTask
-from vq_jax.types import Array, CodeSpec, Params
+from vq_jax.types import Array, Params
 
 
 def noise_networks(config: NoiseConfig, model: NoiseGenerator) -> dict[str, Any]:
@@ -102,32 +102,16 @@ class NoiseTask(PriorTask):
         return state.generator.eval_params
 
     def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
-        """Compares the codes sampled at each position with those of the held-out pictures.
-
-        `loss` and `code_distance` are the total variation distance between the two distributions of codes at
-        a position, from 0 to 1, averaged over the positions; both are of as many pictures of the same
-        classes. `used_codes` counts the codes sampled at least once.
-        """
-        sampled, held_out = [], []
+        """Compares the codes sampled at each position with those of as many held-out pictures of the same
+        classes, see `evaluate.CodeDistance`."""
+        evaluators = {"codes": CodeDistance(self.record.specs)}
         conditional = self.record.num_classes is not None
         prior = self._prior(state, step)
-        for number, batch in enumerate(self._held_out):
-            labels, valid = batch["label"] if conditional else None, batch["valid"]
-            codes = prior.sample_codes(len(valid), labels=labels, seed=number)
-            sampled.append(jax.tree.map(lambda grid, valid=valid: grid[valid], codes))
-            held_out.append(jax.tree.map(lambda grid, valid=valid: grid[valid], batch["codes"]))
-        shares = [
-            jax.tree.map(lambda spec, *grids: _shares(np.concatenate(grids), spec), self.record.specs, *codes)
-            for codes in (sampled, held_out)
-        ]
-        distances = jax.tree.map(lambda a, b: 0.5 * np.abs(a - b).sum(axis=-1), *shares)
-        distance = float(np.concatenate(jax.tree.leaves(distances)).mean())
-        used = float(sum((share.sum(axis=0) > 0).sum() for share in jax.tree.leaves(shares[0])))
-        return {"loss": distance, "code_distance": distance, "used_codes": used}
 
+        def counts(numbered: tuple[int, Any]) -> dict[str, Any]:
+            number, batch = numbered
+            labels = batch["label"] if conditional else None
+            codes = prior.sample_codes(len(batch["valid"]), labels=labels, seed=number)
+            return sums(evaluators, batch, codes)
 
-def _shares(codes: np.ndarray, spec: CodeSpec) -> np.ndarray:
-    """How often each code occurs at each position of a grid, float64 [positions, K]."""
-    flat = codes.reshape(len(codes), -1)
-    counts = [np.bincount(column, minlength=spec.codebook_size) for column in flat.T]
-    return np.stack(counts) / len(codes)
+        return evaluate(counts, enumerate(self._held_out), evaluators).figures

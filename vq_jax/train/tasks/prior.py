@@ -1,7 +1,6 @@
 """The run of a prior: it trains a model of a tokenizer's codes."""
 
 import functools
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ from vq_jax import ops
 from vq_jax.configs.runs import PriorConfig
 from vq_jax.data import Variants, open_source, test_batches, train_batches
 from vq_jax.errors import UserError
+from vq_jax.evaluate import Likelihood, evaluate
 from vq_jax.nn import Condition
 from vq_jax.pretrained.build import build_prior
 from vq_jax.pretrained.load_tokenizer import load_tokenizer
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.record import TokenizerRecord, find_tokenizer, make_record, read_record
 from vq_jax.pretrained.tokenizer import Tokenizer
-from vq_jax.runs import report
+from vq_jax.runs import grids, report
 from vq_jax.runs.code_cache import CodeBatches, CodeCache, open_cache
 from vq_jax.train import jit, sharding
 from vq_jax.train.optimizers import make_optimizer
@@ -205,25 +205,22 @@ class PriorTask:
 
     def evaluate(self, state: Any, step: int) -> dict[str, float]:
         """Means over the held-out pictures, with the same masks every time."""
-        sums: dict[str, float] = {}
-        count = 0
         params = sharding.unshard(self._eval_params(state), self.mesh)
-        for number, batch in enumerate(self._held_out):
-            conditional = self.record.num_classes is not None
+        conditional = self.record.num_classes is not None
+
+        def sums(numbered: tuple[int, Any]) -> dict[str, Any]:
+            number, batch = numbered
             arrays: Any = (batch["codes"], batch["label"] if conditional else None, batch["valid"])
             codes, labels, valid = sharding.replicate(arrays, self.mesh)
             rng = jax.random.fold_in(sharding.make_key(0, self.mesh), number)
-            metrics = jax.device_get(self._evaluate(params, codes, Condition(labels), valid, rng))
-            sums = {name: sums.get(name, 0.0) + float(value) for name, value in metrics.items()}
-            count += int(batch["valid"].sum())
-        figures = {name: value / count for name, value in sums.items()}
-        if "cross_entropy" in figures:
-            figures["bits_per_code"] = figures["cross_entropy"] / math.log(2.0)
-        return figures
+            state = jax.device_get(self._evaluate(params, codes, Condition(labels), valid, rng))
+            return {"codes": jax.tree.map(float, state)}  # added up in float64
+
+        return evaluate(sums, enumerate(self._held_out), {"codes": Likelihood()}).figures
 
     def draw(self, state: Any, step: int) -> np.ndarray:
         """New pictures, one row for each of a few classes."""
-        return report.picture_grid(self._samples(state, step), self._columns)
+        return grids.picture_grid(self._samples(state, step), self._columns)
 
     def report(self, workdir: epath.Path, state: Any, step: int) -> dict[str, float]:
         """Writes report.md."""

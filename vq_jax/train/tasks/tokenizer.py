@@ -19,7 +19,7 @@ from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import VQModel
 from vq_jax.nn.features.lpips import lpips_shapes
 from vq_jax.pretrained.build import build_model, image_shape
-from vq_jax.runs import report
+from vq_jax.runs import grids, report
 from vq_jax.train import jit, sharding
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import DeviceBatches
@@ -160,7 +160,7 @@ class TokenizerTask:
     def draw(self, state: TrainState, step: int) -> np.ndarray:
         """Test pictures above their reconstructions."""
         decoded = self.validation.reconstructions(state.generator, self._quantize(step))
-        return report.comparison_grid(self.validation.pictures, decoded)
+        return grids.comparison_grid(self.validation.pictures, decoded)
 
     def report(self, workdir: epath.Path, state: TrainState, step: int) -> dict[str, float]:
         """Writes report.md."""

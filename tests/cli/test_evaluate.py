@@ -1,0 +1,60 @@
+"""`vq-jax evaluate`: the figures of a run's own evaluation, as a table and as JSON."""
+
+import json
+
+import pytest
+from cli_runs import call, trained_run
+from prior_runs import STEPS, prior_run
+
+from vq_jax.runs.rundir import read_metrics
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    return tmp_path_factory.getbasetemp()
+
+
+def last_validation(run):
+    rows = [row for row in read_metrics(run) if "validation/loss" in row]
+    prefix = "validation/"
+    return {name.removeprefix(prefix): value for name, value in rows[-1].items() if name.startswith(prefix)}
+
+
+def test_the_figures_of_a_tokenizer_are_those_of_its_run(base, tmp_path, capsys):
+    run = trained_run(base)
+    capsys.readouterr()
+    assert call("evaluate", run, "-o", tmp_path / "figures.json") == 0
+    table = capsys.readouterr().out
+    report = json.loads((tmp_path / "figures.json").read_text())
+    assert (report["kind"], report["version"], report["step"]) == ("evaluation", 1, 4)
+    assert report["figures"] == pytest.approx(last_validation(run), rel=1e-5)
+    assert f"{report['pictures']} held-out pictures" in table
+    assert f"psnr        {report['figures']['psnr']:.5g}\n" in table
+    assert call("evaluate", run, "--metrics", "codes") == 0
+    assert "psnr" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["maskgit", "noise"])
+def test_the_figures_of_a_prior_are_those_of_its_run(kind, base, tmp_path):
+    run = prior_run(base, kind)
+    assert call("evaluate", run, "-o", tmp_path / "figures.json") == 0
+    report = json.loads((tmp_path / "figures.json").read_text())
+    assert report["step"] == STEPS
+    assert report["figures"] == pytest.approx(last_validation(run), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["TOKENIZER", "--metrics", "code"], "unknown metric 'code'; did you mean codes"),
+        (["TOKENIZER", "-o", "figures.txt"], "expected a .json file"),
+        (["PRIOR", "--metrics", "codes"], "holds a prior, which has only metrics of its own"),
+        (["nowhere"], "nowhere is no"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, words, base, capsys):
+    runs = {"TOKENIZER": trained_run(base), "PRIOR": prior_run(base)}
+    capsys.readouterr()
+    assert call("evaluate", *(runs.get(argument, argument) for argument in arguments)) == 2
+    output, message = capsys.readouterr()
+    assert output == "" and words in message and message.count("\n") == 1

@@ -3,6 +3,27 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+# The files that take longest, the longest first: no worker is left alone with one of them at the end.
+SLOWEST = (
+    "runs/test_distributed.py",
+    "train/test_fsdp.py",
+    "train/test_adversarial_steps.py",
+    "train/test_loop.py",
+    "pretrained/test_generation.py",
+    "train/test_noise_step.py",
+    "train/test_prior_run.py",
+    "cli/test_cli.py",
+    "train/test_sharding.py",
+    "train/test_bfloat16.py",
+    "nn/priors/test_gpt.py",
+    "nn/priors/test_pixelcnn.py",
+    "nn/priors/test_maskgit.py",
+    "test_readme.py",
+    "nn/test_cnn.py",
+)
 
 # Runs compile the same steps again and again, in subprocesses too: shared for this session only.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has that of the process which started it
@@ -22,6 +43,19 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_platforms", "cpu")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps pytest-xdist from giving out files with many tests first."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slowest files first."""
+    places = {TESTS / name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from processes import Forked
 from vq_jax.cli.files import read_codes, write_codes
 from vq_jax.cli.main import main
 from vq_jax.cli.train import parse
+from vq_jax.errors import UserError
 from vq_jax.runs import orbax_managers
 from vq_jax.train import optimizers
 
@@ -209,12 +210,18 @@ def test_an_experiment_of_ones_own_is_trained_wherever_it_stands_on_the_line(tmp
         "from vq_jax.configs.presets import load_preset\n"
         "config = dataclasses.replace(load_preset('vqvae-photos'), name='mine')\n"
     )
+    asked = []
+
+    def train(config, workdir, **options):
+        asked.append((config.name, config.data.batch_size, str(workdir)))
+        raise UserError("not here")
+
+    monkeypatch.setattr("vq_jax.train.train", train)
     _, _, *rest = training("unused")
     fields = rest[: rest.index("--workdir")]
-    assert call("train", *fields, "mine.py") == 0
-    assert (tmp_path / "runs/mine/report.md").exists()
-    assert call("train", *fields, "--workdir", "vqvae-fashion", "mine.py") == 0
-    assert (tmp_path / "vqvae-fashion/report.md").exists()
+    assert call("train", *fields, "mine.py") == 2
+    assert call("train", *fields, "--workdir", "vqvae-fashion", "mine.py") == 2
+    assert asked == [("mine", 8, "runs/mine"), ("mine", 8, "vqvae-fashion")]
 
 
 def test_a_run_of_another_configuration_is_left_alone(copied, training, refused):
@@ -228,11 +235,14 @@ def test_a_run_of_another_configuration_is_left_alone(copied, training, refused)
 
 def test_other_pictures_in_the_same_place_are_noticed(copied, tmp_path, training, refused):
     config = json.loads((copied / "config.json").read_text())
-    np.savez(tmp_path / "others.npz", images=pictures(40, 24, 24, seed=1))
-    config["data"]["source"] = f"arrays:{tmp_path / 'others.npz'}"
+    file = shutil.copy(config["data"]["source"].removeprefix("arrays:"), tmp_path / "pictures.npz")
+    config["data"]["source"] = f"arrays:{file}"
     (copied / "config.json").write_text(json.dumps(config))
-    message = refused(*training(copied, "--data", config["data"]["source"]))
-    assert "are not those that the run in" in message
+    assert call(*training(copied, "--data", f"arrays:{file}")) == 0
+    np.savez(file, images=pictures(40, 24, 24, seed=1))
+    for steps in (STEPS, STEPS + 1):
+        message = refused(*training(copied, "--data", f"arrays:{file}", "--steps", steps))
+        assert "are not those that the run in" in message
 
 
 @pytest.mark.parametrize(

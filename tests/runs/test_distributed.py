@@ -55,7 +55,8 @@ def test_one_process_writes_and_speaks(pair):
 
 def test_two_processes_extract_the_codes_of_a_prior_between_them(pair, tmp_path):
     run = tmp_path / "run"
-    ends = finish(start(run, "--tokenizer", pair[0], "--steps", 2, fields=PRIOR_FIELDS))
+    more = ("--tokenizer", pair[0], "--steps", 2, "--batch-size", 40)  # of pictures encoded together, too
+    ends = finish(start(run, *more, fields=PRIOR_FIELDS))
     assert [status for status, *_ in ends] == [0, 0], ends
     assert [row["step"] for row in rows(run)] == [1, 2]
     made = [np.load(path) for path in sorted((run / "codes").glob("codes-*.npy"))]

@@ -209,19 +209,6 @@ def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_las
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
 
 
-def test_other_pictures_are_refused_on_resume(tmp_path):
-    rng = np.random.default_rng(0)
-    pictures = tmp_path / "pictures.npz"
-    config = small_config(steps=2)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, source=f"arrays:{pictures}"))
-    np.savez(pictures, images=rng.integers(0, 255, (40, 16, 16, 3), np.uint8))
-    train(config, tmp_path / "run")
-    np.savez(pictures, images=rng.integers(0, 255, (40, 16, 16, 3), np.uint8))
-    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=3))
-    with pytest.raises(UserError, match="are not those that the run"):
-        train(longer, tmp_path / "run")
-
-
 def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
     config = dataclasses.replace(
         small_config(steps=9, eval_every=3, save_every=3, keep_checkpoints=3),

@@ -8,6 +8,7 @@ import signal
 
 import numpy as np
 import pytest
+from etils import epath
 from prior_runs import CLASSES, STEPS, labelled_file, prior_config, prior_run, tokenizer_run
 from runs import rows_of
 
@@ -246,15 +247,21 @@ def test_a_cache_from_before_there_was_a_version_is_read(tmp_path):
 
 def test_a_cache_of_other_pictures_is_made_again_and_said(base, tmp_path, caplog):
     codes = CodesConfig(variants=2, directory=str(tmp_path / "codes"))
-    train(prior_config(base, codes=codes, steps=1), tmp_path / "one")
+
+    def prepare(codes, name):
+        """What a run does before its first step."""
+        (tmp_path / name).mkdir()
+        open_task(prior_config(base, codes=codes), tmp_path / name).prepare(epath.Path(tmp_path / name))
+
+    prepare(codes, "one")
     more = dataclasses.replace(codes, variants=4)
     caplog.clear()
     with caplog.at_level("INFO", logger="vq_jax"):
-        train(prior_config(base, codes=more, steps=1), tmp_path / "two")
+        prepare(more, "two")
     assert "is of another tokenizer or of other pictures: it is made again" in caplog.text
     caplog.clear()
     with caplog.at_level("INFO", logger="vq_jax"):
-        train(prior_config(base, codes=more, steps=1), tmp_path / "three")
+        prepare(more, "three")
     assert "Extracting" not in caplog.text
 
 

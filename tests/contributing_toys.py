@@ -61,6 +61,21 @@ def add_quantizer() -> None:
     quantizers.QUANTIZERS[cls.name] = cls
 
 
+def add_prior() -> None:
+    """Follows the section on priors."""
+    from vq_jax import nn
+    from vq_jax.configs import priors
+
+    module, sampler, line, config = blocks("Add a prior")
+    nn.IndependentPrior = module.as_module("vq_jax.nn.priors.independent").IndependentPrior
+    drawing = sampler.as_module("vq_jax.generate.independent")
+    from vq_jax.generate import samplers
+
+    samplers.SAMPLERS.update(line.as_entries({**vars(samplers), **vars(drawing)}))
+    cls = config.execute(dict(vars(priors)))["IndependentArchitecture"]
+    priors.PRIORS[cls.architecture] = cls
+
+
 def add_source() -> None:
     """Follows the section on sources, but for the row of its contract test."""
     from vq_jax.data import open as registry
@@ -82,6 +97,7 @@ def add_command() -> None:
 def add_all() -> None:
     """Follows every section."""
     add_quantizer()
+    add_prior()
     add_source()
     add_command()
 

@@ -11,10 +11,17 @@ from contributing_toys import ROOT, TEXT, blocks
 # Of each section: the contract test that it names, what selects the new member, and how many tests that has.
 CONTRACTS = {
     "Add a quantizer": ("tests/nn/test_quantizer_contract.py", "sign", 9),
+    "Add a prior": ("tests/generate/test_prior_contract.py", "independent", 5),
     "Add a source of pictures": ("tests/data/test_open.py", "checkers", 9),
 }
 SECTIONS = (*CONTRACTS, "Add a command")
-NEW_FILES = {"vq_jax/nn/quantizers/sign.py", "vq_jax/data/checkers.py", "vq_jax/cli/usage.py"}
+NEW_FILES = {
+    "vq_jax/nn/quantizers/sign.py",
+    "vq_jax/nn/priors/independent.py",
+    "vq_jax/generate/independent.py",
+    "vq_jax/data/checkers.py",
+    "vq_jax/cli/usage.py",
+}
 
 
 def section(title):
@@ -39,6 +46,7 @@ def report():
     return run(("-m", "pytest"), "-p", "contributing_toys", "-n", "0", "-rA", "-k", names, *files)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("title", CONTRACTS)
 def test_what_a_section_adds_passes_the_contract_test_that_it_names(title, report):
     path, name, count = CONTRACTS[title]
@@ -71,6 +79,7 @@ assert main(["usage", f"{place}/model", f"{place}/nothing.png"]) == 2
 """
 
 
+@pytest.mark.ci
 def test_the_program_has_all_that_the_page_adds(tmp_path):
     small = ("--model.channels", "8", "--model.residual-channels", "4", "--model.num-res-blocks", "1")
     chosen = ("--quantizer", "sign", "--model.quantizer.code-dim", "6", "--data", "checkers:100")

@@ -8,7 +8,9 @@ import jax
 import numpy as np
 import pytest
 
+from vq_jax.cli import main
 from vq_jax.configs.presets import presets
+from vq_jax.configs.quantizers import QUANTIZERS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -96,6 +98,11 @@ def test_shell_command(command):
     assert command in lines
 
 
+def test_every_command_is_listed():
+    listed = re.findall(r"^    vq-jax (\w+)", TEXT.split("## Commands")[1].split("\n## ")[0], re.M)
+    assert sorted(listed) == sorted(main._COMMANDS)
+
+
 def test_the_address_of_the_repository_is_given_once():
     """Whoever publishes the repository replaces one word."""
     assert TEXT.count("git clone") == 1
@@ -109,9 +116,19 @@ def test_the_map_of_the_code_names_every_package():
     assert [name for name in sorted(packages) if f"\n      {name}/ " not in tree] == []
 
 
+def first_cells(header):
+    """The names in the first column of the table with this header."""
+    (rows,) = re.findall(rf"^\| {re.escape(header)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", TEXT, re.M)
+    return re.findall(r"`([^`]+)`", " ".join(row.split("|")[1] for row in rows.splitlines()))
+
+
 def test_every_preset_is_in_the_table():
-    first_cells = "".join(re.findall(r"^\| (`[^|]*) \|", TEXT, re.M))
-    assert set(re.findall(r"`([^`]+)`", first_cells)) == set(presets())
+    assert sorted(first_cells("preset")) == sorted(presets())
+
+
+def test_every_quantizer_is_in_the_table():
+    assert sorted(first_cells("`--quantizer`")) == sorted(QUANTIZERS)
+    assert all(f"| `nn.{config.module}` |" in TEXT for config in QUANTIZERS.values())
 
 
 def test_extras_that_are_named_exist():

@@ -1,0 +1,125 @@
+"""What every prior of the registry does, and its sampler; a new one is tested here without an edit."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vq_jax import nn, train
+from vq_jax.configs.priors import PRIORS
+from vq_jax.configs.registry import RUN_KINDS
+from vq_jax.configs.serialize import from_dict, to_dict
+from vq_jax.generate import SAMPLERS, fill_codes, sample_prior
+from vq_jax.types import CodeSpec
+
+# Small values of the fields that priors have; a prior takes those that are its own.
+SMALL = {
+    **dict(width=16, num_layers=1, num_heads=2, head_features=16, depth_layers=1, num_blocks=1, noise_dim=4),
+    **dict(dropout=0.0, token_dropout=0.0),
+}
+SPEC, NUM_CLASSES = CodeSpec((2, 3), 11), 4
+every_prior = pytest.mark.parametrize("name", sorted(PRIORS))
+
+
+def configured(name):
+    fields = {field.name for field in dataclasses.fields(PRIORS[name])}
+    return PRIORS[name](**{field: value for field, value in SMALL.items() if field in fields})
+
+
+def made(name, spec=SPEC):
+    """The prior, its variables, and what its sampler needs beside them."""
+    config, extra = configured(name), {}
+    more = {"code_dim": 4} if SAMPLERS[getattr(nn, config.module)].needs_tokenizer else {}
+    model = config.build(spec, NUM_CLASSES, **more)
+    if more:
+        tokenizer = nn.VQModel(
+            nn.ResidualEncoder(channels=8, latent_channels=4, num_res_blocks=0),
+            nn.VectorQuantizerEMA(spec.codebook_size, 4),
+            nn.ResidualDecoder(channels=8, out_channels=1, num_res_blocks=0),
+        )
+        pictures = jnp.zeros((1, *(4 * length for length in spec.shape), 1))
+        variables = jax.jit(tokenizer.init)(jax.random.key(0), pictures)
+        extra = {"tokenizer_model": tokenizer, "tokenizer_variables": variables}
+        start = jnp.zeros((1, model.noise_dim))
+    else:
+        start = jnp.zeros((1, *spec.array_shape), jnp.int32)
+    variables = jax.jit(model.init)(jax.random.key(1), start, nn.Condition(jnp.zeros((1,), jnp.int32)))
+    return model, variables, extra
+
+
+@every_prior
+def test_the_prior_models_the_codes_that_it_was_built_for(name):
+    model, _, _ = made(name)
+    assert model.code_specs == SPEC and model.code_shape == SPEC.array_shape
+    assert model.num_classes == NUM_CLASSES
+    with pytest.raises(ValueError, match="models one grid of codes"):
+        configured(name).build((SPEC, SPEC), NUM_CLASSES)
+    several = CodeSpec((2, 3), 11, codes_per_position=2)
+    if PRIORS[name].several_codes:
+        assert configured(name).build(several, NUM_CLASSES).code_specs == several
+    else:
+        with pytest.raises(ValueError, match="models one code per position"):
+            configured(name).build(several, NUM_CLASSES)
+
+
+@every_prior
+def test_a_training_step_lowers_the_loss_of_its_batch(name, getkey):
+    model, _, _ = made(name)
+    if not hasattr(model, "loss"):
+        pytest.skip("a discriminator trains it")
+    optimizer = optax.adam(1e-2)
+    state = jax.jit(functools.partial(train.init_prior, prior_model=model, optimizer=optimizer))(getkey())
+    step = jax.jit(functools.partial(train.prior_step, prior_model=model, optimizer=optimizer))
+    codes = jax.random.randint(getkey(), (8, *SPEC.array_shape), 0, SPEC.codebook_size)
+    condition, rng, losses = nn.Condition(jnp.arange(8) % NUM_CLASSES), getkey(), []
+    for _ in range(5):
+        state, metrics = step(state, codes, condition, rng)
+        losses.append(float(metrics["loss"]))
+    # Untrained, no code is much likelier than another.
+    assert losses[0] == pytest.approx(np.log(SPEC.codebook_size), rel=0.2) and losses[-1] < losses[0]
+    assert int(state.step) == 5
+
+
+@every_prior
+def test_the_sampler_draws_codes_of_the_spec_and_the_same_for_the_same_key(name):
+    model, variables, extra = made(name)
+    options = PRIORS[name].options()
+    assert SAMPLERS[type(model)].options is type(options)
+    condition = nn.Condition(jnp.arange(8) % NUM_CLASSES)
+    draw = functools.partial(sample_prior, model, variables, condition=condition, **extra)
+    codes = draw(rng=jax.random.key(3))
+    assert codes.shape == (8, *SPEC.array_shape) and codes.dtype == jnp.int32
+    assert 0 <= codes.min() and codes.max() < SPEC.codebook_size
+    np.testing.assert_array_equal(codes, draw(rng=jax.random.key(3)))
+    assert (codes != draw(rng=jax.random.key(4))).any()
+    with pytest.raises(ValueError, match="expected labels from 0 to 3, got 7"):
+        draw(rng=jax.random.key(3), condition=nn.Condition(jnp.full((8,), 7)))
+
+
+@every_prior
+def test_a_hole_is_filled_and_the_known_codes_stay(name, getkey):
+    model, variables, _ = made(name)
+    condition = nn.Condition(jnp.arange(2))
+    codes = jax.random.randint(getkey(), (2, *SPEC.array_shape), 0, SPEC.codebook_size)
+    known = jnp.zeros(codes.shape, bool).at[:, 0].set(True)
+    fill = functools.partial(fill_codes, model, variables, getkey(), condition, codes, known)
+    if SAMPLERS[type(model)].fill is None:
+        with pytest.raises(ValueError, match="cannot keep given ones"):
+            fill()
+        return
+    filled = fill()
+    assert filled.shape == codes.shape and 0 <= filled.min() and filled.max() < SPEC.codebook_size
+    np.testing.assert_array_equal(filled[:, 0], codes[:, 0])
+
+
+@every_prior
+def test_a_run_of_the_prior_survives_json(name):
+    kind = "prior" if hasattr(getattr(nn, PRIORS[name].module), "loss") else "noise"
+    config = RUN_KINDS[kind](name="mine", prior=configured(name))
+    assert type(config.sampling) is PRIORS[name].options
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config

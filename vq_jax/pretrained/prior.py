@@ -199,18 +199,7 @@ class Prior:
         if masks.ndim == 2:
             masks = np.broadcast_to(masks, pictures.shape[:3])
         _check_masks(pictures, masks)
-        if ring < 0:
-            raise UserError(f"expected a ring of at least 0 codes, got {ring}")
-        if min(pictures.shape[1:3]) < self.image_size:
-            raise UserError(
-                f"expected pictures of at least {self.image_size} x {self.image_size} px, which this prior "
-                f"draws, got {pictures.shape[2]} x {pictures.shape[1]}"
-            )
-        if ring * max(strides) >= self.image_size:
-            raise UserError(f"a ring of {ring} codes does not fit into the prior's grid of {window}")
-        unknown = np.stack([hole_codes(mask, strides, ring) for mask in masks])
-        if unknown.all(axis=(1, 2)).any():
-            raise UserError("the mask touches every code of the picture and leaves nothing known: sample")
+        unknown = self._unknown_codes(masks, ring)
         chosen, condition = self._options(options), _condition(self._labels_of(len(pictures), labels))
         calls = iter(range(sys.maxsize))
 
@@ -226,6 +215,24 @@ class Prior:
         return np.stack(
             [composite(picture, new, feather(mask, grown, strides)) for picture, new, mask, grown in parts]
         )
+
+    def _unknown_codes(self, masks: np.ndarray, ring: int) -> np.ndarray:
+        """The codes to draw: masks bool [B, H, W] to bool [B, h, w]."""
+        window, strides = self._window()
+        height, width = masks.shape[1:]
+        if ring < 0:
+            raise UserError(f"expected a ring of at least 0 codes, got {ring}")
+        if min(height, width) < self.image_size:
+            raise UserError(
+                f"expected pictures of at least {self.image_size} x {self.image_size} px, which this prior "
+                f"draws, got {width} x {height}"
+            )
+        if ring * max(strides) >= self.image_size:
+            raise UserError(f"a ring of {ring} codes does not fit into the prior's grid of {window}")
+        unknown = np.stack([hole_codes(mask, strides, ring) for mask in masks])
+        if unknown.all(axis=(1, 2)).any():
+            raise UserError("the mask touches every code of the picture and leaves nothing known: sample")
+        return unknown
 
     def outpaint(
         self,

@@ -23,7 +23,12 @@ from vq_jax.configs.priors import (
     PriorArchitecture,
     TransformerArchitecture,
 )
-from vq_jax.configs.quantizers import QuantizerConfig, VectorQuantizerConfig, VectorQuantizerEMAConfig
+from vq_jax.configs.quantizers import (
+    FSQConfig,
+    QuantizerConfig,
+    VectorQuantizerConfig,
+    VectorQuantizerEMAConfig,
+)
 from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
 from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, SamplingOptions
 from vq_jax.configs.training import Phase, TrainingConfig
@@ -34,6 +39,7 @@ __all__ = [
     "DataConfig",
     "DiscriminatorConfig",
     "ExperimentConfig",
+    "FSQConfig",
     "GPTArchitecture",
     "LlamaGenVQ16",
     "Losses",

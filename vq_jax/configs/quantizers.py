@@ -4,7 +4,8 @@ A new quantizer is a module in `nn/quantizers/` and a dataclass here, listed in 
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+import math
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -105,8 +106,32 @@ class VectorQuantizerConfig(CodebookQuantizerConfig):
     """Weight of the loss that moves codebook vectors towards the latents."""
 
 
+@dataclasses.dataclass(frozen=True)
+class FSQConfig(QuantizerConfig):
+    """Finite scalar quantization: each channel of a latent rounded to a few levels, see `nn.FSQ`."""
+
+    name: ClassVar[str] = "fsq"
+    module: ClassVar[str] = "FSQ"
+
+    levels: tuple[int, ...] = (8, 8, 8)
+    """Levels of each channel; their product is the number of codes."""
+    symmetric: bool = False
+    """Spread the levels evenly from -1 to 1, even numbers of levels too."""
+    bound: Literal["tanh", "sigmoid"] = "tanh"
+    """Function that bounds the latents; sigmoid (iFSQ) turns unit Gaussian ones into nearly uniform ones."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width of the latents: one channel for each of the levels."""
+        return len(self.levels)
+
+    def describe(self) -> str:
+        """Number of codes, and the levels."""
+        return f"{math.prod(self.levels)} codes, {' x '.join(map(str, self.levels))} levels, {self.name}"
+
+
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {
-    cls.name: cls for cls in (VectorQuantizerEMAConfig, VectorQuantizerConfig)
+    cls.name: cls for cls in (VectorQuantizerEMAConfig, VectorQuantizerConfig, FSQConfig)
 }
 
 

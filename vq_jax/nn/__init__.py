@@ -11,6 +11,7 @@ from vq_jax.nn.features.lpips_weights import load_lpips
 from vq_jax.nn.model import VQModel, VQOutput
 from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN
 from vq_jax.nn.quantizers import (
+    FSQ,
     CodebookQuantizer,
     QuantizerOutput,
     Revival,
@@ -27,6 +28,7 @@ __all__ = [
     "Condition",
     "Conv",
     "DoubleConvTranspose",
+    "FSQ",
     "GPT",
     "GroupNorm",
     "LPIPS",

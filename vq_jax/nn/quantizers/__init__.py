@@ -1,10 +1,12 @@
 """Quantizers: latents [B, *S, D] to codes and back."""
 
 from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival
+from vq_jax.nn.quantizers.fsq import FSQ
 from vq_jax.nn.quantizers.vector import VectorQuantizer
 from vq_jax.nn.quantizers.vector_ema import VectorQuantizerEMA
 
 __all__ = [
+    "FSQ",
     "CodebookQuantizer",
     "QuantizerOutput",
     "Revival",

@@ -128,7 +128,7 @@ def table(plans: list[dict[str, Any]]) -> str:
         "",
         "Made by `experiments/benchmarks/plan_table.py` from what `vq-jax plan` wrote into `plan/`. "
         "No TPU was used: these are bounds from the compiled program and the published figures of the chips "
-        "(`vq_jax/chips.py`), not measurements. A picture is a grid of codes for a prior.",
+        "(`vq_jax/host/chips.py`), not measurements. A picture is a grid of codes for a prior.",
         "",
         "Loops count by their rounds, a conditional with its dearest branch, HBM traffic in whole tiles; "
         "blocks that are recomputed count as often as they are computed. The largest batch was searched for "

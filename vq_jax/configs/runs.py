@@ -123,6 +123,11 @@ class PriorConfig:
             f"prior must be a named one, so that its run can be loaded; {type(self.prior).__name__} has the "
             f"name {self.prior.architecture!r}: add it to vq_jax.configs.priors.PRIORS",
         )
+        require(
+            isinstance(self, NoiseConfig) == isinstance(self.prior, NoiseArchitecture),
+            f"a {type(self).__name__} cannot train a {type(self.prior).__name__}: use a NoiseConfig for a "
+            "noise generator and a PriorConfig for the other priors",
+        )
         options = self.prior.options
         if self.sampling == SamplingOptions():
             object.__setattr__(self, "sampling", options())
@@ -130,11 +135,6 @@ class PriorConfig:
             type(self.sampling) is options,
             f"sampling must be {options.__name__} for the prior {self.prior.architecture}, got "
             f"{type(self.sampling).__name__}",
-        )
-        require(
-            isinstance(self, NoiseConfig) == isinstance(self.prior, NoiseArchitecture),
-            f"a {type(self).__name__} cannot train a {type(self.prior).__name__}: use a NoiseConfig for a "
-            "noise generator and a PriorConfig for the other priors",
         )
         require(
             self.optimizer.warmup_steps < self.training.steps,

@@ -123,7 +123,7 @@ def test_holes_are_not_filled_in_several_grids(registered, monkeypatch):
 def test_options_must_be_of_the_samplers_class_and_given_codes_need_a_prior_that_keeps_them(registered):
     model = nn.MaskGIT(16, (2, 2), width=16, num_layers=1, num_heads=2)
     codes = jnp.zeros((1, 2, 2), jnp.int32)
-    variables = model.init(jax.random.key(0), codes)
+    variables = jax.jit(model.init)(jax.random.key(0), codes)
     with pytest.raises(TypeError, match="expected MaskedOptions for this sampler, got SamplingOptions"):
         sample_prior(model, variables, jax.random.key(0), num=1, options=SamplingOptions())
     # By default as many steps as there are positions, of which this grid has less than twelve.

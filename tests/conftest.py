@@ -17,7 +17,6 @@ SLOWEST = (
     "train/test_prior_run.py",
     "cli/test_cli.py",
     "train/test_sharding.py",
-    "train/test_bfloat16.py",
     "nn/priors/test_gpt.py",
     "nn/priors/test_pixelcnn.py",
     "nn/priors/test_maskgit.py",

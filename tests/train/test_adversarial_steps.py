@@ -32,11 +32,11 @@ LATE = dataclasses.replace(GAN, adaptive=False, disc_start=3, adversarial_start=
 
 @functools.cache
 def networks(norm="batch", kind="patch"):
-    width = {"channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "attention_levels": ()}
+    width = {"channels": 16, "residual_channels": 8, "num_res_blocks": 1, "num_downsamples": 1}
     model = nn.VQModel(
-        nn.CNNEncoder(**width, z_channels=8, latent_channels=4),
+        nn.ResidualEncoder(**width, latent_channels=4),
         nn.VectorQuantizerEMA(16, 4, revive_threshold=0.5),
-        nn.CNNDecoder(**width, z_channels=8),
+        nn.ResidualDecoder(**width, upsampling="nearest"),
     )
     generator = OptimizerConfig(learning_rate=1e-3, b1=0.5)
     if kind == "patch":
@@ -190,14 +190,13 @@ def test_one_forward_pass_serves_both_networks_and_the_adaptive_weight():
 
 def test_the_adaptive_weight_is_the_ratio_of_two_gradients_taken_apart():
     parts, state, key = networks(), first_state(), jax.random.key(1)
+    last = parts["model"].decoder.last_layer
     _, _, metrics = generator_update(GAN)(state.generator, state.discriminator, batch(), key)
     images = ops.normalize_pictures(jnp.asarray(batch()["image"]))
 
     def losses_of(kernel):
         params = dict(state.generator.params)
-        params["decoder"] = params["decoder"] | {
-            "conv_out": params["decoder"]["conv_out"] | {"kernel": kernel}
-        }
+        params["decoder"] = params["decoder"] | {last: params["decoder"][last] | {"kernel": kernel}}
         output, _ = parts["model"].apply(
             {"params": params, "codebook": state.generator.codebook},
             images,
@@ -209,7 +208,7 @@ def test_the_adaptive_weight_is_the_ratio_of_two_gradients_taken_apart():
         logits = parts["discriminator_model"].apply(variables, output.reconstruction, train=True)
         return jnp.mean(jnp.abs(output.reconstruction - images)), -jnp.mean(logits)
 
-    kernel = state.generator.params["decoder"]["conv_out"]["kernel"]
+    kernel = state.generator.params["decoder"][last]["kernel"]
     first, second = jax.jit(jax.jacrev(losses_of))(kernel)
     expected = 0.5 * np.linalg.norm(first) / (np.linalg.norm(second) + 1e-4)
     assert float(metrics["adversarial_weight"]) == pytest.approx(expected, rel=1e-4)

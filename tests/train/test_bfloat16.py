@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from test_sharding import mesh_of
 
 from vq_jax import ops
@@ -25,6 +26,7 @@ STEPS = 100
 SHAPE = (16, 16, 3)
 
 
+@pytest.mark.ci  # bfloat16 is slow on CPU
 def test_a_hundred_steps_in_bfloat16_stay_finite_and_give_the_codes_of_float32():
     architecture = ResidualVQVAE(
         channels=16,

@@ -46,22 +46,7 @@ class ExperimentConfig:
             f"got {self.model.image_channels}",
         )
         self.model.check_image_size(self.data.image_size)
-        require(
-            self.optimizer.warmup_steps < self.training.steps,
-            f"optimizer.warmup_steps = {self.optimizer.warmup_steps} must be less than "
-            f"training.steps = {self.training.steps}",
-        )
-        require(
-            self.data.batch_size % self.training.accumulate == 0,
-            f"data.batch_size = {self.data.batch_size} must be a multiple of training.accumulate = "
-            f"{self.training.accumulate}",
-        )
-        warmup = self.discriminator.optimizer.warmup_steps
-        require(
-            warmup < self.training.steps,
-            f"discriminator.optimizer.warmup_steps = {warmup} must be less than training.steps = "
-            f"{self.training.steps}",
-        )
+        _check_length(self)
         require(len(self.phases) >= 1, "phases must have at least one phase")
         fitted = any(phase.kind == "codebook" or phase.kmeans_batches for phase in self.phases)
         require(
@@ -136,16 +121,7 @@ class PriorConfig:
             f"sampling must be {options.__name__} for the prior {self.prior.architecture}, got "
             f"{type(self.sampling).__name__}",
         )
-        require(
-            self.optimizer.warmup_steps < self.training.steps,
-            f"optimizer.warmup_steps = {self.optimizer.warmup_steps} must be less than "
-            f"training.steps = {self.training.steps}",
-        )
-        require(
-            self.data.batch_size % self.training.accumulate == 0,
-            f"data.batch_size = {self.data.batch_size} must be a multiple of training.accumulate = "
-            f"{self.training.accumulate}",
-        )
+        _check_length(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,12 +166,24 @@ class NoiseConfig(PriorConfig):
             "training.accumulate must be 1 for a noise generator, got "
             f"{self.training.accumulate}: lower data.batch_size for less memory",
         )
-        warmup = self.discriminator.optimizer.warmup_steps
+
+
+def _check_length(config: ExperimentConfig | PriorConfig) -> None:
+    """Checks what depends on the number of steps, and that the batch divides into its parts."""
+    optimizers = {"optimizer": config.optimizer}
+    if isinstance(config, ExperimentConfig | NoiseConfig):
+        optimizers["discriminator.optimizer"] = config.discriminator.optimizer
+    steps = config.training.steps
+    for name, optimizer in optimizers.items():
         require(
-            warmup < self.training.steps,
-            f"discriminator.optimizer.warmup_steps = {warmup} must be less than training.steps = "
-            f"{self.training.steps}",
+            optimizer.warmup_steps < steps,
+            f"{name}.warmup_steps = {optimizer.warmup_steps} must be less than training.steps = {steps}",
         )
+    require(
+        config.data.batch_size % config.training.accumulate == 0,
+        f"data.batch_size = {config.data.batch_size} must be a multiple of training.accumulate = "
+        f"{config.training.accumulate}",
+    )
 
 
 RunConfig = ExperimentConfig | PriorConfig

@@ -31,8 +31,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has that of the process 
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-# Little optimisation: the compiler is most of the time, random numbers most of the compiler's.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
+# Hardly any optimisation: the compiler is most of the time, and what it compiles here is small. Programs that
+# run long or must round the same ask for more, see optimised.py.
+_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"  # for subprocesses; below for this one
 
 import jax  # noqa: E402

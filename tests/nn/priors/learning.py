@@ -4,12 +4,13 @@ import functools
 
 import jax
 import optax
+from optimised import OPTIMISED
 
 
 def memorise(rng, model, params, codes, condition, optimizer, steps):
     """Trains on one batch; returns the parameters and the loss before every step."""
 
-    @functools.partial(jax.jit, static_argnums=2)
+    @functools.partial(jax.jit, static_argnums=2, compiler_options=OPTIMISED)
     def train(params, rng, steps):
         def step(carry, rng):
             params, state = carry

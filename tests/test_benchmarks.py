@@ -184,9 +184,9 @@ def test_a_pixel_changed_outside_the_codes_drawn_anew_is_counted():
     originals = np.zeros((1, 24, 24, 3), np.uint8)
     filled = originals.copy()
     filled[:, 4:20, 4:20] = 9
-    assert inpainting.changed_outside(originals, filled, hole, 4) == 0
+    assert inpainting.changed_outside(originals, filled, hole, (4, 4)) == 0
     filled[0, 3, 4] = filled[0, 20, 20, 1] = 9
-    assert inpainting.changed_outside(originals, filled, hole, 4) == 2
+    assert inpainting.changed_outside(originals, filled, hole, (4, 4)) == 2
 
 
 def test_a_sheet_is_rows_of_pictures_with_gaps(tmp_path):

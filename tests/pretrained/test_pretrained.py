@@ -9,6 +9,7 @@ from cli_runs import call, pictures
 
 import vq_jax
 from vq_jax.errors import UserError
+from vq_jax.pretrained.build import build_model
 
 
 @pytest.fixture(scope="session")
@@ -153,3 +154,10 @@ def test_a_tokenizer_knows_the_configuration_of_its_run(tokenizer, run):
     assert tokenizer.config.name == "vqvae-photos"
     assert dataclasses.replace(tokenizer.config) == tokenizer.config
     assert set(tokenizer.variables) == {"params", "codebook"}
+
+
+def test_a_model_whose_fields_do_not_fit_together_is_a_users_mistake():
+    preset = vq_jax.load_preset("vqvae-photos-fsq")
+    config = dataclasses.replace(preset, model=preset.model.override(levels=(2, 5)))
+    with pytest.raises(UserError, match="levels must be at least 3 unless symmetric = True"):
+        build_model(config)

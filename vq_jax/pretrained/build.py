@@ -30,8 +30,15 @@ def create_model(architecture: str, *, head: str = "picture", dtype: Any = None,
 
 
 def build_model(config: ExperimentConfig) -> VQModel:
-    """Makes the model of a tokenizer's configuration."""
-    return config.model.build(head=config.losses.head, dtype=compute_dtype(config.training.dtype))
+    """Makes the model of a tokenizer's configuration.
+
+    Raises:
+      UserError: fields of the model or of its quantizer do not fit together.
+    """
+    try:
+        return config.model.build(head=config.losses.head, dtype=compute_dtype(config.training.dtype))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def image_shape(config: ExperimentConfig) -> tuple[int, ...]:

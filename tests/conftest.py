@@ -28,7 +28,7 @@ SLOWEST = (
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has that of the process which started it
     _CACHE = tempfile.TemporaryDirectory(prefix="vq_jax-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Hardly any optimisation: the compiler is most of the time, and what it compiles here is small. Programs that

@@ -39,25 +39,25 @@ def pictures(count, height, width, channels=3, seed=0):
     return coarse[:, rows][:, :, columns]
 
 
-def arrays_file(base: Path) -> Path:
+def arrays_file() -> Path:
     """An .npz file that `arrays:` reads, of 40 pictures of 24 x 24."""
 
     def make(directory: Path) -> None:
         np.savez(directory / "pictures.npz", images=pictures(40, 24, 24))
 
-    return made_once(base, "pictures", make) / "pictures.npz"
+    return made_once("pictures", make) / "pictures.npz"
 
 
-def train_arguments(base, workdir, *more):
+def train_arguments(workdir, *more):
     """The arguments of the small run, in another directory or with other values."""
-    data = f"arrays:{arrays_file(base)}"
+    data = f"arrays:{arrays_file()}"
     return ("train", "vqvae-photos", *SMALL, "--data", data, "--steps", STEPS, "--workdir", workdir, *more)
 
 
-def trained_run(base: Path) -> Path:
+def trained_run() -> Path:
     """The run directory; tests that change it work on a copy."""
 
     def make(run: Path) -> None:
-        assert call(*train_arguments(base, run)) == 0
+        assert call(*train_arguments(run)) == 0
 
-    return made_once(base, "run", make)
+    return made_once("run", make)

@@ -26,8 +26,9 @@ SLOWEST = (
 
 # Runs compile the same steps again and again, in subprocesses too: shared for this session only.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has that of the process which started it
-    _CACHE = tempfile.TemporaryDirectory(prefix="vq_jax-tests-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    _SESSION = tempfile.TemporaryDirectory(prefix="vq_jax-tests-")
+    os.environ["VQ_JAX_TESTS_SESSION"] = _SESSION.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_SESSION.name}/programs"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

@@ -82,7 +82,7 @@ def rows(workdir):
     ]
 
 
-def pair_run(base):
+def pair_run():
     """Directory and ends of a run of two processes that nothing interrupted."""
 
     def make(directory):
@@ -90,7 +90,7 @@ def pair_run(base):
         assert [status for status, *_ in ends] == [0, 0], ends
         (directory / "ends.json").write_text(json.dumps(ends))
 
-    directory = made_once(base, "pair", make)
+    directory = made_once("pair", make)
     return directory / "run", json.loads((directory / "ends.json").read_text())
 
 

@@ -25,28 +25,26 @@ CLASSES = 4
 STEPS = 6
 
 
-def labelled_file(base: Path) -> Path:
+def labelled_file() -> Path:
     """An .npz file of 40 pictures of 16 x 16 in four classes."""
 
     def make(directory: Path) -> None:
         np.savez(directory / "labelled.npz", images=pictures(40, 16, 16), labels=np.arange(40) % CLASSES)
 
-    return made_once(base, "labelled", make) / "labelled.npz"
+    return made_once("labelled", make) / "labelled.npz"
 
 
-def tokenizer_run(base: Path) -> Path:
+def tokenizer_run() -> Path:
     """The run of a tokenizer with grids of 4 x 4; tests that change it work on a copy."""
 
     def make(run: Path) -> None:
-        data = ("--data", f"arrays:{labelled_file(base)}")
+        data = ("--data", f"arrays:{labelled_file()}")
         assert call("train", "vqvae-photos", *SMALL, *data, "--steps", 4, "--workdir", run) == 0
 
-    return made_once(base, "tokenizer", make)
+    return made_once("tokenizer", make)
 
 
-def prior_config(
-    base, *, kind="maskgit", tokenizer=None, codes=None, prior=None, conditional=True, **training
-):
+def prior_config(*, kind="maskgit", tokenizer=None, codes=None, prior=None, conditional=True, **training):
     """A run of seconds; `prior` are fields of the architecture, `training` those of the training."""
     transformer, pixelcnn = {"width": 8, "num_layers": 1, "num_heads": 2}, {"width": 8, "num_layers": 2}
     make, small = {
@@ -59,7 +57,7 @@ def prior_config(
     run = functools.partial(NoiseConfig, discriminator=discriminator) if kind == "noise" else PriorConfig
     return run(
         name="small-prior",
-        tokenizer=str(tokenizer or tokenizer_run(base)),
+        tokenizer=str(tokenizer or tokenizer_run()),
         prior=make(**{**small, **(prior or {})}),
         conditional=conditional,
         data=PriorDataConfig(batch_size=8, flip=True, crops_per_picture=1),
@@ -78,10 +76,10 @@ def prior_config(
     )
 
 
-def prior_run(base: Path, kind: str = "maskgit", conditional: bool = True) -> Path:
+def prior_run(kind: str = "maskgit", conditional: bool = True) -> Path:
     """The run of a prior; tests that change it work on a copy."""
 
     def make(run: Path) -> None:
-        assert train(prior_config(base, kind=kind, conditional=conditional), run).step == STEPS
+        assert train(prior_config(kind=kind, conditional=conditional), run).step == STEPS
 
-    return made_once(base, f"prior-{kind}-{conditional}", make)
+    return made_once(f"prior-{kind}-{conditional}", make)

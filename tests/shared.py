@@ -6,17 +6,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+_SHARED = Path(os.environ["VQ_JAX_TESTS_SESSION"]) / "shared"  # see conftest.py; gone with the session
 
-def made_once(base: Path, name: str, make: Callable[[Path], None]) -> Path:
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
     """A directory with what the first process that wanted it made there; the others wait for that.
 
     Args:
-      base: pytest's base directory of this process.
       name: of the directory, the same in all processes.
       make: fills the directory, which is there and empty.
     """
-    session = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    directory, done = session / "shared" / name, session / "shared" / f"{name}.done"
+    directory, done = _SHARED / name, _SHARED / f"{name}.done"
     directory.parent.mkdir(exist_ok=True)
     with (directory.parent / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # gone with the process, whatever ends it

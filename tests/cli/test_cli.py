@@ -26,8 +26,8 @@ from vq_jax.train import optimizers
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
-    return cli_runs.trained_run(tmp_path_factory.getbasetemp())
+def run():
+    return cli_runs.trained_run()
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def copied(run, tmp_path):
 
 
 @pytest.fixture
-def training(tmp_path_factory):
+def training():
     """Arguments that train the small run in a directory, with other values after it."""
-    return lambda workdir, *more: train_arguments(tmp_path_factory.getbasetemp(), workdir, *more)
+    return lambda workdir, *more: train_arguments(workdir, *more)
 
 
 @pytest.fixture

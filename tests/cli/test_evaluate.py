@@ -9,19 +9,14 @@ from prior_runs import STEPS, prior_run
 from vq_jax.runs.rundir import read_metrics
 
 
-@pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
 def last_validation(run):
     rows = [row for row in read_metrics(run) if "validation/loss" in row]
     prefix = "validation/"
     return {name.removeprefix(prefix): value for name, value in rows[-1].items() if name.startswith(prefix)}
 
 
-def test_the_figures_of_a_tokenizer_are_those_of_its_run(base, tmp_path, capsys):
-    run = trained_run(base)
+def test_the_figures_of_a_tokenizer_are_those_of_its_run(tmp_path, capsys):
+    run = trained_run()
     capsys.readouterr()
     assert call("evaluate", run, "-o", tmp_path / "figures.json") == 0
     table = capsys.readouterr().out
@@ -35,8 +30,8 @@ def test_the_figures_of_a_tokenizer_are_those_of_its_run(base, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("kind", ["maskgit", "noise"])
-def test_the_figures_of_a_prior_are_those_of_its_run(kind, base, tmp_path):
-    run = prior_run(base, kind)
+def test_the_figures_of_a_prior_are_those_of_its_run(kind, tmp_path):
+    run = prior_run(kind)
     assert call("evaluate", run, "-o", tmp_path / "figures.json") == 0
     report = json.loads((tmp_path / "figures.json").read_text())
     assert report["step"] == STEPS
@@ -52,8 +47,8 @@ def test_the_figures_of_a_prior_are_those_of_its_run(kind, base, tmp_path):
         (["nowhere"], "nowhere is no"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, words, base, capsys):
-    runs = {"TOKENIZER": trained_run(base), "PRIOR": prior_run(base)}
+def test_a_mistake_is_one_line(arguments, words, capsys):
+    runs = {"TOKENIZER": trained_run(), "PRIOR": prior_run()}
     capsys.readouterr()
     assert call("evaluate", *(runs.get(argument, argument) for argument in arguments)) == 2
     output, message = capsys.readouterr()

@@ -16,13 +16,8 @@ from vq_jax.train import train
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="session")
-def run(base):
-    return prior_run(base)
+def run():
+    return prior_run()
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +26,9 @@ def prior(run):
 
 
 @pytest.fixture(scope="session")
-def plain(base):
+def plain():
     """An autoregressive prior without classes."""
-    return vq_jax.load(prior_run(base, "gpt", False))
+    return vq_jax.load(prior_run("gpt", False))
 
 
 @pytest.fixture
@@ -203,18 +198,18 @@ def test_inpaint_writes_a_picture(what, size, run, files, monkeypatch):
         (["train", "prior-fashion", "--workdir", "w", "--tokenizer", "none"], "none is not a run directory"),
     ],
 )
-def test_a_mistake_is_one_line_and_writes_nothing(arguments, words, run, base, files, refused, monkeypatch):
+def test_a_mistake_is_one_line_and_writes_nothing(arguments, words, run, files, refused, monkeypatch):
     monkeypatch.chdir(files)
     before = sorted(files.rglob("*"))
-    runs = {"RUN": run, "TOKENIZER": tokenizer_run(base)}
+    runs = {"RUN": run, "TOKENIZER": tokenizer_run()}
     if "PLAIN" in arguments:
-        runs["PLAIN"] = prior_run(base, "gpt", False)
+        runs["PLAIN"] = prior_run("gpt", False)
     assert words in refused(*(runs.get(argument, argument) for argument in arguments))
     assert sorted(files.rglob("*")) == before
 
 
-def test_guidance_needs_class_dropout(base, tmp_path, refused):
-    train(prior_config(base, prior={"class_dropout": 0.0}, steps=1), tmp_path / "run")
+def test_guidance_needs_class_dropout(tmp_path, refused):
+    train(prior_config(prior={"class_dropout": 0.0}, steps=1), tmp_path / "run")
     message = refused("sample", tmp_path / "run", "--guidance", 2, "-o", tmp_path / "x.png")
     assert "trained without class dropout" in message
     Image.fromarray(pictures(1, 16, 16)[0]).save(tmp_path / "p.png")
@@ -242,8 +237,8 @@ def test_a_prior_without_its_tokenizer_or_with_another_one_draws_nothing(run, tm
     assert "is missing: there is no run in" in refused("sample", copy, "-o", tmp_path / "x.png")
 
 
-def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(base, tmp_path, refused):
-    run = prior_run(base, "noise")
+def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(tmp_path, refused):
+    run = prior_run("noise")
     noise = vq_jax.load(run)
     drawn = noise.sample(3, labels=[0, 1, 2], seed=1)
     assert drawn.shape == (3, 16, 16, 3) and drawn.dtype == np.uint8
@@ -274,8 +269,8 @@ def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(
     )
 
 
-def test_a_pixelcnn_draws_pictures_and_fills_holes(base):
-    prior = vq_jax.load(prior_run(base, "pixelcnn"))
+def test_a_pixelcnn_draws_pictures_and_fills_holes():
+    prior = vq_jax.load(prior_run("pixelcnn"))
     assert prior.sample(2, guidance=2.0).shape == (2, 16, 16, 3)
     mask, given = np.zeros((16, 16), bool), pictures(1, 16, 16)
     mask[:3, :3] = True

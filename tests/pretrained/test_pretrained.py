@@ -13,8 +13,8 @@ from vq_jax.pretrained.build import build_model
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
-    return cli_runs.trained_run(tmp_path_factory.getbasetemp())
+def run():
+    return cli_runs.trained_run()
 
 
 @pytest.fixture(scope="session")

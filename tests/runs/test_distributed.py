@@ -17,8 +17,8 @@ from vq_jax.runs import distributed
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    return pair_run(tmp_path_factory.getbasetemp())
+def pair():
+    return pair_run()
 
 
 def test_two_processes_of_two_devices_equal_one_of_four(pair, tmp_path):

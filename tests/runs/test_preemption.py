@@ -45,9 +45,7 @@ def start_until(workdir, step, limit=600):
 
 
 @pytest.mark.ci
-def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_same_bits(
-    tmp_path, tmp_path_factory
-):
+def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_same_bits(tmp_path):
     workdir = tmp_path / "run"
 
     # SIGTERM to the one that is not the coordinator: both save the same step.
@@ -73,7 +71,7 @@ def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_sam
 
     ends = finish(start(workdir, "--steps", STEPS))
     assert [status for status, *_ in ends] == [0, 0], ends
-    reference, _ = pair_run(tmp_path_factory.getbasetemp())
+    reference, _ = pair_run()
     assert rows(workdir) == rows(reference)
     (step, state), (other_step, other) = arrays(workdir), arrays(reference)
     assert step == other_step == STEPS and state.keys() == other.keys()

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+from cli_runs import arrays_file
 
 from vq_jax.configs import (
     DataConfig,
@@ -21,7 +22,7 @@ STEPS = 12
 
 
 def small_config(**training):
-    """A run of seconds, on the embedded photographs."""
+    """A run of seconds, on small pictures."""
     return ExperimentConfig(
         name="small",
         model=ResidualVQVAE(
@@ -30,7 +31,7 @@ def small_config(**training):
             num_res_blocks=1,
             quantizer=VectorQuantizerEMAConfig(codebook_size=16, code_dim=4, revive_threshold=0.5),
         ),
-        data=DataConfig(source="photos", image_size=16, batch_size=8, crops_per_picture=4, test_limit=16),
+        data=DataConfig(source=f"arrays:{arrays_file()}", image_size=16, batch_size=8, crops_per_picture=4),
         optimizer=OptimizerConfig(learning_rate=1e-3),
         training=TrainingConfig(
             **{

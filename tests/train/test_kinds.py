@@ -16,17 +16,17 @@ from vq_jax.train import loop, train
 from vq_jax.train.tasks.base import TASKS, open_task, task_class
 
 
-def tokenizer_example(base):
+def tokenizer_example():
     """A configuration, and the directory of its finished run."""
     config = small_config(steps=6, eval_every=3, save_every=3)
-    return config, made_once(base, "kind-tokenizer", lambda workdir: train(config, workdir))
+    return config, made_once("kind-tokenizer", lambda workdir: train(config, workdir))
 
 
 # A new kind of run adds its small run here.
 EXAMPLES = {
     "tokenizer": tokenizer_example,
-    "prior": lambda base: (prior_config(base), prior_run(base)),
-    "noise": lambda base: (prior_config(base, kind="noise"), prior_run(base, "noise")),
+    "prior": lambda: (prior_config(), prior_run()),
+    "noise": lambda: (prior_config(kind="noise"), prior_run("noise")),
 }
 
 
@@ -38,8 +38,8 @@ def state_of(config, workdir):
 
 
 @pytest.mark.parametrize("kind", RUN_KINDS)
-def test_a_stopped_run_of_every_kind_resumes_to_the_same_bits(kind, tmp_path_factory, tmp_path, monkeypatch):
-    config, finished = EXAMPLES[kind](tmp_path_factory.getbasetemp())
+def test_a_stopped_run_of_every_kind_resumes_to_the_same_bits(kind, tmp_path, monkeypatch):
+    config, finished = EXAMPLES[kind]()
     assert config.kind == kind
 
     def stopping(config, workdir):

@@ -48,8 +48,8 @@ def test_a_run_writes_all_that_a_run_directory_holds(finished):
     images = {path.name for path in (finished / "images").iterdir()}
     assert images == {"6.png", "12.png", "final.png", "loss.png", "code-usage.png"}
     with Image.open(finished / "images" / "final.png") as picture:
-        # chelsea 300 x 451 and coffee 400 x 600 side by side, each above its reconstruction
-        assert picture.size == (451 + 600 + 4, 2 * 400 + 4)
+        # five pictures of 24 x 24 side by side, five times as large, each above its reconstruction
+        assert picture.size == (5 * (5 * 24) + 4 * 4, 2 * (5 * 24) + 4)
     report = (finished / "report.md").read_text()
     assert "dB, SSIM" in report and "of 16 codes are used" in report
     for target in ("images/loss.png", "images/final.png", "images/code-usage.png"):

@@ -24,13 +24,8 @@ from vq_jax.types import CodeSpec
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="session")
-def finished(base):
-    return prior_run(base)
+def finished():
+    return prior_run()
 
 
 def state_of(workdir, config):
@@ -65,8 +60,8 @@ def test_a_run_of_a_prior_writes_what_a_run_holds(finished):
 
 
 @pytest.mark.parametrize("kind,stop_at", [("maskgit", 3), ("gpt", 2), ("pixelcnn", 2)])
-def test_a_stopped_run_resumes_to_the_same_bits(kind, stop_at, base, tmp_path, monkeypatch):
-    taken, make, finished = [], jit.jit_prior_step, prior_run(base, kind)
+def test_a_stopped_run_resumes_to_the_same_bits(kind, stop_at, tmp_path, monkeypatch):
+    taken, make, finished = [], jit.jit_prior_step, prior_run(kind)
 
     def make_stopping(*arguments, **keywords):
         step = make(*arguments, **keywords)
@@ -80,7 +75,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(kind, stop_at, base, tmp_path, m
         return take
 
     monkeypatch.setattr(jit, "jit_prior_step", make_stopping)
-    workdir, config = tmp_path / "run", prior_config(base, kind=kind)
+    workdir, config = tmp_path / "run", prior_config(kind=kind)
     result = train(config, workdir)
     assert result.signal == signal.SIGTERM and result.step == stop_at
     monkeypatch.undo()
@@ -88,27 +83,27 @@ def test_a_stopped_run_resumes_to_the_same_bits(kind, stop_at, base, tmp_path, m
     assert_same_run(workdir, finished, config)
 
 
-def test_codes_made_on_the_fly_give_the_same_run_as_cached_ones(finished, base, tmp_path):
-    config = prior_config(base, codes=CodesConfig(mode="fly", variants=2))
+def test_codes_made_on_the_fly_give_the_same_run_as_cached_ones(finished, tmp_path):
+    config = prior_config(codes=CodesConfig(mode="fly", variants=2))
     train(config, tmp_path / "run")
     assert not (tmp_path / "run" / "codes").exists()
     assert_same_run(tmp_path / "run", finished, config)
 
 
-def test_an_autoregressive_prior_is_trained_in_parts_and_unconditionally(base, tmp_path):
-    config = prior_config(base, kind="gpt", conditional=False, accumulate=2, steps=2)
+def test_an_autoregressive_prior_is_trained_in_parts_and_unconditionally(tmp_path):
+    config = prior_config(kind="gpt", conditional=False, accumulate=2, steps=2)
     result = train(config, tmp_path / "run")
     assert 0.0 < result.figures["validation/bits_per_code"] < 6.0
     assert "New pictures:" in (tmp_path / "run" / "report.md").read_text()
 
 
-def test_a_damaged_cache_is_made_again_and_said(finished, base, tmp_path, caplog):
+def test_a_damaged_cache_is_made_again_and_said(finished, tmp_path, caplog):
     workdir = shutil.copytree(finished, tmp_path / "run")
     shard = workdir / "codes" / "codes-00000.npy"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with caplog.at_level("INFO", logger="vq_jax"):
-        train(prior_config(base, steps=STEPS + 1), workdir)
+        train(prior_config(steps=STEPS + 1), workdir)
     assert "damaged codes in codes-00000.npy: it is made again" in caplog.text
     assert shard.read_bytes() == whole
 
@@ -245,13 +240,13 @@ def test_a_cache_from_before_there_was_a_version_is_read(tmp_path):
     assert len(open_small_cache(tmp_path, encode)) == 10
 
 
-def test_a_cache_of_other_pictures_is_made_again_and_said(base, tmp_path, caplog):
+def test_a_cache_of_other_pictures_is_made_again_and_said(tmp_path, caplog):
     codes = CodesConfig(variants=2, directory=str(tmp_path / "codes"))
 
     def prepare(codes, name):
         """What a run does before its first step."""
         (tmp_path / name).mkdir()
-        open_task(prior_config(base, codes=codes), tmp_path / name).prepare(epath.Path(tmp_path / name))
+        open_task(prior_config(codes=codes), tmp_path / name).prepare(epath.Path(tmp_path / name))
 
     prepare(codes, "one")
     more = dataclasses.replace(codes, variants=4)
@@ -265,40 +260,40 @@ def test_a_cache_of_other_pictures_is_made_again_and_said(base, tmp_path, caplog
     assert "Extracting" not in caplog.text
 
 
-def test_a_missing_and_a_changed_tokenizer_are_refused(finished, base, tmp_path):
+def test_a_missing_and_a_changed_tokenizer_are_refused(finished, tmp_path):
     workdir = shutil.copytree(finished, tmp_path / "run")
     record = json.loads((workdir / "tokenizer.json").read_text())
     record |= {"path": str(tmp_path / "nowhere"), "relative": "../nowhere"}
     (workdir / "tokenizer.json").write_text(json.dumps(record))
-    gone = dataclasses.replace(prior_config(base), tokenizer=str(tmp_path / "gone"))
+    gone = dataclasses.replace(prior_config(), tokenizer=str(tmp_path / "gone"))
     with pytest.raises(UserError, match="tokenizer of the prior .* is missing: there is no run in .*gone or"):
         train(gone, workdir)
     (workdir / "tokenizer.json").write_text(json.dumps({**record, "fingerprint": "0" * 32}))
     with pytest.raises(UserError, match="is not the one that the prior .* gives other codes"):
-        train(prior_config(base), workdir)
+        train(prior_config(), workdir)
 
 
-def test_a_tokenizer_moved_with_its_prior_is_found(finished, base, tmp_path):
+def test_a_tokenizer_moved_with_its_prior_is_found(finished, tmp_path):
     import vq_jax
 
     moved = tmp_path / "elsewhere"
     prior = shutil.copytree(finished, moved / finished.name)
-    shutil.copytree(tokenizer_run(base), moved / "tokenizer")
+    shutil.copytree(tokenizer_run(), moved / "tokenizer")
     for file in ("tokenizer.json", "config.json"):
         text = (prior / file).read_text().replace(str(finished.parent), str(tmp_path / "old"))
         (prior / file).write_text(text)
     assert vq_jax.load(prior).tokenizer.fingerprint == vq_jax.load(finished).tokenizer.fingerprint
 
 
-def test_a_prior_is_trained_over_a_model_directory(base, tmp_path):
+def test_a_prior_is_trained_over_a_model_directory(tmp_path):
     import vq_jax
 
-    tokenizer, place = vq_jax.load(tokenizer_run(base)), tmp_path / "model"
+    tokenizer, place = vq_jax.load(tokenizer_run()), tmp_path / "model"
     tokenizer.save(place)
-    task = open_task(prior_config(base, tokenizer=place), tmp_path / "run")
+    task = open_task(prior_config(tokenizer=place), tmp_path / "run")
     assert (task.record.path, task.record.step) == (str(place), tokenizer.step)
     assert task.record.fingerprint == tokenizer.fingerprint
-    assert task.data == open_task(prior_config(base), tmp_path / "other").data
+    assert task.data == open_task(prior_config(), tmp_path / "other").data
 
 
 @pytest.mark.parametrize(
@@ -309,23 +304,23 @@ def test_a_prior_is_trained_over_a_model_directory(base, tmp_path):
         ({"codes": CodesConfig(directory="gs://bucket/codes")}, "cannot be kept in gs://bucket/codes"),
     ],
 )
-def test_a_mistake_is_reported_before_anything_is_written(change, message, base, tmp_path):
-    config = dataclasses.replace(prior_config(base), **change)
+def test_a_mistake_is_reported_before_anything_is_written(change, message, tmp_path):
+    config = dataclasses.replace(prior_config(), **change)
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_prior_is_not_a_tokenizer(finished, base, tmp_path):
+def test_a_prior_is_not_a_tokenizer(finished, tmp_path):
     with pytest.raises(UserError, match="expected a tokenizer, .* holds a prior"):
-        train(prior_config(base, tokenizer=finished), tmp_path / "run")
+        train(prior_config(tokenizer=finished), tmp_path / "run")
 
 
-def test_codes_of_the_cache_are_those_of_the_tokenizer(finished, base):
+def test_codes_of_the_cache_are_those_of_the_tokenizer(finished):
     import vq_jax
 
-    tokenizer = vq_jax.load(tokenizer_run(base))
-    with np.load(labelled_file(base)) as arrays:
+    tokenizer = vq_jax.load(tokenizer_run())
+    with np.load(labelled_file()) as arrays:
         images, labels = arrays["images"], arrays["labels"]
     codes = np.load(finished / "codes" / "codes-00000.npy")
     kept = np.load(finished / "codes" / "labels-00000.npy")

@@ -32,18 +32,13 @@ def tokenizer_config(name, data):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="module")
-def models(base, tmp_path_factory):
+def models(tmp_path_factory):
     """Directories of untrained models, by the name of the quantizer."""
     made = {}
 
     def model(name):
         if name not in made:
-            config = tokenizer_config(name, labelled_file(base))
+            config = tokenizer_config(name, labelled_file())
             network = build_model(config)
             variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
             made[name] = tmp_path_factory.mktemp("models") / name
@@ -70,14 +65,14 @@ def test_codes_survive_json_and_files(name, models, tmp_path):
 
 
 @every_quantizer
-def test_a_prior_learns_the_codes(name, models, base, tmp_path):
-    config = prior_config(base, kind="gpt", tokenizer=models(name), steps=1, eval_every=1, save_every=1)
+def test_a_prior_learns_the_codes(name, models, tmp_path):
+    config = prior_config(kind="gpt", tokenizer=models(name), steps=1, eval_every=1, save_every=1)
     result = vq_jax.fit(config, tmp_path / "prior")
     assert result.step == 1 and result.figures["validation/bits_per_code"] > 0
 
 
 @every_quantizer
-def test_the_training_step_is_planned(name, base):
-    config = tokenizer_config(name, labelled_file(base))
+def test_the_training_step_is_planned(name):
+    config = tokenizer_config(name, labelled_file())
     lowered = task_class(config.kind).lower(config, make_mesh())
     assert "func" in lowered.as_text()

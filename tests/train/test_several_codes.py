@@ -59,17 +59,16 @@ class PairConfig(CodebookQuantizerConfig):
         return Pair(self.codebook_size, self.code_dim)
 
 
-def test_the_depth_transformer_trains_on_the_codes_of_a_run(tmp_path_factory, tmp_path, monkeypatch):
-    base = tmp_path_factory.getbasetemp()
+def test_the_depth_transformer_trains_on_the_codes_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setitem(QUANTIZERS, "pair", PairConfig)
     small = small_config(steps=2)
     tokenizer = dataclasses.replace(
         small,
         model=dataclasses.replace(small.model, quantizer=PairConfig(codebook_size=16, code_dim=4)),
-        data=dataclasses.replace(small.data, source=f"arrays:{labelled_file(base)}"),
+        data=dataclasses.replace(small.data, source=f"arrays:{labelled_file()}"),
     )
     train(tokenizer, tmp_path / "tokenizer")
-    config = prior_config(base, kind="gpt", tokenizer=tmp_path / "tokenizer", steps=2)
+    config = prior_config(kind="gpt", tokenizer=tmp_path / "tokenizer", steps=2)
     config = dataclasses.replace(config, prior=dataclasses.replace(config.prior, depth_layers=3))
     result = train(config, tmp_path / "prior")
     assert result.step == 2 and np.isfinite(result.figures["validation/bits_per_code"])
@@ -79,6 +78,6 @@ def test_the_depth_transformer_trains_on_the_codes_of_a_run(tmp_path_factory, tm
     assert depth, prior.variables["params"].keys()
     codes = prior.sample_codes(2, labels=[0, 1])
     assert codes.shape == (2, 4, 4, 2) and codes.min() >= 0 and codes.max() < 16
-    maskgit = prior_config(base, tokenizer=tmp_path / "tokenizer")
+    maskgit = prior_config(tokenizer=tmp_path / "tokenizer")
     with pytest.raises(UserError, match="models one code per position, but the tokenizer has 2: use gpt"):
         train(maskgit, tmp_path / "maskgit")

@@ -1,0 +1,36 @@
+"""Grids of pictures."""
+
+import numpy as np
+
+from vq_jax.runs.grids import comparison_grid, picture_grid
+
+RNG = np.random.default_rng(0)
+
+
+def picture(*shape):
+    return RNG.integers(0, 255, shape).astype(np.uint8)
+
+
+def test_pictures_of_several_sizes_stand_above_their_reconstructions():
+    originals, others = ([picture(300, 451, 3), picture(400, 600, 3)] for _ in range(2))
+    grid = comparison_grid(originals, others)
+    assert grid.shape == (2 * 400 + 4, 451 + 4 + 600, 3)
+    np.testing.assert_array_equal(grid[:300, :451], originals[0])
+    np.testing.assert_array_equal(grid[304:604, :451], others[0])
+    np.testing.assert_array_equal(grid[404:, 455:], others[1])
+    assert (grid[300:304, :451] == 255).all() and (grid[:, 451:455] == 255).all()
+
+
+def test_small_grey_pictures_are_enlarged():
+    pair = picture(28, 28, 1), picture(28, 28, 1)
+    grid = comparison_grid([pair[0]], [pair[1]])
+    assert grid.shape == (2 * 112 + 4, 112, 3)
+    np.testing.assert_array_equal(grid[-112::4, ::4], np.repeat(pair[1], 3, -1))
+
+
+def test_pictures_of_one_size_stand_in_rows():
+    pictures = picture(5, 56, 40, 3)
+    grid = picture_grid(pictures, columns=2)
+    assert grid.shape == (3 * 60 - 4, 2 * 44 - 4, 3)
+    np.testing.assert_array_equal(grid[60:116, 44:], pictures[3])
+    assert (grid[120:, 44:] == 255).all()

@@ -347,7 +347,7 @@ def test_a_perceptual_loss_needs_its_weights_and_is_the_mean_distance():
     rng = np.random.default_rng(0)
     picture = np.zeros((1, *SHAPE), np.float32)
     variables = jax.tree.map(
-        lambda leaf: (0.1 * rng.normal(size=leaf.shape)).astype(np.float32),
+        lambda leaf: jnp.asarray((0.1 * rng.normal(size=leaf.shape)).astype(np.float32)),
         jax.eval_shape(nn.LPIPS("vgg").init, jax.random.key(0), picture, picture),
     )
     model = networks()["model"]
@@ -360,7 +360,7 @@ def test_a_perceptual_loss_needs_its_weights_and_is_the_mean_distance():
         return generator_loss(output, images, losses, variables), distance
 
     (loss, metrics), expected = both(state.generator, variables)
-    assert float(metrics["perceptual_loss"]) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(metrics["perceptual_loss"]) == pytest.approx(float(np.mean(np.asarray(expected))), rel=1e-5)
     total = metrics["reconstruction_loss"] + metrics["quantizer_loss"] + 2.0 * metrics["perceptual_loss"]
     assert float(loss) == pytest.approx(float(total), rel=1e-6)
 

@@ -68,6 +68,7 @@ def test_two_processes_extract_the_codes_of_a_prior_between_them(pair, tmp_path)
         np.testing.assert_array_equal(made[shard][:40], tokenizer.encode(pictures))
 
 
+@pytest.mark.ci
 def test_what_one_process_cannot_read_all_leave_and_the_end_is_awaited(pair, tmp_path):
     shutil.copytree(pair[0], tmp_path / "run")
     faults = {"unreadable": (1, STEPS), "slow_report": 5.0}
@@ -82,6 +83,7 @@ def test_what_one_process_cannot_read_all_leave_and_the_end_is_awaited(pair, tmp
     assert rows(tmp_path / "run")[: STEPS - 1] == rows(pair[0])[: STEPS - 1]
 
 
+@pytest.mark.ci
 def test_processes_that_do_not_share_their_directory_are_told_before_they_train(tmp_path):
     ends = finish(start(tmp_path / "0", "--workdir", lambda number: tmp_path / str(number), "--steps", 5))
     for status, _, err in ends:

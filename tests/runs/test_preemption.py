@@ -80,6 +80,7 @@ def test_processes_that_are_stopped_and_killed_lose_nothing_and_end_with_the_sam
     assert not [path for path in (workdir / "checkpoints").iterdir() if not path.name.isdigit()]
 
 
+@pytest.mark.ci
 def test_a_disk_that_fills_in_a_save_ends_both_and_leaves_the_last_whole_checkpoint(tmp_path):
     ends = finish(start(tmp_path, "--steps", STEPS, full_disk=(0, "during-save")), timeout=120)
     assert all(status not in (0, 143) for status, *_ in ends), ends

@@ -4,14 +4,13 @@ import functools
 
 import jax
 import optax
-from optimised import OPTIMISED
 
 
 def memorise(rng, model, params, codes, condition, optimizer, steps):
     """Trains on one batch; returns the parameters and the loss before every step."""
 
-    @functools.partial(jax.jit, static_argnums=2, compiler_options=OPTIMISED)
-    def train(params, rng, steps):
+    @functools.partial(jax.jit, static_argnums=2)
+    def train(params, rng, steps, codes):
         def step(carry, rng):
             params, state = carry
             rngs = {"mask": rng, "dropout": jax.random.fold_in(rng, 1)}
@@ -28,4 +27,4 @@ def memorise(rng, model, params, codes, condition, optimizer, steps):
         (params, _), losses = jax.lax.scan(step, carry, jax.random.split(rng, steps))
         return params, losses
 
-    return train(params, rng, steps)
+    return train(params, rng, steps, codes)

@@ -6,29 +6,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jitted import apply, init
 from optimised import OPTIMISED
 
 import vq_jax
 from vq_jax import nn
 from vq_jax.configs.models import make_architecture
 
-WIDTH = {"channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "attention_levels": (1,)}
+
+@functools.cache
+def published(name):
+    """Shapes of the model's parameters and results for two pictures of 64 x 32, without computing them."""
+    model = vq_jax.create_model(name)
+
+    def parts(key, images):
+        out, variables = model.init_with_output(key, images)
+        return variables["params"], out.indices, out.latents, out.reconstruction
+
+    return jax.eval_shape(parts, jax.random.key(0), jax.ShapeDtypeStruct((2, 64, 32, 3), jnp.float32))
 
 
 def shapes_of(model, *shape):
     """Shapes of the parameters, without computing them."""
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))["params"]
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
 
 
-def small_model(family="cnn", remat=False, out_channels=3):
+def small_model(family="cnn", remat=False, multipliers=(2,), attention=False):
+    """A model of one level, or several, by default without attention, which is never recomputed."""
+    width = {"channels": 16, "channel_multipliers": multipliers, "num_res_blocks": 1, "remat": remat}
     if family == "maskgit":
-        width = {name: WIDTH[name] for name in ("channels", "channel_multipliers", "num_res_blocks")}
-        encoder = nn.MaskGITEncoder(**width, latent_channels=4, remat=remat)
-        decoder = nn.MaskGITDecoder(**width, out_channels=out_channels, remat=remat)
+        encoder, decoder = nn.MaskGITEncoder(**width, latent_channels=16), nn.MaskGITDecoder(**width)
     else:
-        encoder = nn.CNNEncoder(**WIDTH, z_channels=8, latent_channels=4, remat=remat)
-        decoder = nn.CNNDecoder(**WIDTH, z_channels=8, out_channels=out_channels, remat=remat)
-    return nn.VQModel(encoder, nn.VectorQuantizer(16, 4), decoder)
+        width = {**width, "attention_levels": (), "middle_attention": attention, "z_channels": 16}
+        encoder, decoder = nn.CNNEncoder(**width, latent_channels=16), nn.CNNDecoder(**width)
+    return nn.VQModel(encoder, nn.VectorQuantizer(16, 16), decoder)
 
 
 @pytest.mark.parametrize(
@@ -40,13 +52,13 @@ def small_model(family="cnn", remat=False, out_channels=3):
     ],
 )
 def test_the_published_models_have_their_published_numbers_of_parameters(name, parameters, tensors):
-    leaves = jax.tree.leaves(shapes_of(vq_jax.create_model(name), 64, 64, 3))
+    leaves = jax.tree.leaves(published(name)[0])
     assert sum(leaf.size for leaf in leaves) == parameters
     assert len(leaves) == tensors
 
 
 def test_the_halves_of_the_f16_network_have_their_published_sizes():
-    params = shapes_of(vq_jax.create_model("vqgan-f16"), 64, 64, 3)
+    params = published("vqgan-f16")[0]
     for part, layer, tensors, millions in (
         ("encoder", "quant_conv", 144, 29.30),
         ("decoder", "post_quant_conv", 194, 42.45),
@@ -67,28 +79,25 @@ def test_the_halves_of_the_f16_network_have_their_published_sizes():
     ],
 )
 def test_a_code_stands_for_as_many_pixels_as_the_name_says(name, stride, code_dim):
-    model = vq_jax.create_model(name)
-    images = jnp.zeros((2, 64, 32, 3))
-
-    def parts(key):
-        out, _ = model.init_with_output(key, images)
-        return out.indices, out.latents, out.reconstruction
-
-    indices, latents, reconstruction = jax.eval_shape(parts, jax.random.key(0))
+    _, indices, latents, reconstruction = published(name)
     assert indices.shape == (2, 64 // stride, 32 // stride)
     assert latents.shape == (*indices.shape, code_dim)
-    assert reconstruction.shape == images.shape
+    assert reconstruction.shape == (2, 64, 32, 3)
+
+
+def pictures(*shape):
+    return np.random.default_rng(0).uniform(-1.0, 1.0, shape).astype(np.float32)
 
 
 @pytest.mark.parametrize("family", ["cnn", "maskgit"])
 def test_video_is_encoded_and_decoded_with_three_spatial_axes(getkey, family):
-    model = small_model(family)
-    video = jax.random.uniform(getkey(), (1, 4, 8, 6, 3), minval=-1.0, maxval=1.0)
-    variables = jax.jit(model.init)(getkey(), video)
-    assert variables["params"]["decoder"]["conv_out"]["kernel"].shape == (3, 3, 3, 8, 3)
-    out = jax.jit(model.apply)(variables, video)
+    model = small_model(family, multipliers=(1, 2), attention=True)
+    video = pictures(1, 4, 8, 6, 3)
+    variables = init(model, getkey(), video)
+    assert variables["params"]["decoder"]["conv_out"]["kernel"].shape == (3, 3, 3, 16, 3)
+    out = apply(model, variables, video)
     assert out.indices.shape == (1, 2, 4, 3)
-    assert out.reconstruction.shape == video.shape and bool(jnp.isfinite(out.reconstruction).all())
+    assert out.reconstruction.shape == video.shape and np.isfinite(out.reconstruction).all()
 
 
 def loss_of(model, params, images):
@@ -97,18 +106,18 @@ def loss_of(model, params, images):
 
 
 def test_recomputed_blocks_have_the_same_parameters_output_and_gradients(getkey):
-    images = jax.random.uniform(getkey(), (2, 8, 8, 3), minval=-1.0, maxval=1.0)
-    params = jax.jit(small_model().init)(getkey(), images)["params"]
+    images = pictures(2, 24, 24, 3)  # so large that gradients are XLA's convolutions, quick to compile
+    params = init(small_model(), getkey(), images)["params"]
     results = []
     for remat in (False, True):
         model = small_model(remat=remat)
-        assert jax.tree.map(jnp.shape, shapes_of(model, 8, 8, 3)) == jax.tree.map(jnp.shape, params)
+        assert jax.tree.map(jnp.shape, shapes_of(model, 24, 24, 3)) == jax.tree.map(jnp.shape, params)
         gradients = jax.value_and_grad(functools.partial(loss_of, model), has_aux=True)
         step = jax.jit(gradients, compiler_options=OPTIMISED)
         results.append(step(params, images))
     ((_, plain), plain_grads), ((_, again), again_grads) = results
     np.testing.assert_allclose(plain, again, atol=1e-6)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(plain_grads))
+    largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(plain_grads))
     for a, b in zip(jax.tree.leaves(plain_grads), jax.tree.leaves(again_grads), strict=True):
         # relative to the largest: the gradient of a bias before a norm is rounding only
         np.testing.assert_allclose(a, b, atol=1e-5 * largest)
@@ -117,13 +126,14 @@ def test_recomputed_blocks_have_the_same_parameters_output_and_gradients(getkey)
 @pytest.mark.parametrize("family", ["cnn", "maskgit"])
 def test_recomputed_blocks_keep_less_for_the_backward_pass(family):
     kept = []
+    params = shapes_of(small_model(family), 24, 24, 3)
     for remat in (False, True):
         model = small_model(family, remat)
-        images = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
+        images = jax.ShapeDtypeStruct((2, 24, 24, 3), jnp.float32)
         forward = functools.partial(loss_of, model)
         pullback = jax.eval_shape(
             lambda params, images, forward=forward: jax.vjp(lambda p: forward(p, images)[0], params)[1],
-            shapes_of(model, 16, 16, 3),
+            params,
             images,
         )
         kept.append(sum(leaf.size for leaf in jax.tree.leaves(pullback)))

@@ -7,9 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jitted import drawn
 
 from vq_jax import ops
-from vq_jax.generate import MaskedOptions, SamplingOptions, masked, sample_masked, sample_maskgit
+from vq_jax.generate import (
+    MaskedOptions,
+    SamplingOptions,
+    masked,
+    sample_masked,
+    sample_maskgit,
+    trace_options,
+)
 from vq_jax.nn import Condition, MaskGIT
 
 ORDERS = ("confidence", "halton")
@@ -18,14 +26,12 @@ ORDERS = ("confidence", "halton")
 @functools.cache
 def make(grid=(4, 4), num_classes=3, **fields):
     model = MaskGIT(16, grid, width=32, num_layers=2, num_heads=2, num_classes=num_classes, **fields)
-    condition = None if num_classes is None else Condition(labels=jnp.zeros((1,), jnp.int32))
-    codes = jnp.zeros((1, *grid), jnp.int32)
-    variables = jax.jit(model.init)(jax.random.key(0), codes, condition)
-    return model, jax.tree.map(lambda leaf: 6.0 * leaf, variables)
+    condition = None if num_classes is None else conditions([0])
+    return model, drawn(model, np.zeros((1, *grid), np.int32), condition, std=0.12)
 
 
 def conditions(labels):
-    return Condition(labels=jnp.asarray(labels, jnp.int32))
+    return Condition(labels=jnp.asarray(np.array(labels, np.int32)))
 
 
 def noise(codes, mask):
@@ -76,18 +82,18 @@ def test_the_function_sees_decided_codes_and_the_mask_of_the_rest():
         return jax.nn.one_hot(jnp.broadcast_to(decided[:, None, None], codes.shape), 17) * 50.0
 
     options = MaskedOptions(temperature=0.0, steps=4, mask_schedule="linear", order="halton")
-    codes = sample_masked(count, jax.random.key(0), (2, 4, 4), options=options)
+    codes = jax.jit(lambda rng: sample_masked(count, rng, (2, 4, 4), options=options))(jax.random.key(0))
     order = ops.halton_order((4, 4))
     for grid in np.asarray(codes).reshape(2, 16):
         np.testing.assert_array_equal(grid[order], np.repeat([0, 4, 8, 12], 4))
 
 
 def test_confidence_without_noise_decides_the_likeliest_first():
-    logits = jnp.zeros((1, 8, 4)).at[:, :, 1].set(jnp.array([5.0, 1.0, 7.0, 3.0, 2.0, 8.0, 4.0, 6.0]))
+    logits = np.zeros((1, 8, 4), np.float32)
+    logits[:, :, 1] = [5.0, 1.0, 7.0, 3.0, 2.0, 8.0, 4.0, 6.0]
     options = MaskedOptions(temperature=0.0, steps=4, mask_schedule="linear", noise=0.0)
-    _, shown = sample_masked(
-        lambda codes, mask: logits, jax.random.key(0), (1, 8), options=options, trace=True
-    )
+    sample = functools.partial(sample_masked, lambda codes, mask: jnp.asarray(logits), shape=(1, 8))
+    _, shown = jax.jit(lambda rng: sample(rng=rng, options=options, trace=True))(jax.random.key(0))
     decided = [set(np.flatnonzero(row[0] >= 0)) for row in np.asarray(shown)]
     assert decided[:3] == [{5, 2}, {5, 2, 7, 0}, {5, 2, 7, 0, 6, 3}]
 
@@ -96,9 +102,13 @@ def test_noise_shuffles_the_order_and_equal_scores_do_not_break_the_counts():
     def flat(codes, mask):
         return jnp.zeros((*codes.shape, 4))
 
+    @jax.jit
+    def sample(rng, options):
+        return sample_masked(flat, rng, (1, 8), options=options, trace=True)[1]
+
     def first(noise, seed):
-        options = MaskedOptions(steps=4, mask_schedule="linear", noise=noise)
-        shown = sample_masked(flat, jax.random.key(seed), (1, 8), options=options, trace=True)[1]
+        options = trace_options(MaskedOptions(steps=4, mask_schedule="linear", noise=noise))
+        shown = np.asarray(sample(jax.random.key(seed), options))
         assert [(row < 0).sum() for row in shown] == [6, 4, 2, 0]
         return tuple(np.flatnonzero(shown[0, 0] >= 0))
 
@@ -108,12 +118,14 @@ def test_noise_shuffles_the_order_and_equal_scores_do_not_break_the_counts():
 
 def test_a_masked_prior_is_sampled_by_key_and_label():
     model, variables = make()
-    sample = functools.partial(sample_maskgit, model, variables, options=MaskedOptions(steps=5))
-    one, again, other = (sample(jax.random.key(seed), conditions([0, 1, 2, 0])) for seed in (0, 0, 1))
-    assert one.shape == (4, 4, 4) and one.dtype == jnp.int32
+    sample = functools.partial(sample_maskgit, model, variables, options=MaskedOptions(steps=4))
+    one, again, other = (
+        np.asarray(sample(jax.random.key(seed), conditions([0, 1, 2, 0]))) for seed in (0, 0, 1)
+    )
+    assert one.shape == (4, 4, 4) and one.dtype == np.int32
     np.testing.assert_array_equal(one, again)
     assert (one != other).any() and (one[0] != one[3]).any()
-    label = sample(jax.random.key(0), conditions([1, 1, 2, 0]))
+    label = np.asarray(sample(jax.random.key(0), conditions([1, 1, 2, 0])))
     assert (label[0] != one[0]).any()
     np.testing.assert_array_equal(label[1:], one[1:])
 
@@ -140,32 +152,36 @@ def test_one_step_with_guidance_is_the_formula():
     options = MaskedOptions(temperature=0.0, guidance=2.5, steps=1)
     codes = sample_maskgit(model, variables, jax.random.key(0), condition, options=options)
     hidden, mask = jnp.zeros((3, 4, 4), jnp.int32), jnp.ones((3, 4, 4), bool)
-    with_label, without = (model.apply(variables, hidden, c, mask=mask) for c in (condition, null))
-    expected = jnp.argmax(without + 2.5 * (with_label - without), -1)
+    logits = jax.jit(lambda condition: model.apply(variables, hidden, condition, mask=mask))
+    with_label, without = np.asarray(logits(condition)), np.asarray(logits(null))
+    expected = np.argmax(without + 2.5 * (with_label - without), -1)
     np.testing.assert_array_equal(codes, expected)
 
 
 def test_known_codes_of_a_prior_are_kept_and_seen():
     model, variables = make(num_classes=None)
-    given = jnp.full((2, 4, 4), 5).at[1].set(9)
-    known = jnp.zeros((2, 4, 4), bool).at[:, :, :2].set(True)
+    given = np.full((2, 4, 4), 5, np.int32)
+    given[1] = 9
+    known = np.zeros((2, 4, 4), bool)
+    known[:, :, :2] = True
     options = MaskedOptions(temperature=0.0)
     sample = functools.partial(sample_maskgit, model, variables, jax.random.key(0), options=options)
-    out = sample(codes=given, known=known)
+    out = np.asarray(sample(codes=jnp.asarray(given), known=jnp.asarray(known)))
     np.testing.assert_array_equal(out[known], given[known])
     assert (out[0, :, 2:] != out[1, :, 2:]).any()
-    np.testing.assert_array_equal(sample(codes=given, known=jnp.ones_like(known)), given)
+    everything = jnp.asarray(np.ones_like(known))
+    np.testing.assert_array_equal(sample(codes=jnp.asarray(given), known=everything), given)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_sharded_sampling_gives_the_codes_of_one_device(guidance):
     model, variables = make()
-    labels, rng = jnp.arange(8, dtype=jnp.int32) % 3, jax.random.key(2)
+    condition, rng = conditions(np.arange(8) % 3), jax.random.key(2)
     fields = {"options": MaskedOptions(guidance=guidance, steps=4)}
-    alone = sample_maskgit(model, variables, rng, Condition(labels=labels), **fields)
+    alone = sample_maskgit(model, variables, rng, condition, **fields)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
-    spread = Condition(labels=jax.device_put(labels, sharding))
+    spread = jax.device_put(condition, sharding)
     everywhere = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
     out = sample_maskgit(model, everywhere, rng, spread, sharding=sharding, **fields)
     np.testing.assert_array_equal(out, alone)
@@ -174,11 +190,11 @@ def test_sharded_sampling_gives_the_codes_of_one_device(guidance):
 
 def test_other_numbers_do_not_compile_again():
     model, variables = make(grid=(2, 2))
-    masked._sample_maskgit.clear_cache()
+    before = masked._sample_maskgit._cache_size()
     for temperature, noise in [(0.7, 4.5), (1.2, 1.0), (0.9, 0.0)]:
         options = MaskedOptions(temperature, guidance=3.0 * temperature, steps=3, noise=noise)
         sample_maskgit(model, variables, jax.random.key(0), conditions([1]), options=options)
-    assert masked._sample_maskgit._cache_size() == 1
+    assert masked._sample_maskgit._cache_size() == before + 1
 
 
 def test_mistakes_are_refused():

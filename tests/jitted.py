@@ -18,6 +18,11 @@ def init(module: linen.Module, key: Any, *args: Any, **static: Any) -> Any:
     return _init(module, tuple(static.items()), key, args)
 
 
+def init_with_output(module: linen.Module, key: Any, *args: Any, **static: Any) -> Any:
+    """`module.init_with_output(key, *args, **static)`: one program where `init` and `apply` would be two."""
+    return _init_with_output(module, tuple(static.items()), key, args)
+
+
 def apply(module: linen.Module, variables: Any, *args: Any, rngs: Any = None, **static: Any) -> Any:
     """`module.apply(variables, *args, rngs=rngs, **static)`; keywords are hashable: `mutable` is a tuple."""
     return _apply(module, tuple(static.items()), variables, args, rngs)
@@ -40,9 +45,14 @@ def _run_init(module: Any, static: Any, key: Any, args: Any) -> Any:
     return module.init(key, *args, **dict(static))
 
 
+def _run_init_with_output(module: Any, static: Any, key: Any, args: Any) -> Any:
+    return module.init_with_output(key, *args, **dict(static))
+
+
 def _run_apply(module: Any, static: Any, variables: Any, args: Any, rngs: Any) -> Any:
     return module.apply(variables, *args, rngs=rngs, **dict(static))
 
 
 _init = jax.jit(_run_init, static_argnums=(0, 1))
+_init_with_output = jax.jit(_run_init_with_output, static_argnums=(0, 1))
 _apply = jax.jit(_run_apply, static_argnums=(0, 1))

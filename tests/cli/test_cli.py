@@ -265,7 +265,7 @@ def test_a_directory_that_is_no_run_is_left_alone(workdir, words, tmp_path, trai
 
 
 def test_a_run_killed_while_its_configuration_was_written_starts_afresh(tmp_path, training, refused):
-    (tmp_path / "config.json.part").write_text("{")
+    (tmp_path / ".vq-jax-0.part").write_text("{")
     message = refused(*training(tmp_path, "--batch-size", 6))
     assert "a multiple of 4" in message
     assert call(*training(tmp_path)) == 0

@@ -149,7 +149,7 @@ def test_what_was_made_before_an_interruption_is_kept_if_it_is_of_the_same(tmp_p
             "labels-00000.npy",
             "making.json",
         ]
-    (tmp_path / "kept" / "codes-00001.npy.part").write_bytes(b"torn")
+    (tmp_path / "kept" / ".vq-jax-0.part").write_bytes(b"torn")
     (tmp_path / "whole").mkdir()
     for directory in tmp_path.iterdir():
         for name in ("mine.npy", "codes-of-mine.npy", "labels.npy"):

@@ -12,6 +12,7 @@ import tyro
 
 from vq_jax.configs.serialize import check_header, header
 from vq_jax.errors import UserError
+from vq_jax.host.files import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,12 +146,8 @@ def _read_arrays(path: Path) -> "dict[str, np.ndarray]":
 
 def write(target: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
-    part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(target)
+        write_atomic(target, content)
     except OSError as error:
-        if part.is_file():
-            part.unlink()
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error

@@ -20,6 +20,7 @@ from flax import traverse_util
 from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.serialize import check_header, from_dict, header, to_dict
 from vq_jax.errors import UserError
+from vq_jax.host.files import is_temporary, require_regular, write_all
 from vq_jax.host.storage import require_storage
 from vq_jax.runs.rundir import CONFIG_FILE
 from vq_jax.types import Params
@@ -60,6 +61,7 @@ class ModelDirectory:
           UserError: the file is missing, damaged, or of another model.
         """
         path = self.path / WEIGHTS_FILE
+        require_regular(path)
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -120,6 +122,7 @@ def open_model(place: epath.PathLike) -> ModelDirectory | None:
 
 
 def _is_model(directory: epath.Path) -> bool:
+    require_regular(directory / CONFIG_FILE)
     try:
         values = json.loads((directory / CONFIG_FILE).read_text())
     except (ValueError, OSError):
@@ -163,27 +166,26 @@ def write_model(place: epath.PathLike, files: dict[str, bytes]) -> None:
     """
     require_storage(place)
     directory = epath.Path(place).expanduser()
-    parts = {directory / name: directory / f"{name}.part" for name in files}
-    for folder in {path.parent for path in parts}:
-        _check_free(folder, {path.name for path in parts.values()} | {TOKENIZER})
+    contents = {directory / name: content for name, content in files.items()}
+    folders = {path.parent for path in contents}
+    for folder in folders:
+        _check_free(folder)
     try:
-        for (path, part), content in zip(parts.items(), files.values(), strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
-        for path, part in parts.items():
-            part.replace(path)
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        write_all(contents)
     except OSError as error:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
         raise UserError(
             f"cannot write the model directory {directory}: {error.strerror or error}; make room or choose "
             "another directory"
         ) from error
 
 
-def _check_free(folder: epath.Path, ours: set[str]) -> None:
+def _check_free(folder: epath.Path) -> None:
     """Raises UserError where a folder holds anything but a model, or what an interrupted save left."""
     if not folder.exists() or _is_model(folder):
         return
-    if not folder.is_dir() or any(entry.name not in ours for entry in folder.iterdir()):
+    if not folder.is_dir() or any(
+        not (entry.name == TOKENIZER or is_temporary(entry.name)) for entry in folder.iterdir()
+    ):
         raise UserError(f"{folder} exists and is not a model directory: choose an empty or new directory")

@@ -9,6 +9,7 @@ from etils import epath
 from vq_jax.configs.runs import PriorConfig
 from vq_jax.configs.serialize import check_header, header, specs_from_json, specs_to_json
 from vq_jax.errors import UserError
+from vq_jax.host.files import require_regular, write_atomic
 from vq_jax.host.storage import require_storage
 from vq_jax.pretrained.hub import is_hub_name
 from vq_jax.pretrained.load_tokenizer import load_tokenizer
@@ -35,9 +36,7 @@ class TokenizerRecord:
     def write(self, workdir: epath.Path) -> None:
         """Writes it into the prior's run, whole or not at all."""
         values = {**header(_KIND), **dataclasses.asdict(self), "specs": specs_to_json(self.specs)}
-        part = workdir / f"{_RECORD}.part"
-        part.write_text(json.dumps(values, indent=2) + "\n")
-        part.replace(workdir / _RECORD)
+        write_atomic(workdir / _RECORD, json.dumps(values, indent=2) + "\n")
 
 
 def read_record(workdir: epath.PathLike) -> TokenizerRecord | None:
@@ -50,6 +49,7 @@ def read_record(workdir: epath.PathLike) -> TokenizerRecord | None:
     path = epath.Path(workdir) / _RECORD
     if not path.exists():
         return None
+    require_regular(path)
     try:
         values = json.loads(path.read_text())
         if "version" in values:

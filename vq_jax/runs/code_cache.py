@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +26,7 @@ from vq_jax.configs.data import DataConfig
 from vq_jax.configs.serialize import check_header, header
 from vq_jax.data import Batch, Order, Source
 from vq_jax.errors import UserError
+from vq_jax.host.files import is_temporary, replacing, require_regular, write_atomic
 from vq_jax.runs import distributed
 from vq_jax.types import CodeSpec, CodeSpecs
 
@@ -145,6 +146,7 @@ def _not_shared(directory: Path) -> UserError:
 def _json(path: Path) -> dict[str, Any] | None:
     """What a file of the cache holds; None where it cannot be read, or is of a version to come."""
     try:
+        require_regular(path)
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
             return None
@@ -207,9 +209,10 @@ class _Maker:
             self._directory.mkdir(parents=True, exist_ok=True)
             (self._directory / _INDEX).unlink(missing_ok=True)
             resumed = not reason and _json(self._directory / _MAKING) == self._made_of
-            for kind in ("codes", "labels"):
-                for stale in self._directory.glob(f"{kind}-{_NUMBER}.{'*.part' if resumed else '*'}"):
-                    stale.unlink()
+            ours = re.compile(rf"(codes|labels)-{_NUMBER}\..*")
+            for entry in self._directory.iterdir():
+                if is_temporary(entry.name) or (not resumed and ours.fullmatch(entry.name)):
+                    entry.unlink()
             _write_json(self._directory / _MAKING, {**header(_KINDS[_MAKING]), **self._made_of})
         _log.info(
             "Extracting the codes of %d pictures, once, into %s%s",
@@ -307,23 +310,18 @@ def _read(source: Source, span: range, batch_size: int) -> Iterator[tuple[np.nda
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(value, indent=2) + "\n")
-    part.replace(path)
+    write_atomic(path, json.dumps(value, indent=2) + "\n")
 
 
 def _save(path: Path, array: np.ndarray) -> str:
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
+    with replacing(path) as file:
         np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    digest = _sha256(part)
-    part.replace(path)
-    return digest
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sha256(path: Path) -> str:
+    require_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

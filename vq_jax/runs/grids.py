@@ -7,6 +7,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from vq_jax.host.files import write_atomic
+
 _SHOWN_HEIGHT = 112  # px; smaller pictures are enlarged, pixel by pixel
 _GAP = 4
 
@@ -72,4 +74,4 @@ def encode_png(picture: np.ndarray) -> bytes:
 def write_png(path: epath.Path, picture: np.ndarray) -> None:
     """Writes uint8 [H, W, C], C 1 or 3, as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_png(picture))
+    write_atomic(path, encode_png(picture))

@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
+from vq_jax.host.files import write_atomic
 from vq_jax.runs.rundir import METRICS_FILE
 
 _QUIET_SECONDS = 10.0  # between lines where there is no terminal
@@ -39,7 +40,7 @@ class MetricsLog:
         line = json.dumps({"step": step, **figures}) + "\n"
         if self._remote:
             self._lines += line
-            self._path.write_text(self._lines)
+            write_atomic(self._path, self._lines)
             return
         with self._path.open("a") as file:
             file.write(line)

@@ -10,6 +10,7 @@ from etils import epath
 from vq_jax.configs.runs import ExperimentConfig, RunConfig
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
+from vq_jax.host.files import write_atomic
 from vq_jax.runs.distributed import is_main
 from vq_jax.runs.grids import comparison_grid, write_png
 from vq_jax.runs.rundir import IMAGES, REPORT, read_metrics
@@ -61,7 +62,7 @@ def write_report(
     for name, uses in counts.items():
         of = f" {name.lstrip('/')}" if name else ""
         lines += [f"{int(np.sum(uses > 0))} of {uses.size} codes{of} are used on the test set.", ""]
-    (workdir / REPORT).write_text("\n".join(lines + _figures_table(rows)) + "\n")
+    write_atomic(workdir / REPORT, "\n".join(lines + _figures_table(rows)) + "\n")
     return figures
 
 
@@ -91,7 +92,7 @@ def write_prior_report(
         f"![Samples]({IMAGES}/final.png)",
         "",
     ]
-    (workdir / REPORT).write_text("\n".join(lines + _figures_table(rows)) + "\n")
+    write_atomic(workdir / REPORT, "\n".join(lines + _figures_table(rows)) + "\n")
     return {}
 
 
@@ -182,4 +183,4 @@ def _save(figure: "Figure", path: epath.Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=100)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    write_atomic(path, buffer.getvalue())

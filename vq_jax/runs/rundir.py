@@ -8,6 +8,7 @@ from etils import epath
 from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.serialize import differences, fixed_differences, from_dict, to_dict
 from vq_jax.errors import UserError
+from vq_jax.host.files import is_temporary, require_regular, write_atomic
 from vq_jax.host.storage import require_storage
 
 CONFIG_FILE = "config.json"
@@ -33,6 +34,7 @@ def read_config(run: epath.PathLike) -> RunConfig:
             f"{run} is not a run directory: it has no {CONFIG_FILE}. Give a directory that "
             "`vq-jax train` wrote, such as runs/vqvae-photos"
         )
+    require_regular(path)
     try:
         return from_dict(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -47,18 +49,16 @@ def claim(workdir: epath.Path, config: RunConfig) -> None:
         cannot be written.
     """
     require_storage(workdir)
-    path, part = workdir / CONFIG_FILE, workdir / f"{CONFIG_FILE}.part"
+    path = workdir / CONFIG_FILE
     if path.exists():
         _check_same_run(workdir, read_config(workdir), config)
     elif workdir.exists() and (
-        not workdir.is_dir() or any(entry.name != part.name for entry in workdir.iterdir())
+        not workdir.is_dir() or any(not is_temporary(entry.name) for entry in workdir.iterdir())
     ):
         raise UserError(f"{workdir} exists and holds no run: give an empty or new directory with --workdir")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        # Renamed into place: a run that is killed here still has its configuration.
-        part.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-        part.replace(path)
+        write_atomic(path, json.dumps(to_dict(config), indent=2) + "\n")
     except OSError as error:
         raise UserError(
             f"cannot write the run directory {workdir}: {error.strerror or error}; "
@@ -99,9 +99,7 @@ def cut_metrics(workdir: epath.Path, step: int) -> None:
         return
     kept = "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step)
     if kept != path.read_text():
-        part = workdir / f"{METRICS_FILE}.part"
-        part.write_text(kept)
-        part.replace(path)  # whole at any moment: these figures are nowhere else
+        write_atomic(path, kept)  # whole at any moment: these figures are nowhere else
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:

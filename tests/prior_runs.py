@@ -2,11 +2,15 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from cli_runs import SMALL, call, pictures
+from jitted import drawn
 from shared import made_once
 
+import vq_jax
 from vq_jax.configs import (
     CodesConfig,
     DiscriminatorConfig,
@@ -19,6 +23,9 @@ from vq_jax.configs import (
     PriorDataConfig,
     TrainingConfig,
 )
+from vq_jax.nn import Condition
+from vq_jax.pretrained.build import build_prior
+from vq_jax.pretrained.prior import Prior
 from vq_jax.train import train
 
 CLASSES = 4
@@ -46,7 +53,8 @@ def tokenizer_run() -> Path:
 
 def prior_config(*, kind="maskgit", tokenizer=None, codes=None, prior=None, conditional=True, **training):
     """A run of seconds; `prior` are fields of the architecture, `training` those of the training."""
-    transformer, pixelcnn = {"width": 8, "num_layers": 1, "num_heads": 2}, {"width": 8, "num_layers": 2}
+    transformer = {"width": 8, "num_layers": 1, "num_heads": 2}
+    pixelcnn = {"width": 8, "num_layers": 2, "kernel": 3, "head_features": 8}
     make, small = {
         "maskgit": (MaskGITArchitecture, transformer),
         "gpt": (GPTArchitecture, transformer),
@@ -83,3 +91,15 @@ def prior_run(kind: str = "maskgit", conditional: bool = True) -> Path:
         assert train(prior_config(kind=kind, conditional=conditional), run).step == STEPS
 
     return made_once(f"prior-{kind}-{conditional}", make)
+
+
+def untrained_prior(directory: Path, kind: str, *, conditional: bool = True, prior: Any = None) -> Path:
+    """The model directory of a prior with random parameters over the same tokenizer, made without a run."""
+    config = prior_config(kind=kind, conditional=conditional, prior=prior)
+    tokenizer = vq_jax.load(tokenizer_run())
+    specs = tokenizer.code_specs(16)
+    model = build_prior(config, specs, CLASSES if conditional else None, tokenizer.config)
+    condition = Condition(jnp.asarray(np.zeros(1, np.int32))) if conditional else None
+    variables = drawn(model, np.zeros((1, *specs.array_shape), np.int32), condition)
+    Prior(model, variables, tokenizer, config, STEPS, 16).save(directory)
+    return directory

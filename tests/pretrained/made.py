@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jitted import init
 
 from vq_jax.configs import (
     MLPVQVAE,
@@ -46,7 +47,7 @@ def make_tokenizer(seed=0):
     """A tokenizer with random weights."""
     config = tokenizer_config()
     model = build_model(config)
-    variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape(config))))
+    variables = init(model, jax.random.key(seed), np.zeros((1, *image_shape(config)), np.float32))
     return Tokenizer(model, variables, config, 3)
 
 

@@ -1,15 +1,18 @@
 """Pictures from priors: `vq_jax.load(run)` and the commands sample and inpaint, end to end on tiny runs."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 from cli_runs import call, pictures
+from made import make_tokenizer
 from PIL import Image
-from prior_runs import prior_config, prior_run, tokenizer_run
+from prior_runs import prior_config, prior_run, tokenizer_run, untrained_prior
 
 import vq_jax
+from vq_jax.configs import DataConfig
 from vq_jax.errors import UserError
 from vq_jax.generate.inpainting import hole_codes
 from vq_jax.train import train
@@ -25,10 +28,15 @@ def prior(run):
     return vq_jax.load(run)
 
 
-@pytest.fixture(scope="session")
-def plain():
+@pytest.fixture(scope="module")
+def plain_directory(tmp_path_factory):
     """An autoregressive prior without classes."""
-    return vq_jax.load(prior_run("gpt", False))
+    return untrained_prior(tmp_path_factory.mktemp("plain") / "model", "gpt", conditional=False)
+
+
+@pytest.fixture(scope="module")
+def plain(plain_directory):
+    return vq_jax.load(plain_directory)
 
 
 @pytest.fixture
@@ -58,10 +66,10 @@ def files(tmp_path):
 
 
 def test_a_prior_draws_pictures_by_seed_and_label(prior, plain):
-    drawn = prior.sample(3, labels=[0, 1, 2], seed=1)
-    assert drawn.shape == (3, 16, 16, 3) and drawn.dtype == np.uint8
-    np.testing.assert_array_equal(drawn, prior.sample(labels=[0, 1, 2], seed=1))
-    assert (prior.sample_codes(8, seed=1) != prior.sample_codes(8, seed=2)).any()
+    drawn = prior.sample(4, labels=[0, 1, 2, 2], seed=1)
+    assert drawn.shape == (4, 16, 16, 3) and drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn, prior.sample(labels=[0, 1, 2, 2], seed=1))
+    assert (prior.sample_codes(4, seed=1) != prior.sample_codes(4, seed=2)).any()
     assert len(prior.sample(5, labels=3, batch_size=2, guidance=2.0, top_k=3, top_p=0.9, steps=4)) == 5
     assert prior.sample().shape[0] == 4  # one of each class
     assert plain.sample(2, temperature=0.5).shape == (2, 16, 16, 3)
@@ -198,30 +206,24 @@ def test_inpaint_writes_a_picture(what, size, run, files, monkeypatch):
         (["train", "prior-fashion", "--workdir", "w", "--tokenizer", "none"], "none is not a run directory"),
     ],
 )
-def test_a_mistake_is_one_line_and_writes_nothing(arguments, words, run, files, refused, monkeypatch):
+def test_a_mistake_is_one_line_and_writes_nothing(
+    arguments, words, run, files, refused, monkeypatch, request
+):
     monkeypatch.chdir(files)
     before = sorted(files.rglob("*"))
     runs = {"RUN": run, "TOKENIZER": tokenizer_run()}
     if "PLAIN" in arguments:
-        runs["PLAIN"] = prior_run("gpt", False)
+        runs["PLAIN"] = request.getfixturevalue("plain_directory")
     assert words in refused(*(runs.get(argument, argument) for argument in arguments))
     assert sorted(files.rglob("*")) == before
 
 
 def test_guidance_needs_class_dropout(tmp_path, refused):
-    train(prior_config(prior={"class_dropout": 0.0}, steps=1), tmp_path / "run")
-    message = refused("sample", tmp_path / "run", "--guidance", 2, "-o", tmp_path / "x.png")
+    model = untrained_prior(tmp_path / "model", "maskgit", prior={"class_dropout": 0.0})
+    message = refused("sample", model, "--guidance", 2, "-o", tmp_path / "x.png")
     assert "trained without class dropout" in message
     Image.fromarray(pictures(1, 16, 16)[0]).save(tmp_path / "p.png")
-    arguments = (
-        "inpaint",
-        tmp_path / "run",
-        tmp_path / "p.png",
-        "--box",
-        "1,1,2,2",
-        "-o",
-        tmp_path / "x.png",
-    )
+    arguments = ("inpaint", model, tmp_path / "p.png", "--box", "1,1,2,2", "-o", tmp_path / "x.png")
     assert "give a label" in refused(*arguments)
     assert call(*arguments, "--label", 1) == 0
 
@@ -287,11 +289,11 @@ def test_inspect_shows_what_a_prior_is(run, capsys):
 
 def test_a_fully_connected_tokenizer_is_sampled_and_not_inpainted(tmp_path):
     np.savez(tmp_path / "grey.npz", images=pictures(20, 8, 8, 1))
-    arguments = ["--data", f"arrays:{tmp_path / 'grey.npz'}", "--model.image-size", "8", "8"]
-    arguments += ["--data.image-size", "8", "--batch-size", "8", "--model.hidden-features", "16"]
-    arguments += ["--model.num-latents", "4", "--model.codebook-size", "8", "--steps", "1"]
-    assert call("train", "vqvae-fashion-mlp", *arguments, "--workdir", tmp_path / "mlp") == 0
-    train(prior_config(tmp_path, tokenizer=tmp_path / "mlp", steps=1), tmp_path / "run")
+    tokenizer = make_tokenizer()
+    data = DataConfig(source=f"arrays:{tmp_path / 'grey.npz'}", image_size=8, batch_size=8)
+    tokenizer.config = dataclasses.replace(tokenizer.config, data=data)
+    tokenizer.save(tmp_path / "mlp")
+    train(prior_config(tokenizer=tmp_path / "mlp", steps=1), tmp_path / "run")
     prior = vq_jax.load(tmp_path / "run")
     assert prior.sample(2).shape == (2, 8, 8, 1)
     with pytest.raises(UserError, match="codes have no place in the picture"):

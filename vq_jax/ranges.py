@@ -1,63 +1,139 @@
-"""Ranges of numeric fields by name: one table for modules and for the configurations that build them."""
+"""Ranges of numeric fields: one table by name, for modules and for the configurations that build them.
+
+Every range has two ends. The upper one is far above anything useful; it stops numbers that would overflow, or
+keep the machine busy for ever, where they come in.
+"""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
 from vq_jax.errors import require
 
 
-class Range(NamedTuple):
-    """A condition on a number and how a message states it, after "must"."""
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Finite numbers from `minimum` to `maximum`, both included unless they are open ends.
 
-    holds: Callable[[Any], bool]
-    words: str
+    Attributes:
+      minimum: lower end.
+      maximum: upper end.
+      above: the lower end itself is outside.
+      below: the upper end itself is outside.
+      odd: odd numbers only.
+      also: numbers outside the ends that are allowed too, with a meaning of their own.
+      note: what a message adds about an end, such as "0 is greedy".
+    """
+
+    minimum: float
+    maximum: float
+    above: bool = False
+    below: bool = False
+    odd: bool = False
+    also: tuple[float, ...] = ()
+    note: str = ""
+
+    def holds(self, number: Any) -> bool:
+        """Whether a number is in the range; NaN and infinity never are."""
+        if number in self.also:
+            return True
+        from_below = number > self.minimum if self.above else number >= self.minimum
+        from_above = number < self.maximum if self.below else number <= self.maximum
+        return bool(from_below and from_above) and not (self.odd and number % 2 == 0)
+
+    def words(self, number: Any) -> str:
+        """States the end that a number violates, after "must"."""
+        if isinstance(number, float) and not math.isfinite(number):
+            return "be a finite number"
+        if self.odd:
+            return f"be odd, from {self.minimum:g} to {self.maximum:g}"
+        if self.maximum <= 1:
+            ends = "(" if self.above else "[", ")" if self.below else "]"
+            return f"lie in {ends[0]}{self.minimum:g}, {self.maximum:g}{ends[1]}"
+        if number > self.minimum:
+            return f"be {'below' if self.below else 'at most'} {_written(self.maximum)}"
+        others = "".join(f"{other:g} or " for other in self.also)
+        least = "positive" if self.above and self.minimum == 0 else f"at least {self.minimum:g}"
+        return f"be {others}{least}{f' ({self.note})' if self.note else ''}"
 
 
-def at_least(minimum: float) -> Range:
-    """Numbers from `minimum` up."""
-    return Range(lambda value: value >= minimum, f"be at least {minimum}")
+def _written(number: float) -> str:
+    return str(int(number)) if number == int(number) and number < 1e10 else f"{number:g}"
 
 
-POSITIVE = Range(lambda value: value > 0, "be positive")
-SHARE = Range(lambda value: 0 <= value < 1, "lie in [0, 1)")
-ODD_KERNEL = Range(lambda value: value >= 3 and value % 2 == 1, "be odd and at least 3")
+def between(minimum: float, maximum: float, note: str = "") -> Range:
+    """Numbers from `minimum` to `maximum`, both included."""
+    return Range(minimum, maximum, note=note)
 
-_COUNTS = """
-channels channel_multiplier channel_multipliers code_dim codebook_size codes_per_position depth_layers grid
-head_features hidden_features image_channels image_size mlp_features noise_dim num_blocks num_classes
-num_heads num_latents num_layers num_res_blocks residual_channels width z_channels
-"""
-_WEIGHTS = """
-attention_levels codebook_weight commitment_weight entropy_weight minibatch_group num_downsamples
-revive_threshold unmasked_weight
-"""
-RANGES: dict[str, Range] = {
-    **dict.fromkeys(_COUNTS.split(), at_least(1)),
-    **dict.fromkeys(_WEIGHTS.split(), at_least(0)),
-    **dict.fromkeys(("entropy_temperature", "epsilon"), POSITIVE),
-    **dict.fromkeys(("class_dropout", "decay", "dropout", "label_smoothing", "token_dropout"), SHARE),
-    "kernel": ODD_KERNEL,
-    "levels": at_least(2),
+
+INT32 = 2**31 - 1
+COUNT = between(1, INT32)
+"""How many, at least one."""
+NUMBER = between(0, INT32)
+"""How many, perhaps none."""
+WIDTH = between(1, 2**20)
+"""Channels of a layer."""
+DEPTH = between(1, 512)
+"""Layers or blocks: compilation takes time for each."""
+WEIGHT = between(0, 1e6)
+"""Weight of a loss."""
+POSITIVE = Range(0, 1e6, above=True)
+SHARE = Range(0, 1, below=True)
+ODD_KERNEL = Range(3, 1023, odd=True)
+
+_RANGES = {
+    WIDTH: """channels code_dim head_features hidden_features image_channels mlp_features noise_dim num_heads
+        num_latents residual_channels width z_channels""",
+    DEPTH: "codes_per_position depth_layers num_blocks num_layers num_res_blocks",
+    COUNT: "codebook_size num_classes",
+    WEIGHT: "codebook_weight commitment_weight entropy_weight revive_threshold unmasked_weight",
+    POSITIVE: "entropy_temperature epsilon",
+    SHARE: "class_dropout decay dropout label_smoothing token_dropout",
+    ODD_KERNEL: "kernel",
+    between(1, 1024): "channel_multiplier channel_multipliers",
+    between(1, 2**16): "grid image_size",
+    between(0, 512): "attention_levels",
+    between(0, 16): "num_downsamples",
+    NUMBER: "minibatch_group",
+    between(2, 2**16): "levels",
 }
+RANGES: dict[str, Range] = {name: found for found, names in _RANGES.items() for name in names.split()}
 
 
-def check_ranges(instance: Any, prefix: str, **own: Range) -> None:
-    """Checks the fields of a dataclass that have a range; of a tuple, each number; None is always in range.
+def check_range(path: str, value: Any, allowed: Range) -> None:
+    """Checks a number, or each number of a tuple; None is always in range.
 
     Args:
-      instance: a configuration or a linen module.
-      prefix: path of the fields in messages, such as `model` or the module's name.
-      **own: ranges of this class that differ from `RANGES`.
+      path: of the field, for the message.
+      value: the number, the numbers, or None.
+      allowed: the range.
+
+    Raises:
+      ValueError: a number is out of its range.
+    """
+    for number in value if isinstance(value, tuple) else () if value is None else (value,):
+        if not allowed.holds(number):
+            require(False, f"{path} must {allowed.words(number)}, got {shown(value)}")
+
+
+def check_ranges(instance: Any, prefix: str) -> None:
+    """Checks the fields of a dataclass whose names have a range in `RANGES`.
+
+    Args:
+      instance: a linen module.
+      prefix: path of the fields in messages, such as the module's name.
 
     Raises:
       ValueError: a field is out of its range.
     """
-    ranges = {**RANGES, **own}
     for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
-        if field.name not in ranges or value is None:
-            continue
-        holds, words = ranges[field.name]
-        numbers = value if isinstance(value, tuple) else (value,)
-        require(all(map(holds, numbers)), f"{prefix}.{field.name} must {words}, got {value}")
+        if field.name in RANGES:
+            check_range(f"{prefix}.{field.name}", getattr(instance, field.name), RANGES[field.name])
+
+
+def shown(value: Any) -> str:
+    """Writes a value for a message, shortened if it is long."""
+    if isinstance(value, int) and abs(value) >= 10**30:  # Python refuses to write very long ones
+        return f"{'-' if value < 0 else ''}about 10^{int(math.log10(abs(value)))}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

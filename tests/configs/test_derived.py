@@ -20,7 +20,8 @@ def test_the_data_of_a_prior_have_all_fields_of_a_tokenizers_in_their_order():
     for name, field in by_name(PriorDataConfig).items():
         assert field.default == own.get(name), name
     hints = typing.get_type_hints(PriorDataConfig)
-    for name, hint in typing.get_type_hints(DataConfig).items():
+    for name in by_name(DataConfig):
+        hint = typing.get_type_hints(DataConfig)[name]
         assert hints[name] == (hint if name in own else hint | None)
 
 

@@ -11,15 +11,18 @@ from vq_jax.generate import MaskedOptions, NoiseOptions, SamplingOptions, trace_
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"temperature": -0.1}, r"temperature of at least 0 \(0 is greedy\), got -0.1"),
-        ({"temperature": np.float32(-1.0)}, "temperature of at least 0 .* got -1.0"),
-        ({"temperature": float("nan")}, "temperature of at least 0 .* got nan"),
-        ({"top_k": -1}, r"top_k of at least 0 \(0 keeps all\), got -1"),
-        ({"top_p": 0.0}, r"top_p in \(0, 1\], got 0.0"),
-        ({"top_p": 1.01}, r"top_p in \(0, 1\], got 1.01"),
-        ({"guidance": -1.0}, r"guidance of at least 0 \(1 is none\), got -1.0"),
-        ({"guidance_schedule": "cubic"}, "guidance_schedule of constant, linear, power_cosine, got 'cubic'"),
-        ({"guidance_power": 0.0}, "guidance_power above 0, got 0.0"),
+        ({"temperature": -0.1}, r"temperature must be at least 0 \(0 is greedy\), got -0.1"),
+        ({"temperature": np.float32(-1.0)}, "temperature must be at least 0 .* got -1.0"),
+        ({"temperature": float("nan")}, "temperature must be a finite number, got nan"),
+        ({"top_k": -1}, r"top_k must be at least 0 \(0 keeps all\), got -1"),
+        ({"top_p": 0.0}, r"top_p must lie in \(0, 1\], got 0.0"),
+        ({"top_p": 1.01}, r"top_p must lie in \(0, 1\], got 1.01"),
+        ({"guidance": -1.0}, r"guidance must be at least 0 \(1 is none\), got -1.0"),
+        (
+            {"guidance_schedule": "cubic"},
+            "guidance_schedule must be one of constant, linear, power_cosine, got 'cubic'",
+        ),
+        ({"guidance_power": 0.0}, "guidance_power must be positive, got 0.0"),
     ],
 )
 def test_values_out_of_range_are_refused(fields, message):
@@ -31,10 +34,10 @@ def test_values_out_of_range_are_refused(fields, message):
 @pytest.mark.parametrize(
     "fields,message",
     [
-        ({"steps": 0}, "at least one step, got 0"),
-        ({"mask_schedule": "cubic"}, "mask_schedule of cosine, .*, got 'cubic'"),
-        ({"order": "raster"}, "order of confidence, halton, got 'raster'"),
-        ({"noise": -1.0}, "noise of at least 0 .*, got -1.0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"mask_schedule": "cubic"}, "mask_schedule must be one of cosine, .*, got 'cubic'"),
+        ({"order": "raster"}, "order must be one of confidence, halton, got 'raster'"),
+        ({"noise": -1.0}, "noise must be at least 0 .*, got -1.0"),
     ],
 )
 def test_masked_values_out_of_range_are_refused(fields, message):
@@ -43,7 +46,9 @@ def test_masked_values_out_of_range_are_refused(fields, message):
 
 
 def test_the_scale_of_the_noise_is_checked():
-    with pytest.raises(ValueError, match=r"temperature of at least 0 \(the scale of the noise\), got -1.0"):
+    with pytest.raises(
+        ValueError, match=r"temperature must be at least 0 \(the scale of the noise\), got -1.0"
+    ):
         NoiseOptions(temperature=-1.0)
 
 

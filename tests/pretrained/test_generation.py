@@ -107,10 +107,10 @@ def test_outpainting_adds_to_the_sides(prior):
         ({"labels": -1}, "got -1"),
         ({"labels": [0, 1], "num": 3}, "expected one label or 3"),
         ({"labels": 0.5}, "expected integer labels"),
-        ({"top_p": 0.0}, r"expected top_p in \(0, 1\], got 0"),
-        ({"temperature": -1.0}, "temperature of at least 0"),
+        ({"top_p": 0.0}, r"top_p must lie in \(0, 1\], got 0"),
+        ({"temperature": -1.0}, "temperature must be at least 0"),
         ({"steps": 17}, "at most 16 steps"),
-        ({"steps": 0}, "at least one step"),
+        ({"steps": 0}, "steps must be at least 1"),
     ],
 )
 def test_a_wrong_argument_of_sample_is_refused(arguments, message, prior):
@@ -183,7 +183,7 @@ def test_inpaint_writes_a_picture(what, size, run, files, monkeypatch):
     [
         (["sample", "RUN", "--label", 9, "-o", "x.png"], "expected labels from 0 to 3"),
         (["sample", "PLAIN", "--label", 0, "-o", "x.png"], "has no classes"),
-        (["sample", "RUN", "--top-p", 1.5, "-o", "x.png"], "expected top_p in (0, 1], got 1.5"),
+        (["sample", "RUN", "--top-p", 1.5, "-o", "x.png"], "top_p must lie in (0, 1], got 1.5"),
         (["sample", "RUN", "--num", 0, "-o", "x.png"], "--num of at least 1"),
         (["sample", "RUN", "--seed", -1, "-o", "x.png"], "--seed from 0"),
         (["sample", "RUN", "-o", "folder"], "expected a .png file"),
@@ -256,7 +256,7 @@ def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(
             {"top_k": 2, "steps": 3},
             "steps is an option of maskgit; top_k is an option of gpt, maskgit, pixel",
         ),
-        ({"temperature": -1.0}, r"temperature of at least 0 \(the scale of the noise\)"),
+        ({"temperature": -1.0}, r"temperature must be at least 0 \(the scale of the noise\)"),
         ({"labels": 4}, "labels from 0 to 3"),
     ):
         with pytest.raises(UserError, match=message):

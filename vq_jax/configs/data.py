@@ -1,26 +1,32 @@
 """Where the pictures come from, and how the codes of a prior's training are made from them."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from vq_jax.configs.derived import with_optional_fields_of
-from vq_jax.configs.fields import LOCAL, RESUME
-from vq_jax.errors import require
+from vq_jax.configs.fields import LOCAL, RESUME, Checked
+from vq_jax.ranges import COUNT, Range, between
+
+_Batch = Annotated[int, between(1, 2**24), tyro.conf.arg(aliases=["--batch-size"])]
+_Workers = Annotated[int, between(0, 512)]
+_Repeats = Annotated[int, between(1, 2**20)]
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Checked):
     """Where the pictures come from and how a batch is made of them."""
+
+    path: ClassVar[str] = "data"
 
     source: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "photos"
     """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]."""
     data_dir: str | None = dataclasses.field(default=None, metadata=LOCAL)
     """Directory of the prepared tensorflow-datasets sets (their own default when absent)."""
-    batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch-size"])] = 32
+    batch_size: _Batch = 32
     """Pictures a step, over all devices and processes."""
-    image_size: int = 64
+    image_size: Annotated[int, between(4, 2**16)] = 64
     """Height and width of a training picture, in pixels."""
     resize: Literal["none", "short-side", "random"] = "none"
     """Before the crop: leave the picture, bring its short side to image_size, or bring it to a random
@@ -29,31 +35,17 @@ class DataConfig:
     """Where in the picture the square of image_size is cut out."""
     flip: bool = True
     """Mirror every other training picture, left to right."""
-    crops_per_picture: int = 1
+    crops_per_picture: _Repeats = 1
     """Training crops of one picture in an epoch: more for a few large photographs."""
-    test_fraction: float = 0.1
+    test_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1
     """Share of the pictures held out, for sources that come without a test set (folder, arrays)."""
-    test_limit: int = dataclasses.field(default=1024, metadata=RESUME)
+    test_limit: Annotated[int, COUNT] = dataclasses.field(default=1024, metadata=RESUME)
     """Most test pictures (or crops of them) that an evaluation takes."""
     scaled_decoding: bool = True
     """Decode a JPEG file at a half, a quarter or an eighth of its size where a training picture takes 3, 6 or
     12 times image_size of it; for a folder:PATH too large to stay in memory."""
-    num_workers: int = dataclasses.field(default=0, metadata=LOCAL)
+    num_workers: _Workers = dataclasses.field(default=0, metadata=LOCAL)
     """Processes that read pictures; 0 reads in threads. It never changes the order of the pictures."""
-
-    def __post_init__(self) -> None:
-        require(self.batch_size >= 1, f"data.batch_size must be at least 1, got {self.batch_size}")
-        require(self.image_size >= 4, f"data.image_size must be at least 4 px, got {self.image_size}")
-        require(
-            self.crops_per_picture >= 1,
-            f"data.crops_per_picture must be at least 1, got {self.crops_per_picture}",
-        )
-        require(
-            0.0 < self.test_fraction < 1.0,
-            f"data.test_fraction must lie between 0 and 1, got {self.test_fraction}",
-        )
-        require(self.test_limit >= 1, f"data.test_limit must be at least 1, got {self.test_limit}")
-        require(self.num_workers >= 0, f"data.num_workers must not be negative, got {self.num_workers}")
 
     def plain(self) -> "DataConfig":
         """Returns the settings for pictures that have the right size: an epoch takes each once, as it is."""
@@ -61,20 +53,19 @@ class DataConfig:
 
 
 @with_optional_fields_of(DataConfig)
-class PriorDataConfig:
+class PriorDataConfig(Checked):
     """The pictures whose codes are learnt; a field that is None is as in the tokenizer's run."""
 
-    batch_size: Annotated[int, tyro.conf.arg(aliases=["--batch-size"])] = 64
+    path: ClassVar[str] = "data"
+
+    batch_size: _Batch = 64
     """Grids of codes a step, over all devices and processes."""
-    num_workers: int = dataclasses.field(default=0, metadata=LOCAL)
+    num_workers: _Workers = dataclasses.field(default=0, metadata=LOCAL)
     """Processes that read pictures where codes are made on the fly; 0 reads in threads."""
 
     if TYPE_CHECKING:  # the other fields are not written here
 
         def __init__(self, **fields: Any) -> None: ...
-
-    def __post_init__(self) -> None:
-        self.resolve(DataConfig())  # which checks the ranges
 
     def resolve(self, tokenizer: DataConfig) -> DataConfig:
         """Returns the tokenizer's settings with those that are given here in their place."""
@@ -85,16 +76,15 @@ class PriorDataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class CodesConfig:
+class CodesConfig(Checked):
     """How the codes of the training pictures are made."""
+
+    path: ClassVar[str] = "codes"
 
     mode: Literal["cache", "fly"] = dataclasses.field(default="cache", metadata=RESUME)
     """cache: once, into files; fly: in every step. The codes and their order are the same."""
-    variants: int = 1
+    variants: _Repeats = 1
     """Number of crops of a picture (times data.crops_per_picture) whose codes are made; where pictures are
     mirrored, every other crop is the mirror image of the one before."""
     directory: str | None = dataclasses.field(default=None, metadata=LOCAL)
     """Where the files are kept; in the run directory when absent."""
-
-    def __post_init__(self) -> None:
-        require(self.variants >= 1, f"codes.variants must be at least 1, got {self.variants}")

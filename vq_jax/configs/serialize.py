@@ -123,7 +123,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return _build(hint, value, f"{path}.")
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is None:
         return value
-    if typing.get_origin(hint) is tuple:
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
     return value
 

@@ -46,7 +46,7 @@ class CodeDistance:
 
         def count(counts: Array, codes: Array) -> Array:
             flat = jnp.asarray(codes).reshape(len(valid), -1)
-            position = jnp.broadcast_to(jnp.arange(flat.shape[1])[None], flat.shape)
+            position = jnp.broadcast_to(jnp.arange(flat.shape[1], dtype=jnp.int32)[None], flat.shape)
             return counts.at[position, flat].add(jnp.broadcast_to(valid[:, None], flat.shape))
 
         return {

@@ -45,7 +45,9 @@ class CodeUsage:
 
     def init(self) -> Any:
         """Counts of zero, float32 [Q, K] for each grid."""
-        return jax.tree.map(lambda spec: jnp.zeros((spec.codes_per_position, spec.codebook_size)), self.specs)
+        return jax.tree.map(
+            lambda spec: jnp.zeros((spec.codes_per_position, spec.codebook_size), jnp.float32), self.specs
+        )
 
     def update(self, state: Any, batch: Mapping[str, Array], output: Any) -> Any:
         """Counts the codes of a batch, `nn.VQOutput`."""
@@ -56,7 +58,9 @@ class CodeUsage:
         def count(spec: CodeSpec, counts: Array, codes: Array) -> Array:
             columns = codes.reshape(codes.shape[0], -1, spec.codes_per_position)
             weight = jnp.broadcast_to(valid[:, None, None], columns.shape)
-            depth = jnp.broadcast_to(jnp.arange(spec.codes_per_position)[None, None], columns.shape)
+            depth = jnp.broadcast_to(
+                jnp.arange(spec.codes_per_position, dtype=jnp.int32)[None, None], columns.shape
+            )
             return counts.at[depth, columns].add(weight)
 
         return jax.tree.map(count, self.specs, state, output.indices)

@@ -39,7 +39,7 @@ class Perceptual:
 
     def init(self) -> dict[str, Array]:
         """Sums of zero."""
-        return {"pictures": jnp.zeros(()), "distance": jnp.zeros(())}
+        return {"pictures": jnp.zeros((), jnp.float32), "distance": jnp.zeros((), jnp.float32)}
 
     def update(self, state: dict[str, Array], batch: Mapping[str, Array], output: Any) -> dict[str, Array]:
         """Adds the reconstructions of a batch, `nn.VQOutput`.

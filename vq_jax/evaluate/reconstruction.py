@@ -40,7 +40,7 @@ class Reconstruction:
 
     def init(self) -> ReconstructionSums:
         """Zeros."""
-        return ReconstructionSums(*(jnp.zeros(()) for _ in range(6)))
+        return ReconstructionSums(*(jnp.zeros((), jnp.float32) for _ in range(6)))
 
     def update(
         self, state: ReconstructionSums, batch: Mapping[str, Array], output: Any

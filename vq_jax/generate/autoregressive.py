@@ -108,7 +108,7 @@ def _scan(
 ) -> Array:
     """The loop over positions; `depth` codes are picked at each, in turn."""
     batch, total = shape[0], math.prod(shape[1:]) // depth
-    xs: tuple[Array, ...] = (jnp.arange(total),)
+    xs: tuple[Array, ...] = (jnp.arange(total, dtype=jnp.int32),)
     if codes is not None and known is not None:
         # positions first, to be read one by one
         xs += tuple(

@@ -92,7 +92,7 @@ def sample_masked(
         shown = jnp.where(masked, -1, current) if trace else None
         return (current, masked), shown
 
-    (current, _), shown = jax.lax.scan(body, (current, masked), (jnp.arange(steps), left))
+    (current, _), shown = jax.lax.scan(body, (current, masked), (jnp.arange(steps, dtype=jnp.int32), left))
     result = shard(current.reshape(shape), sharding)
     return (result, shown.reshape(steps, *shape)) if trace else result
 
@@ -127,11 +127,11 @@ def _rank(
     else:
         log_p = jax.nn.log_softmax(logits, axis=-1)
         score = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
-        noise = jax.random.gumbel(rng, score.shape)
+        noise = jax.random.gumbel(rng, score.shape, jnp.float32)
         score = score + options.value("noise") * (1.0 - progress) * noise
     score = jnp.where(masked, score, jnp.inf)
     # ranks, and not a threshold: equal scores must not decide more than their number
-    return jnp.argsort(jnp.argsort(score, axis=1), axis=1)
+    return jnp.argsort(jnp.argsort(score, axis=1), axis=1).astype(jnp.int32)
 
 
 def sample_maskgit(

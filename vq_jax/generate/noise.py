@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from vq_jax.configs.sampling import NoiseOptions
@@ -64,7 +65,7 @@ def _sample_noise(
 ) -> Array:
     variables, tokenizer_variables = both
     temperature = options.value("temperature")
-    noise = shard(temperature * jax.random.normal(rng, (batch, model.noise_dim)), sharding)
+    noise = shard(temperature * jax.random.normal(rng, (batch, model.noise_dim), jnp.float32), sharding)
     latents: Any = model.apply(variables, noise, condition)
     quantized: Any = tokenizer_model.apply(tokenizer_variables, latents, method="quantize")
     indices: Array = quantized.indices

@@ -87,7 +87,7 @@ class VQModel(nn.Module):
         return VQOutput(
             reconstruction=ops.head_to_picture(outputs, self.head),
             indices=None,
-            loss=jnp.zeros(()),
+            loss=jnp.zeros((), jnp.float32),
             metrics={},
             outputs=outputs,
             latents=latents,

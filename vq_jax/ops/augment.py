@@ -62,7 +62,7 @@ def diff_augment(
 
 def _color(rng: Key[Array, ""], x: Float[Array, "B *S C"]) -> Float[Array, "B *S C"]:
     shape = (3, x.shape[0]) + (1,) * (x.ndim - 1)
-    brightness, saturation, contrast = jax.random.uniform(rng, shape)
+    brightness, saturation, contrast = jax.random.uniform(rng, shape, jnp.float32)
     x = x + (brightness - 0.5)
     grey = jnp.mean(x, axis=-1, keepdims=True)
     x = grey + (x - grey) * (2.0 * saturation)
@@ -81,7 +81,7 @@ def _translation(rng: Key[Array, ""], x: Float[Array, "B *S C"]) -> Float[Array,
     for key, axis in zip(jax.random.split(rng), _plane(x), strict=False):
         reach = int(x.shape[axis] * _SHIFT + 0.5)
         padding[axis] = (reach, reach)
-        starts[axis - 1] = jax.random.randint(key, (x.shape[0],), 0, 2 * reach + 1)
+        starts[axis - 1] = jax.random.randint(key, (x.shape[0],), 0, 2 * reach + 1, jnp.int32)
     # Copies whole windows: a loop over pictures on CPU, instead of an index per pixel.
     window = jax.vmap(lambda picture, *start: jax.lax.dynamic_slice(picture, start, x.shape[1:]))
     return window(jnp.pad(x, padding), *starts)
@@ -94,7 +94,7 @@ def _cutout(rng: Key[Array, ""], x: Float[Array, "B *S C"]) -> Float[Array, "B *
         side = x.shape[axis]
         width = int(side * _CUTOUT + 0.5)
         # The middle of the box may lie anywhere, also at the border, which crops the box.
-        middle = jax.random.randint(key, of_picture, 0, side + 1 - width % 2)
+        middle = jax.random.randint(key, of_picture, 0, side + 1 - width % 2, jnp.int32)
         position = jax.lax.broadcasted_iota(jnp.int32, _along(axis, side, x.ndim), axis)
         distance = position - (middle - width // 2)
         inside = inside & (distance >= 0) & (distance < width)

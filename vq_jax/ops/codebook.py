@@ -84,7 +84,7 @@ def _map_rows(function: Callable[[Array], Array], z: Float[Array, "N D"], rows: 
     stacked = padded.reshape(-1, blocks, z.shape[1])
     indices = jax.lax.map(
         lambda j: function(jax.lax.dynamic_index_in_dim(stacked, j, axis=1, keepdims=False)),
-        jnp.arange(blocks),
+        jnp.arange(blocks, dtype=jnp.int32),
     )
     return indices.T.reshape(-1)[:num]
 
@@ -132,8 +132,8 @@ def code_statistics(
     z = jax.lax.stop_gradient(z).astype(jnp.float32)
 
     def scatter(z: Float[Array, "N D"], indices: Int[Array, " N"]) -> tuple[Array, Array]:
-        counts = jnp.zeros((codebook_size,)).at[indices].add(1.0)
-        sums = jnp.zeros((codebook_size, z.shape[1])).at[indices].add(z)
+        counts = jnp.zeros((codebook_size,), jnp.float32).at[indices].add(1.0)
+        sums = jnp.zeros((codebook_size, z.shape[1]), jnp.float32).at[indices].add(z)
         return counts, sums
 
     def one_hot(z: Float[Array, "N D"], indices: Int[Array, " N"]) -> tuple[Array, Array]:
@@ -145,7 +145,7 @@ def code_statistics(
 
 def code_counts(indices: Int[Array, " N"], codebook_size: int) -> Float[Array, " K"]:
     """Counts how often each code was chosen; unlike `code_statistics`, without an N x K product anywhere."""
-    return jnp.zeros((codebook_size,)).at[indices].add(1.0)
+    return jnp.zeros((codebook_size,), jnp.float32).at[indices].add(1.0)
 
 
 class CodeAverages(NamedTuple):
@@ -203,8 +203,8 @@ def sample_vectors(rng: Key[Array, ""], z: Float[Array, "N D"], num: int) -> Flo
     edges = np.arange(num + 1, dtype=np.int64) * rows // num
     start = jnp.asarray(edges[:-1], jnp.int32)
     width = jnp.asarray(np.maximum(np.diff(edges), 1), jnp.float32)
-    within = jnp.floor(jax.random.uniform(within_rng, (num,)) * width).astype(jnp.int32)
-    rotation = jax.random.randint(rotation_rng, (), 0, rows)
+    within = jnp.floor(jax.random.uniform(within_rng, (num,), jnp.float32) * width).astype(jnp.int32)
+    rotation = jax.random.randint(rotation_rng, (), 0, rows, jnp.int32)
     return z[(start + within + rotation) % rows]
 
 
@@ -272,6 +272,6 @@ def kmeans(
         return jnp.where(counts[:, None] > 0, mean, drawn), counts
 
     centres = sample_vectors(start_rng, points, num)
-    centres, _ = jax.lax.fori_loop(0, iterations, round_, (centres, jnp.zeros(num)))
+    centres, _ = jax.lax.fori_loop(0, iterations, round_, (centres, jnp.zeros(num, jnp.float32)))
     counts, _ = code_statistics(points, nearest_code(points, centres), num)
     return centres, counts

@@ -56,7 +56,7 @@ def code_accuracy(
     logits: Float[Array, "*S K"], codes: Int[Array, "*S"], mask: Bool[Array, "*S"] | None = None
 ) -> Float[Array, ""]:
     """Share of positions, of those in `mask` if given, where the most likely code is the true one."""
-    right = (jnp.argmax(logits, axis=-1) == codes).astype(jnp.float32)
+    right = (jnp.argmax(logits, axis=-1).astype(codes.dtype) == codes).astype(jnp.float32)
     return jnp.mean(right) if mask is None else masked_mean(right, mask)
 
 

@@ -98,9 +98,9 @@ def random_mask(rng: Key[Array, ""], shape: tuple[int, ...], schedule: str) -> B
     """
     batch, total = shape[0], math.prod(shape[1:])
     share_rng, rank_rng = jax.random.split(rng)
-    share = mask_fraction(schedule, jax.random.uniform(share_rng, (batch,)))
+    share = mask_fraction(schedule, jax.random.uniform(share_rng, (batch,), jnp.float32))
     count = jnp.clip(jnp.ceil(share * total).astype(jnp.int32), min=1, max=total)
-    rank = jnp.argsort(jax.random.uniform(rank_rng, (batch, total)), axis=1)
+    rank = jnp.argsort(jax.random.uniform(rank_rng, (batch, total), jnp.float32), axis=1).astype(jnp.int32)
     return (rank < count[:, None]).reshape(shape)
 
 

@@ -83,7 +83,7 @@ def abstract_prior(model: linen.Module) -> Params:
 
     def init() -> Any:
         if isinstance(prior, NoiseGenerator):
-            inputs: Any = jnp.zeros((1, prior.noise_dim))
+            inputs: Any = jnp.zeros((1, prior.noise_dim), jnp.float32)
         else:
             inputs = jax.tree.map(lambda spec: jnp.zeros((1, *spec.array_shape), jnp.int32), prior.code_specs)
         return prior.init(jax.random.key(0), inputs, Condition(labels))

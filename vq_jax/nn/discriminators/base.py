@@ -37,8 +37,8 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *S C"]:
         """Normalises by the batch's statistics in training, else by the running ones."""
         features = x.shape[-1]
-        scale = self.param("scale", init_around_one, (features,))
-        bias = self.param("bias", nn.initializers.zeros, (features,))
+        scale = self.param("scale", init_around_one, (features,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (features,), jnp.float32)
         flat = x.astype(jnp.float32).reshape(-1, features)

@@ -135,7 +135,7 @@ class LPIPS(nn.Module):
         self, a: list[Float[Array, "N _ _ _"]], b: list[Float[Array, "N _ _ _"]], *, batch: int
     ) -> Float[Array, " B"]:
         """Computes the distance from the features of both sides, of `batch` pictures or clips each."""
-        total = jnp.zeros(a[0].shape[0])
+        total = jnp.zeros(a[0].shape[0], jnp.float32)
         for head, one, other in zip(self.heads, a, b, strict=True):
             square = jnp.mean(jnp.square(one - other), axis=(1, 2))
             # a sum: accelerators would round the factors of a matrix product to fewer bits

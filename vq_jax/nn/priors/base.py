@@ -115,7 +115,9 @@ class LabelledPrior:
             return jnp.zeros((batch,), jnp.int32)
         labels = condition.labels.astype(jnp.int32)
         if train and self.class_dropout > 0 and not module.is_initializing():
-            drop = jax.random.bernoulli(module.make_rng("dropout"), self.class_dropout, labels.shape)
+            drop = jax.random.bernoulli(
+                module.make_rng("dropout"), jnp.float32(self.class_dropout), labels.shape
+            )
             labels = jnp.where(drop, self.null_label, labels)
         return labels
 
@@ -197,5 +199,5 @@ class TransformerPrior(LabelledPrior, nn.Module):
         coordinates = ops.grid_coordinates(self.grid)
         return sum(
             (table[coordinates[:, axis]] for axis, table in enumerate(self.axis_positions)),
-            start=jnp.zeros((self.positions, self.width)),
+            start=jnp.zeros((self.positions, self.width), jnp.float32),
         )

@@ -161,7 +161,7 @@ class GPT(TransformerPrior):
             if chosen is not None:
                 token = self.embedding[depth - 1][chosen].astype(self.dtype)
             token = token + self.depth_position[depth][None].astype(self.dtype)
-            hidden, caches = self.depth.step(weights.depth, token, None, caches, jnp.asarray(depth))
+            hidden, caches = self.depth.step(weights.depth, token, None, caches, jnp.int32(depth))
         logits = self.norm(hidden) @ self.head[depth].astype(self.dtype)
         return logits.astype(jnp.float32), caches
 
@@ -192,7 +192,9 @@ class GPT(TransformerPrior):
     def _drop_tokens(self, tokens: Float[Array, "B T E"], train: bool) -> Float[Array, "B T E"]:
         if not train or self.token_dropout == 0.0 or self.is_initializing():
             return tokens
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.token_dropout, tokens.shape)
+        keep = jax.random.bernoulli(
+            self.make_rng("dropout"), jnp.float32(1.0 - self.token_dropout), tokens.shape
+        )
         return jnp.where(keep, tokens / (1.0 - self.token_dropout), 0.0)
 
     def _depth_tokens(

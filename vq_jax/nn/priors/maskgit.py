@@ -89,7 +89,9 @@ class MaskGIT(TransformerPrior):
         prefix = self._prefix(condition, batch, train)
         tokens = jnp.concatenate([prefix[:, None], tokens], axis=1)
         if train and self.token_dropout > 0.0 and not self.is_initializing():
-            keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.token_dropout, tokens.shape)
+            keep = jax.random.bernoulli(
+                self.make_rng("dropout"), jnp.float32(1.0 - self.token_dropout), tokens.shape
+            )
             tokens = jnp.where(keep, tokens / (1.0 - self.token_dropout), 0.0)
         coordinates = np.concatenate(
             [np.zeros((1, len(self.grid)), np.int32), ops.grid_coordinates(self.grid) + 1]
@@ -109,7 +111,7 @@ class MaskGIT(TransformerPrior):
         mask = ops.random_mask(self.make_rng("mask"), codes.shape, self.mask_schedule)
         logits = self(codes, condition, mask=mask, train=train)
         smoothing = self.label_smoothing if train else 0.0
-        weights = jnp.where(mask, 1.0, self.unmasked_weight)
+        weights = jnp.where(mask, jnp.float32(1.0), jnp.float32(self.unmasked_weight))
         values = ops.code_cross_entropies(logits, codes, smoothing)
         loss = jnp.sum(values * weights) / jnp.sum(weights)
         plain = ops.code_cross_entropy(logits, codes, mask)

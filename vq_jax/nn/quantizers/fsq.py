@@ -87,7 +87,7 @@ class FSQ(nn.Module):
         return QuantizerOutput(
             quantized=quantized.reshape(z.shape).astype(z.dtype),
             indices=indices.reshape(z.shape[:-1]),
-            loss=jnp.zeros(()),
+            loss=jnp.zeros((), jnp.float32),
             metrics={"perplexity": ops.perplexity(counts), "usage": ops.usage(counts)},
         )
 

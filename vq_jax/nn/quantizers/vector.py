@@ -72,17 +72,19 @@ class VectorQuantizer(CodebookQuantizer):
             output = dataclasses.replace(output, revival=self._update(flat, counts))
             output.metrics["revived"] = sum(
                 (jnp.sum(revival.mask.astype(jnp.float32)) for revival in output.revival.values()),
-                jnp.zeros(()),
+                jnp.zeros((), jnp.float32),
             )
         return output
 
     def _update(self, flat: Float[Array, "N D"], counts: Float[Array, " K"]) -> dict[str, Revival]:
         averages = ops.update_averages(
             ops.CodeAverages(
-                self.cluster_size.value, jnp.zeros((self.codebook_size, 0)), self.zero_weight.value
+                self.cluster_size.value,
+                jnp.zeros((self.codebook_size, 0), jnp.float32),
+                self.zero_weight.value,
             ),
             counts,
-            jnp.zeros((self.codebook_size, 0)),
+            jnp.zeros((self.codebook_size, 0), jnp.float32),
             self.decay,
         )
         self.cluster_size.value = averages.cluster_size
@@ -103,4 +105,4 @@ class VectorQuantizer(CodebookQuantizer):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Sets the codebook parameter and its average use by k-means, see `CodebookQuantizer.fit`."""
         centres, counts = self._kmeans(rng, latents)
-        return {"embedding": centres}, {"cluster_size": counts, "zero_weight": jnp.zeros(())}
+        return {"embedding": centres}, {"cluster_size": counts, "zero_weight": jnp.zeros((), jnp.float32)}

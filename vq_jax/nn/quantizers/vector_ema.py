@@ -82,7 +82,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         codebook = ops.codebook_from_averages(averages, self.epsilon)
         if self.normalize:
             codebook = ops.normalize_vectors(codebook)
-        size, total, dead = averages.cluster_size, averages.embedding_sum, jnp.zeros(0)
+        size, total, dead = averages.cluster_size, averages.embedding_sum, jnp.zeros(0, jnp.float32)
         if self.revive_threshold > 0:
             dead = ops.dead_codes(size, self.revive_threshold)
             drawn = self._draw(flat)
@@ -109,5 +109,5 @@ class VectorQuantizerEMA(CodebookQuantizer):
             "embedding": centres,
             "cluster_size": counts,
             "embedding_sum": centres * counts[:, None],
-            "zero_weight": jnp.zeros(()),
+            "zero_weight": jnp.zeros((), jnp.float32),
         }

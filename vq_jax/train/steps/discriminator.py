@@ -129,7 +129,7 @@ def adversarial_pull(
             losses.adaptive_max,
         )
     # Selected, not multiplied by zero: what is not finite on the unused side stays there.
-    pull, zero = jnp.where(on, weight * slope, jnp.zeros_like(slope)), jnp.zeros(())
+    pull, zero = jnp.where(on, weight * slope, jnp.zeros_like(slope)), jnp.zeros((), jnp.float32)
     return pull, {
         "adversarial_loss": jnp.where(on, adversarial, zero),
         "adversarial_weight": jnp.where(on, weight, zero),
@@ -205,4 +205,4 @@ def _discriminator_loss(
 
 def _every(interval: int, step: Array, value: Callable[[], Array]) -> Array:
     """A scalar at every multiple of `interval` steps; zero, and not computed, at the others."""
-    return jax.lax.cond(step % interval == 0, value, lambda: jnp.zeros(()))
+    return jax.lax.cond(step % interval == 0, value, lambda: jnp.zeros((), jnp.float32))

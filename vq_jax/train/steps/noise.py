@@ -38,7 +38,7 @@ def init_noise(
       ema: keep a running average of the generator's parameters.
     """
     labels = None if model.num_classes is None else jnp.zeros((1,), jnp.int32)
-    variables: Any = model.init(rng, jnp.zeros((1, model.noise_dim)), Condition(labels))
+    variables: Any = model.init(rng, jnp.zeros((1, model.noise_dim), jnp.float32), Condition(labels))
     generator = new_generator(variables, optimizer, ema=ema)
     discriminator = init_discriminator(
         jax.random.fold_in(rng, 1), image_shape, model=discriminator_model, optimizer=discriminator_optimizer
@@ -93,7 +93,7 @@ def noise_step(
 
     def make(params: Params) -> tuple[Float[Array, "B *S C"], Array, Metrics]:
         batch_size = jax.tree.leaves(codes)[0].shape[0]
-        noise = jax.random.normal(jax.random.fold_in(rng, 0), (batch_size, model.noise_dim))
+        noise = jax.random.normal(jax.random.fold_in(rng, 0), (batch_size, model.noise_dim), jnp.float32)
         latents: Any = model.apply({"params": params}, noise, condition, train=True)
         quantized: Any = tokenizer_model.apply(tokenizer_variables, latents, method="quantize")
         pictures: Any = tokenizer_model.apply(

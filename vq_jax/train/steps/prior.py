@@ -130,7 +130,7 @@ def prior_evaluation(
         own_rng = jax.random.fold_in(rng, number)
         return _loss(prior_model, params, codes, Condition(**given), own_rng, train=False)[1]
 
-    metrics = jax.vmap(one)(codes, _fields(condition), jnp.arange(valid.shape[0]))
+    metrics = jax.vmap(one)(codes, _fields(condition), jnp.arange(valid.shape[0], dtype=jnp.int32))
     evaluator = Likelihood()
     return evaluator.update(evaluator.init(), {"valid": valid}, metrics)
 

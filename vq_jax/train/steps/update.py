@@ -74,7 +74,7 @@ def accumulate_gradients(
         return (jax.tree.map(jnp.add, total, grads), carry), (metrics, kept)
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    inputs = (split_batch(batch, parts), jnp.arange(parts))
+    inputs = (split_batch(batch, parts), jnp.arange(parts, dtype=jnp.int32))
     (total, carry), (metrics, kept) = jax.lax.scan(add_part, (zeros, carry), inputs)
     grads = jax.tree.map(lambda grad: grad / parts, total)
     return grads, carry, jax.tree.map(jnp.mean, metrics), kept

@@ -1,5 +1,6 @@
 """Figures of merit against scikit-image and NumPy; sums of batches against the whole."""
 
+import functools
 import math
 import types
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.metrics
+from jitted import apply, init
 
 from vq_jax import evaluate, nn, ops
 from vq_jax.types import CodeSpec
@@ -43,17 +45,17 @@ def model_and_variables():
         nn.VectorQuantizerEMA(16, 4),
         nn.ResidualDecoder(**WIDTH),
     )
-    return model, model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    return model, init(model, jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
 
 
-def run(model_and_variables, batches, quantize=True):
-    """Figures, and counts of codes by the ending of the names."""
-    model, variables = model_and_variables
+@functools.cache
+def made_step(model, quantize):
+    """The evaluators of a model and their compiled step."""
     setup = evaluate.Setup(model.code_specs((16, 16, 3)), "l2")
     evaluators = evaluate.make_evaluators(evaluate.DEFAULT_EVALUATORS, setup)
 
     @jax.jit
-    def step(batch):
+    def step(variables, batch):
         return evaluate.evaluation_step(
             variables["params"],
             variables["codebook"],
@@ -63,7 +65,14 @@ def run(model_and_variables, batches, quantize=True):
             quantize=quantize,
         )
 
-    figures, states = evaluate.evaluate(step, batches, evaluators)
+    return evaluators, step
+
+
+def run(model_and_variables, batches, quantize=True):
+    """Figures, and counts of codes by the ending of the names."""
+    model, variables = model_and_variables
+    evaluators, step = made_step(model, quantize)
+    figures, states = evaluate.evaluate(functools.partial(step, variables), batches, evaluators)
     return figures, evaluators["codes"].counts(states["codes"])
 
 
@@ -88,7 +97,7 @@ def test_figures_match_numpy(model_and_variables):
     images = pictures(4, 5)
     figures, counts = run(model_and_variables, [{"image": images, "valid": np.ones(5, bool)}])
     normalized = np.asarray(ops.normalize_pictures(images), np.float64)
-    out = model.apply(variables, jnp.asarray(normalized, jnp.float32))
+    out = apply(model, variables, normalized.astype(np.float32))
     error = np.mean((np.asarray(out.reconstruction, np.float64) - normalized) ** 2)
     assert figures["loss"] == pytest.approx(error, rel=1e-4)
     assert figures["nmse"] == pytest.approx(error / normalized.var(), rel=1e-4)
@@ -119,7 +128,7 @@ def test_reconstructions_are_compared_with_the_target_where_there_is_one(model_a
     other, _ = run(model_and_variables, [{"image": images, "target": targets, "valid": valid}])
     assert same == alone
     model, variables = model_and_variables
-    out = model.apply(variables, ops.normalize_pictures(images)).reconstruction
+    out = apply(model, variables, ops.normalize_pictures(images)).reconstruction
     error = np.mean((np.asarray(out) - np.asarray(ops.normalize_pictures(targets))) ** 2)
     assert other["loss"] == pytest.approx(error, rel=1e-5) and other["perplexity"] == alone["perplexity"]
 
@@ -128,14 +137,15 @@ def test_states_of_batches_add_up_to_the_state_of_all(model_and_variables):
     """For every evaluator of the registry that needs no weights."""
     model, variables = model_and_variables
     images = ops.normalize_pictures(pictures(8, 4))
-    output = model.apply(variables, images)
-    batch = {"image": images, "target": images, "valid": jnp.array([True, True, True, False])}
+    output = apply(model, variables, images)
+    batch = {"image": images, "target": images, "valid": np.array([True, True, True, False])}
     setup = evaluate.Setup(model.code_specs((16, 16, 3)), "l2")
     for name in set(evaluate.EVALUATORS) - {"lpips"}:
         evaluator = evaluate.make_evaluators([name], setup)[name]
-        once = evaluator.update(evaluator.init(), batch, output)
-        twice = evaluator.update(once, batch, output)
-        jax.tree.map(np.testing.assert_array_equal, twice, jax.tree.map(jnp.add, once, once))
+        update = jax.jit(evaluator.update)
+        once = update(evaluator.init(), batch, output)
+        twice = update(once, batch, output)
+        jax.tree.map(np.testing.assert_array_equal, twice, jax.tree.map(np.add, once, once))
         assert evaluator.compute(once) == pytest.approx(evaluator.compute(twice))
 
 

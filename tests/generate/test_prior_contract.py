@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jitted import drawn
 
 from vq_jax import nn, train
 from vq_jax.configs.priors import PRIORS
@@ -31,6 +32,7 @@ def configured(name):
     return PRIORS[name](**{field: value for field, value in SMALL.items() if field in fields})
 
 
+@functools.cache
 def made(name, spec=SPEC):
     """The prior, its variables, and what its sampler needs beside them."""
     config, extra = configured(name), {}
@@ -42,14 +44,17 @@ def made(name, spec=SPEC):
             nn.VectorQuantizerEMA(spec.codebook_size, 4),
             nn.ResidualDecoder(channels=8, out_channels=1, num_res_blocks=0),
         )
-        pictures = jnp.zeros((1, *(4 * length for length in spec.shape), 1))
-        variables = jax.jit(tokenizer.init)(jax.random.key(0), pictures)
+        pictures = np.zeros((1, *(4 * length for length in spec.shape), 1), np.float32)
+        variables = drawn(tokenizer, pictures, std=0.3)
         extra = {"tokenizer_model": tokenizer, "tokenizer_variables": variables}
-        start = jnp.zeros((1, model.noise_dim))
+        start = np.zeros((1, model.noise_dim), np.float32)
     else:
-        start = jnp.zeros((1, *spec.array_shape), jnp.int32)
-    variables = jax.jit(model.init)(jax.random.key(1), start, nn.Condition(jnp.zeros((1,), jnp.int32)))
-    return model, variables, extra
+        start = np.zeros((1, *spec.array_shape), np.int32)
+    return model, drawn(model, start, labelled([0]), std=0.3), extra
+
+
+def labelled(labels):
+    return nn.Condition(jnp.asarray(np.array(labels, np.int32)))
 
 
 @every_prior
@@ -75,8 +80,9 @@ def test_a_training_step_lowers_the_loss_of_its_batch(name, getkey):
     optimizer = optax.adam(1e-2)
     state = jax.jit(functools.partial(train.init_prior, prior_model=model, optimizer=optimizer))(getkey())
     step = jax.jit(functools.partial(train.prior_step, prior_model=model, optimizer=optimizer))
-    codes = jax.random.randint(getkey(), (8, *SPEC.array_shape), 0, SPEC.codebook_size)
-    condition, rng, losses = nn.Condition(jnp.arange(8) % NUM_CLASSES), getkey(), []
+    codes = np.random.default_rng(0).integers(0, SPEC.codebook_size, (8, *SPEC.array_shape), np.int32)
+    codes = jnp.asarray(codes)
+    condition, rng, losses = labelled(np.arange(8) % NUM_CLASSES), getkey(), []
     for _ in range(5):
         state, metrics = step(state, codes, condition, rng)
         losses.append(float(metrics["loss"]))
@@ -90,29 +96,31 @@ def test_the_sampler_draws_codes_of_the_spec_and_the_same_for_the_same_key(name)
     model, variables, extra = made(name)
     options = PRIORS[name].options()
     assert SAMPLERS[type(model)].options is type(options)
-    condition = nn.Condition(jnp.arange(8) % NUM_CLASSES)
+    condition = labelled(np.arange(8) % NUM_CLASSES)
     draw = functools.partial(sample_prior, model, variables, condition=condition, **extra)
-    codes = draw(rng=jax.random.key(3))
+    codes = np.asarray(draw(rng=jax.random.key(3)))
     assert codes.shape == (8, *SPEC.array_shape) and codes.dtype == jnp.int32
     assert 0 <= codes.min() and codes.max() < SPEC.codebook_size
     np.testing.assert_array_equal(codes, draw(rng=jax.random.key(3)))
     assert (codes != draw(rng=jax.random.key(4))).any()
     with pytest.raises(ValueError, match="expected labels from 0 to 3, got 7"):
-        draw(rng=jax.random.key(3), condition=nn.Condition(jnp.full((8,), 7)))
+        draw(rng=jax.random.key(3), condition=labelled([7] * 8))
 
 
 @every_prior
 def test_a_hole_is_filled_and_the_known_codes_stay(name, getkey):
     model, variables, _ = made(name)
-    condition = nn.Condition(jnp.arange(2))
-    codes = jax.random.randint(getkey(), (2, *SPEC.array_shape), 0, SPEC.codebook_size)
-    known = jnp.zeros(codes.shape, bool).at[:, 0].set(True)
-    fill = functools.partial(fill_codes, model, variables, getkey(), condition, codes, known)
+    condition = labelled([0, 1])
+    codes = np.random.default_rng(0).integers(0, SPEC.codebook_size, (2, *SPEC.array_shape), np.int32)
+    known = np.zeros(codes.shape, bool)
+    known[:, 0] = True
+    given = (jnp.asarray(codes), jnp.asarray(known))
+    fill = functools.partial(fill_codes, model, variables, getkey(), condition, *given)
     if SAMPLERS[type(model)].fill is None:
         with pytest.raises(ValueError, match="cannot keep given ones"):
             fill()
         return
-    filled = fill()
+    filled = np.asarray(fill())
     assert filled.shape == codes.shape and 0 <= filled.min() and filled.max() < SPEC.codebook_size
     np.testing.assert_array_equal(filled[:, 0], codes[:, 0])
 

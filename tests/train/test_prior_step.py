@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jitted import apply
 
 from vq_jax import nn, train
 from vq_jax.train.steps.prior import prior_evaluation
@@ -19,17 +20,21 @@ MODELS = {
 }
 
 
-def batch(getkey, size=8):
-    codes = jax.random.randint(getkey(), (size, 3, 3), 0, 8, jnp.int32)
-    return codes, nn.Condition(jnp.arange(size, dtype=jnp.int32) % 2)
+def batch(size=8):
+    codes = np.random.default_rng(0).integers(0, 8, (size, 3, 3), np.int32)
+    return jnp.asarray(codes), nn.Condition(jnp.asarray(np.arange(size, dtype=np.int32) % 2))
+
+
+def first_state(key, **fields):
+    return jax.jit(functools.partial(train.init_prior, **fields))(key)
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_prior_memorises_eight_grids(kind, getkey):
     model, optimizer = MODELS[kind], optax.adam(1e-2)
-    state = train.init_prior(getkey(), prior_model=model, optimizer=optimizer, ema=True)
+    state = first_state(getkey(), prior_model=model, optimizer=optimizer, ema=True)
     step = jax.jit(functools.partial(train.prior_step, prior_model=model, optimizer=optimizer, ema_decay=0.5))
-    codes, condition = batch(getkey)
+    codes, condition = batch()
     first = None
     for number in range(150):
         state, metrics = step(state, codes, condition, jax.random.key(number))
@@ -42,17 +47,16 @@ def test_a_prior_memorises_eight_grids(kind, getkey):
 
 def test_the_step_is_the_same_in_parts_and_over_devices(getkey):
     model, optimizer = MODELS["gpt"], optax.sgd(0.1)
-    state = train.init_prior(getkey(), prior_model=model, optimizer=optimizer)
-    codes, condition = batch(getkey)
+    state = first_state(getkey(), prior_model=model, optimizer=optimizer)
+    codes, condition = batch()
     rng = jax.random.key(0)
-    whole, metrics = train.prior_step(state, codes, condition, rng, prior_model=model, optimizer=optimizer)
-    parts, _ = train.prior_step(
-        state, codes, condition, rng, prior_model=model, optimizer=optimizer, accumulate=4
-    )
+    step = functools.partial(train.prior_step, prior_model=model, optimizer=optimizer)
+    whole, metrics = jax.jit(step)(state, codes, condition, rng)
+    parts, _ = jax.jit(functools.partial(step, accumulate=4))(state, codes, condition, rng)
     mesh = train.make_mesh()
-    step = train.jit_prior_step(mesh, prior_model=model, optimizer=optimizer)
+    spread_step = train.jit_prior_step(mesh, prior_model=model, optimizer=optimizer)
     given = train.shard_local_batch({"codes": np.asarray(codes), "label": np.asarray(condition.labels)}, mesh)
-    spread, spread_metrics = step(jax.tree.map(jnp.copy, state), given, rng)
+    spread, spread_metrics = spread_step(jax.tree.map(jnp.copy, state), given, rng)
     for other in (parts, spread):
         for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(other.params), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
@@ -61,12 +65,18 @@ def test_the_step_is_the_same_in_parts_and_over_devices(getkey):
 
 def test_the_evaluation_is_a_sum_over_valid_grids_whatever_the_batch(getkey):
     model = MODELS["gpt"]
-    params = train.init_prior(getkey(), prior_model=model, optimizer=optax.sgd(0.1)).params
-    codes, condition = batch(getkey)
-    evaluate = functools.partial(prior_evaluation, params, rng=jax.random.key(0), prior_model=model)
-    sums = evaluate(codes, condition, jnp.ones(8, bool))
-    mean = model.apply({"params": params}, codes, condition, train=False, method="loss")[0]
+    params = first_state(getkey(), prior_model=model, optimizer=optax.sgd(0.1)).params
+    codes, condition = batch()
+    rng = jax.random.key(0)
+
+    @jax.jit
+    def evaluate(codes, condition, valid):
+        return prior_evaluation(params, codes, condition, valid, rng=rng, prior_model=model)
+
+    sums = evaluate(codes, condition, np.ones(8, bool))
+    mean = apply(model, {"params": params}, codes, condition, train=False, method="loss")[0]
     np.testing.assert_allclose(sums["loss"] / 8, mean, rtol=1e-5)
-    half = evaluate(codes, condition, jnp.arange(8) < 5)
-    first = evaluate(codes[:5], nn.Condition(condition.labels[:5]), jnp.ones(5, bool))
+    half = evaluate(codes, condition, np.arange(8) < 5)
+    codes, condition = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[:5]), (codes, condition))
+    first = evaluate(codes, condition, np.ones(5, bool))
     np.testing.assert_allclose(half["loss"], first["loss"], rtol=1e-5)

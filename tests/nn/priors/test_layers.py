@@ -1,9 +1,12 @@
 """Layers of the transformers: the block against NumPy, widths, parameters."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jitted import apply, drawn, init
 
 from vq_jax import ops
 from vq_jax.nn.priors.layers import Block, Layers, RMSNorm, mlp_width
@@ -14,13 +17,12 @@ def norm(x, scale):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_block_matches_numpy(getkey, causal):
-    x = jax.random.normal(getkey(), (2, 5, 12))
-    angles = ops.rotary_angles(ops.grid_coordinates((5,)), 6)
+def test_block_matches_numpy(causal):
+    x = np.random.default_rng(0).standard_normal((2, 5, 12), np.float32)
+    angles = np.asarray(ops.rotary_angles(ops.grid_coordinates((5,)), 6))
     block = Block(num_heads=2, mlp_features=20, causal=causal)
-    variables = block.init(getkey(), x, jnp.asarray(angles), False)
-    variables = jax.tree.map(lambda leaf: 5.0 * leaf, variables)
-    out, _ = block.apply(variables, x, jnp.asarray(angles), False)
+    variables = drawn(block, x, angles, train=False, std=0.3)
+    out, _ = apply(block, variables, x, angles, train=False)
 
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
     h = np.asarray(x, np.float64)
@@ -49,7 +51,7 @@ def test_parameters_are_stacked_and_the_graph_does_not_grow_with_depth(getkey):
 
     def equations(num_layers):
         layers = Layers(num_layers, num_heads=2, mlp_features=16, causal=True)
-        variables = layers.init(getkey(), x, None, train=False)
+        variables = jax.eval_shape(functools.partial(layers.init, train=False), getkey(), x, None)
         assert {leaf.shape[0] for leaf in jax.tree.leaves(variables)} == {num_layers}
         return len(str(jax.make_jaxpr(lambda v: layers.apply(v, x, None, train=False))(variables)))
 
@@ -57,12 +59,12 @@ def test_parameters_are_stacked_and_the_graph_does_not_grow_with_depth(getkey):
 
 
 def test_norms_and_blocks_compute_in_half_precision_on_float32_parameters(getkey):
-    x = jax.random.normal(getkey(), (1, 3, 8)).astype(jnp.bfloat16)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 3, 8)), jnp.bfloat16)
     block = Block(num_heads=2, mlp_features=16, causal=False, dtype=jnp.bfloat16)
-    variables = block.init(getkey(), x, None, False)
+    variables = init(block, getkey(), x, None, train=False)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    assert block.apply(variables, x, None, False)[0].dtype == jnp.bfloat16
-    assert RMSNorm().apply(RMSNorm().init(getkey(), x), x).dtype == jnp.bfloat16
+    assert apply(block, variables, x, None, train=False)[0].dtype == jnp.bfloat16
+    assert apply(RMSNorm(), init(RMSNorm(), getkey(), x), x).dtype == jnp.bfloat16
 
 
 def test_mlp_width_is_llamas_at_768():

@@ -15,6 +15,8 @@ from runs import rows_of
 from vq_jax.configs import CodesConfig
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.errors import UserError
+from vq_jax.pretrained.load import load
+from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import code_cache
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.digest import leaf_names
@@ -337,3 +339,20 @@ def test_codes_of_the_cache_are_those_of_the_tokenizer(finished):
         assert tuple(row.ravel()) in rows
         if list(map(tuple, expected)).count(tuple(row.ravel())) == 1:
             assert rows[tuple(row.ravel())] == (label, tuple(other.ravel()))
+
+
+@pytest.mark.parametrize("kind", ["maskgit", pytest.param("noise", marks=pytest.mark.ci)])
+def test_a_prior_starts_from_the_weights_of_another(kind, tmp_path):
+    start = prior_run(kind)
+    task = open_task(prior_config(kind=kind, init=str(start)), tmp_path)
+    state = task.init_state()
+    found = leaf_names(task._eval_params(state))
+    for name, wanted in leaf_names(load(start).variables["params"]).items():
+        np.testing.assert_array_equal(found[name], wanted, err_msg=name)
+
+
+def test_a_prior_does_not_start_from_one_over_other_codes(tmp_path, monkeypatch):
+    monkeypatch.setattr(Tokenizer, "fingerprint", property(lambda tokenizer: str(id(tokenizer))))
+    monkeypatch.setattr(Tokenizer, "has_fingerprint", lambda *_: True)
+    with pytest.raises(UserError, match="models the codes of another tokenizer"):
+        open_task(prior_config(init=str(prior_run())), tmp_path)

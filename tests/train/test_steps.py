@@ -252,3 +252,16 @@ def test_schedules_warm_up_and_fall_to_the_final_ratio():
     assert [float(constant(step)) for step in (0, 2, 4, 99)] == [0.0, 1.0, 2.0, 2.0]
     with pytest.raises(ValueError, match="warmup_steps = 100 must be less than the run's 100"):
         make_schedule(OptimizerConfig(warmup_steps=100), 100)
+
+
+@pytest.mark.parametrize("quantizer, accumulate", [(nn.VectorQuantizerEMA, 1), (nn.VectorQuantizer, 2)])
+def test_parts_that_are_not_trained_stay_to_the_bit_with_their_averages(quantizer, accumulate):
+    model, optimizer = build(
+        quantizer(codebook_size=8, code_dim=4, revive_threshold=1.0), weight_decay=0.1, optimizer="adamw"
+    )
+    options = {"ema": True, "ema_decay": 0.9, "trained": ("decoder",), "accumulate": accumulate}
+    before, after, metrics = run(model, optimizer, **options)
+    assert moved_parts(before, after) == {"decoder"}
+    assert not changed(before.codebook, after.codebook) and "revived" not in metrics
+    averages = {part for part in before.params if changed(before.ema_params[part], after.ema_params[part])}
+    assert averages == {"decoder"}

@@ -17,6 +17,7 @@ from vq_jax.host.memory import keep_freed_memory
 # answers at once. The first line of a function's docstring stands in the help.
 _COMMANDS = {
     "train": "vq_jax.cli.train",
+    "resume": "vq_jax.cli.train",
     "reconstruct": "vq_jax.cli.codes",
     "encode": "vq_jax.cli.codes",
     "decode": "vq_jax.cli.codes",
@@ -27,7 +28,10 @@ _COMMANDS = {
     "prepare": "vq_jax.cli.prepare",
     "plan": "vq_jax.cli.plan",
 }
-_READS_ARGUMENTS = ("train",)  # takes the arguments as they are: the preset decides which options there are
+_READS_ARGUMENTS = (
+    "train",
+    "resume",
+)  # take the arguments as they are: the run decides which options there are
 
 # The machine refuses to write, whatever the command was doing.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)

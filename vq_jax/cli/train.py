@@ -25,6 +25,7 @@ Quantizer = Annotated[
         help=f"Quantizer of the tokenizer: {', '.join(QUANTIZERS)}. Its fields: --model.quantizer.FIELD.",
     ),
 ]
+_INIT_PARTS = ("--init-parts", "--training.init-parts")
 _log = logging.getLogger("vq_jax")
 
 
@@ -50,14 +51,22 @@ class TrainArguments(Generic[Config]):
 
 def train(arguments: list[str]) -> int:
     """Train a model, or resume its run: vq-jax train [PRESET | FILE.py] [--steps N ...]"""
-    chosen = parse(arguments)
+    return _run(parse(arguments))
+
+
+def resume(arguments: list[str]) -> int:
+    """Resume a run without giving its options again: vq-jax resume RUN [--steps N ...]"""
+    return _run(parse_resumed(arguments))
+
+
+def _run(chosen: TrainArguments[Any]) -> int:
     is_main = _join(chosen)
     from vq_jax.runs.telemetry import parse_profile
     from vq_jax.train import NonFiniteError
     from vq_jax.train import train as train_run
 
     profile = None if chosen.profile is None else parse_profile(chosen.profile)
-    workdir = chosen.workdir or f"runs/{chosen.config.name}"
+    workdir = chosen.workdir or _default_workdir(chosen.config)
     try:
         result = train_run(chosen.config, workdir, profile=profile)
     except NonFiniteError as error:
@@ -81,26 +90,61 @@ def parse(arguments: list[str]) -> TrainArguments[Any]:
     Raises:
       UserError: an unknown preset, file or quantizer, or fields that do not go together.
     """
-    name, rest = _split_preset(arguments)
-    config = _with_quantizer(load_preset(name), rest)
-    kind: Any = TrainArguments[type(config)]  # type: ignore[misc]  # of a tokenizer or of a prior
+    name, rest = _split_preset(_split_commas(arguments))
+    config = _with_quantizer(_with_model(load_preset(name), rest), rest)
+    description = (
+        f"Trains {config.name}, or resumes the run in the directory. Every field of the experiment "
+        "can be given another value.\n\n"
+        f"Others to train: vq-jax train PRESET, of {', '.join(presets())}; "
+        "or vq-jax train FILE.py, a Python file that exposes `config`."
+    )
+    return _parsed(TrainArguments(config), rest, f"vq-jax train {name}", description)
+
+
+def parse_resumed(arguments: list[str]) -> TrainArguments[Any]:
+    """Reads the arguments of `vq-jax resume`: a run, and options of `vq-jax train` that may differ.
+
+    Raises:
+      UserError: the first argument is not a run.
+    """
+    prog = "vq-jax resume RUN"
+    if not arguments or arguments[0].startswith("-"):
+        if arguments and arguments[0] in ("-h", "--help"):
+            print(f"usage: {prog} [--steps N ...]\n\n{resume.__doc__}\n\n{prog} --help lists all options.")
+            raise SystemExit(0)
+        raise UserError(f"expected a run directory first: {prog} [--steps N ...]")
+    from vq_jax.runs.rundir import read_config
+
+    run, rest = arguments[0], arguments[1:]
+    default = TrainArguments(read_config(run), workdir=run)
+    description = (
+        f"Resumes {default.config.name} in {run} with the configuration that it has there. Options give "
+        "another value to fields that may change within a run, such as --steps."
+    )
+    return _parsed(default, rest, prog, description)
+
+
+def _parsed(
+    default: TrainArguments[Any], arguments: list[str], prog: str, description: str
+) -> TrainArguments[Any]:
+    kind: Any = TrainArguments[type(default.config)]  # type: ignore[misc]  # of a tokenizer or of a prior
     try:
         chosen: TrainArguments[Any] = tyro.cli(
             kind,
-            args=rest,
-            default=TrainArguments(config),
-            prog=f"vq-jax train {name}",
-            description=(
-                f"Trains {config.name}, or resumes the run in the directory. Every field of the experiment "
-                "can be given another value.\n\n"
-                f"Others to train: vq-jax train PRESET, of {', '.join(presets())}; "
-                "or vq-jax train FILE.py, a Python file that exposes `config`."
-            ),
+            args=arguments,
+            default=default,
+            prog=prog,
+            description=description,
             config=(tyro.conf.SuppressFixed,),
         )
     except ValueError as error:  # tyro words those of the parts of the configuration, not of the whole
         raise UserError(str(error)) from error
     return chosen
+
+
+def _default_workdir(config: RunConfig) -> str:
+    """The directory of a run; one that starts from another has its own, for that one may be in the first."""
+    return f"runs/{config.name}-tuned" if config.training.init else f"runs/{config.name}"
 
 
 def _split_preset(arguments: list[str]) -> tuple[str, list[str]]:
@@ -115,14 +159,56 @@ def _split_preset(arguments: list[str]) -> tuple[str, list[str]]:
     return DEFAULT_PRESET, arguments
 
 
+def _split_commas(arguments: list[str]) -> list[str]:
+    """The arguments with `--init-parts encoder,decoder` as `--init-parts encoder decoder`."""
+    split: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if option in _INIT_PARTS and equals:
+            split += [option, *value.split(",")]
+        elif before in _INIT_PARTS:
+            split += argument.split(",")
+        else:
+            split.append(argument)
+    return split
+
+
+def _given(arguments: list[str], *options: str) -> str | None:
+    """The value of an option, of which the last holds; None where it is not given."""
+    value = None
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, text = argument.partition("=")
+        if name in options:
+            value = text if equals else after
+    return value
+
+
+def _with_model(config: RunConfig, arguments: list[str]) -> RunConfig:
+    """The experiment with the model of the run that `--init` names, or that is in the directory already."""
+    init = _given(arguments, "--init", "--training.init")
+    if not init:
+        return config
+    from vq_jax.pretrained.model_directory import read_model_config
+    from vq_jax.runs.rundir import has_checkpoint
+
+    workdir = _given(arguments, "--workdir") or f"runs/{config.name}-tuned"
+    place = workdir if has_checkpoint(workdir) else init
+    found = read_model_config(place)
+    if found.kind != config.kind:
+        raise UserError(
+            f"{config.name} trains a {config.kind}, and {place} holds a {found.kind}: give --init a run of "
+            "the same kind"
+        )
+    field = "model" if isinstance(found, ExperimentConfig) else "prior"
+    try:
+        return dataclasses.replace(config, **{field: getattr(found, field)})
+    except ValueError as error:
+        raise UserError(f"the {field} in {place} does not fit {config.name}: {error}") from error
+
+
 def _with_quantizer(config: RunConfig, arguments: list[str]) -> RunConfig:
     """The experiment with the quantizer of `--quantizer`, which decides which options there are."""
-    name = None
-    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == "--quantizer":
-            name = after
-        elif argument.startswith("--quantizer="):
-            name = argument.partition("=")[2]
+    name = _given(arguments, "--quantizer")
     if not name:
         return config
     if not isinstance(config, ExperimentConfig):

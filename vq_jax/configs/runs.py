@@ -74,6 +74,8 @@ class ExperimentConfig(Checked):
                 "or set the last phase's steps to None",
             )
 
+        _check_parts(self)
+
     def phase_starts(self) -> tuple[int, ...]:
         """Returns the first step of each phase."""
         starts, start = [], 0
@@ -124,6 +126,10 @@ class PriorConfig(Checked):
             f"{type(self.sampling).__name__}",
         )
         _check_length(self)
+        require(
+            not self.training.init_parts,
+            "training.init_parts names parts of a tokenizer, and a prior has none: omit it",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +191,31 @@ def _check_length(config: ExperimentConfig | PriorConfig) -> None:
         config.data.batch_size % config.training.accumulate == 0,
         f"data.batch_size = {config.data.batch_size} must be a multiple of training.accumulate = "
         f"{config.training.accumulate}",
+    )
+
+
+def _check_parts(config: ExperimentConfig) -> None:
+    """Checks that each phase trains some of the parts of `training.init_parts`."""
+    parts = config.training.init_parts
+    if not parts:
+        return
+    joint = {"encoder", "decoder", *(("codebook",) if config.model.quantizer.has_codebook else ())}
+    learns = {"autoencoder": {"encoder", "decoder"}, "codebook": {"codebook"}, "joint": joint}
+    for phase in config.phases:
+        require(
+            bool(learns[phase.kind] & set(parts)),
+            f"the phase {phase.kind} trains {' and '.join(sorted(learns[phase.kind]))}, and "
+            f"training.init_parts has only {', '.join(parts)}: nothing would learn",
+        )
+        require(
+            not phase.kmeans_batches or "codebook" in parts,
+            f"kmeans_batches fits the codebook, and training.init_parts has only {', '.join(parts)}",
+        )
+    losses = config.losses
+    require(
+        "decoder" in parts or not (losses.has_discriminator and losses.adaptive),
+        "losses.adaptive compares gradients at the decoder's last kernel: train the decoder too "
+        "(training.init_parts), or set losses.adaptive to False",
     )
 
 

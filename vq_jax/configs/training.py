@@ -1,11 +1,11 @@
 """Phases, length, numerics and intervals of a run."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import tyro
 
-from vq_jax.configs.fields import RESUME, Checked
+from vq_jax.configs.fields import LOCAL, RESUME, Checked
 from vq_jax.errors import require
 from vq_jax.ranges import COUNT, SHARE, Range, between
 
@@ -13,6 +13,9 @@ _Count = Annotated[int, COUNT]
 _Mesh = Annotated[int, Range(1, 2**20, also=(-1,))]
 
 PhaseKind = Literal["autoencoder", "codebook", "joint"]
+Part = Literal["encoder", "codebook", "decoder"]
+GROUPS: dict[Part, str] = {"encoder": "encoder", "codebook": "quantizer", "decoder": "decoder"}
+"""The group of a tokenizer's parameters that holds each part."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,3 +79,24 @@ class TrainingConfig(Checked):
     watchdog_minutes: Annotated[float, between(0, 1e6)] = dataclasses.field(default=0.0, metadata=RESUME)
     """Print all stacks and end the run with status 124 if a step takes longer than this, including
     evaluation and saving and, for the first step, compilation; 0: no limit."""
+    init: Annotated[str, tyro.conf.arg(aliases=["--init"], metavar="RUN")] = dataclasses.field(
+        default="", metadata=LOCAL
+    )
+    """Run or model directory whose weights the run starts from; its model has to be the same. Once the run
+    has a checkpoint, it resumes from that."""
+    init_parts: Annotated[tuple[Part, ...], tyro.conf.arg(aliases=["--init-parts"])] = ()
+    """Parts of a tokenizer to train, of encoder, codebook and decoder; all parts start from init, and those
+    not named stay exactly as they are there. All are trained when absent."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            bool(self.init) or not self.init_parts,
+            "training.init_parts needs training.init, the run or model directory to start from: give --init",
+        )
+
+    @property
+    def trained_groups(self) -> tuple[str, ...]:
+        """The groups of a tokenizer's parameters that are trained."""
+        parts: tuple[Part, ...] = self.init_parts or get_args(Part)
+        return tuple(group for part, group in GROUPS.items() if part in parts)

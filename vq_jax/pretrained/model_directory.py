@@ -22,7 +22,8 @@ from vq_jax.configs.serialize import check_header, from_dict, header, to_dict
 from vq_jax.errors import UserError
 from vq_jax.host.files import is_temporary, require_regular, write_all
 from vq_jax.host.storage import require_storage
-from vq_jax.runs.rundir import CONFIG_FILE
+from vq_jax.pretrained.hub import local_copy
+from vq_jax.runs.rundir import CONFIG_FILE, read_config
 from vq_jax.types import Params
 
 WEIGHTS_FILE = "model.safetensors"
@@ -119,6 +120,20 @@ def open_model(place: epath.PathLike) -> ModelDirectory | None:
         )
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} cannot be read as the configuration of a model: {error}") from error
+
+
+def read_model_config(place: epath.PathLike) -> RunConfig:
+    """Reads the configuration of a trained model.
+
+    Args:
+      place: a run or model directory, local or gs://, or the name owner/name of a model of the hub.
+
+    Raises:
+      UserError: there is none, or it cannot be read.
+    """
+    directory = local_copy(place)
+    saved = open_model(directory)
+    return read_config(directory) if saved is None else saved.config
 
 
 def _is_model(directory: epath.Path) -> bool:

@@ -41,6 +41,17 @@ def read_config(run: epath.PathLike) -> RunConfig:
         raise UserError(f"{path} cannot be read as a configuration: {error}") from error
 
 
+def is_run(place: epath.PathLike) -> bool:
+    """Whether a place holds a run, with checkpoints, rather than a model."""
+    return (epath.Path(place) / CHECKPOINTS).is_dir()
+
+
+def has_checkpoint(workdir: epath.PathLike) -> bool:
+    """Whether the run in a directory has a checkpoint, whole or not, to resume from."""
+    directory = epath.Path(workdir) / CHECKPOINTS
+    return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
+
+
 def claim(workdir: epath.Path, config: RunConfig) -> None:
     """Makes the run directory, or checks that the run in it is this one, and writes the configuration.
 
@@ -79,6 +90,13 @@ def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig) -> None
         raise UserError(
             f"{workdir} holds a run of another configuration; these fields differ:\n{listing}\n"
             "Give the same values to resume it, or another --workdir"
+        )
+    if "training.init" in changed and has_checkpoint(workdir):
+        was, now = changed["training.init"]
+        _log.warning(
+            "The run in %s started from %s and resumes: --init has no effect.",
+            workdir,
+            was or "random weights",
         )
     if "training.steps" in changed and new.optimizer.schedule != "constant":
         was, now = changed["training.steps"]

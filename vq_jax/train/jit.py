@@ -18,7 +18,7 @@ from vq_jax.train.state import TrainState
 from vq_jax.train.steps.discriminator import discriminator_step
 from vq_jax.train.steps.noise import noise_step
 from vq_jax.train.steps.prior import PriorState, prior_step
-from vq_jax.train.steps.tokenizer import generator_step
+from vq_jax.train.steps.tokenizer import TRAINABLE, generator_step
 from vq_jax.types import Array, Key, Metrics, Params
 
 State = TypeVar("State")
@@ -95,6 +95,7 @@ def jit_train_step(
     discriminator_model: linen.Module | None = None,
     discriminator_optimizer: optax.GradientTransformation | None = None,
     phase: PhaseKind = "joint",
+    trained: tuple[str, ...] = TRAINABLE["joint"],
     ema_decay: float = 0.0,
     accumulate: int = 1,
 ) -> Callable[[TrainState, dict[str, Array], Key[Array, ""], Params | None], tuple[TrainState, Metrics]]:
@@ -122,6 +123,7 @@ def jit_train_step(
             discriminator_model=discriminator_model,
             perceptual=perceptual,
             phase=phase,
+            trained=trained,
             ema_decay=ema_decay,
             accumulate=accumulate,
         )

@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import numpy as np
 from etils import epath
 
 from vq_jax.configs.runs import RunConfig
+from vq_jax.configs.training import Part
 from vq_jax.errors import UserError
 from vq_jax.runs import distributed, grids, rundir
 from vq_jax.runs.checkpoint import Checkpointer
@@ -43,12 +46,21 @@ class RunResult:
     figures: dict[str, float]
 
 
-def train(config: RunConfig, workdir: epath.PathLike, *, profile: tuple[int, int] | None = None) -> RunResult:
+def train(
+    config: RunConfig,
+    workdir: epath.PathLike,
+    *,
+    init: epath.PathLike | None = None,
+    init_parts: Sequence[Part] = (),
+    profile: tuple[int, int] | None = None,
+) -> RunResult:
     """Trains what the configuration describes, or resumes the run in `workdir`.
 
     Args:
       config: the run's.
       workdir: run directory, local or gs://; created if it does not exist.
+      init: run or model directory whose weights the run starts from: `training.init`.
+      init_parts: parts of a tokenizer to train, the others staying as they are: `training.init_parts`.
       profile: first and last step of a trace to write into the run directory.
 
     Raises:
@@ -56,6 +68,11 @@ def train(config: RunConfig, workdir: epath.PathLike, *, profile: tuple[int, int
       NonFiniteError: a metric became infinite or not a number.
     """
     workdir = epath.Path(workdir)
+    if init is not None:
+        started = dataclasses.replace(config.training, init=os.fspath(init), init_parts=tuple(init_parts))
+        config = dataclasses.replace(config, training=started)
+    elif init_parts:
+        raise UserError(f"init_parts = {tuple(init_parts)} needs init, the run or model to start from")
     task = distributed.together(lambda: open_task(config, workdir))
     distributed.check_same(config, task.data)
     make_schedule(config.optimizer, config.training.steps)

@@ -92,6 +92,7 @@ def generator_step(
     discriminator_model: linen.Module | None = None,
     perceptual: Params | None = None,
     phase: PhaseKind = "joint",
+    trained: tuple[str, ...] = TRAINABLE["joint"],
     ema_decay: float = 0.0,
     accumulate: int = 1,
 ) -> tuple[GeneratorState, Float[Array, "B *S C"], Metrics]:
@@ -111,6 +112,8 @@ def generator_step(
       perceptual: variables of LPIPS, see `nn.load_lpips`, where `losses.perceptual_weight` is above zero.
       phase: what learns. `autoencoder` bypasses the quantizer; `codebook` leaves encoder and decoder,
         with their moments, exactly as they are; `joint` trains everything.
+      trained: groups of the parameters that learn in any phase; the others stay exactly as they are, their
+        running average and, without "quantizer", the collection "codebook" too.
       ema_decay: decay of the running average of the parameters, if the state keeps one.
       accumulate: parts that the batch is cut into, whose gradients are averaged, for less memory. The
         codebook is updated once, from all of them; batch statistics of the discriminator and the
@@ -124,6 +127,7 @@ def generator_step(
         or a perceptual distance that is not given; or no phase trains a group of the parameters.
     """
     _check(generator.params, model, losses, discriminator, discriminator_model)
+    learning = tuple(group for group in TRAINABLE[phase] if group in trained)
     gradients = functools.partial(
         _gradients,
         generator,
@@ -133,7 +137,8 @@ def generator_step(
         losses=losses,
         discriminator_model=discriminator_model,
         perceptual=perceptual,
-        phase=phase,
+        quantize=phase != "autoencoder",
+        learning=learning,
     )
     pictures: dict[str, Array] = {name: batch[name] for name in ("image", "target") if name in batch}
     if accumulate == 1:
@@ -142,20 +147,26 @@ def generator_step(
     else:
         grads, reconstruction, latents, metrics = _accumulated(gradients, generator, pictures, accumulate)
         updates, revival = {}, {}
-        if phase != "autoencoder":
+        if phase != "autoencoder" and "quantizer" in trained:
             quantized, updates = _update_codebook(model, generator, latents, rng)
             metrics, revival = metrics | quantized.metrics, quantized.revival
+    if "quantizer" not in trained:
+        updates, revival = {}, {}
+        metrics.pop("revived", None)
 
     def amend(new: GeneratorState) -> GeneratorState:
         params, opt_state = new.params, new.opt_state
-        if phase != "joint":
+        if learning != TRAINABLE["joint"]:
             before = (generator.params, generator.opt_state)
-            params, opt_state = keep_frozen(optimizer, TRAINABLE[phase], before, (params, opt_state))
+            params, opt_state = keep_frozen(optimizer, learning, before, (params, opt_state))
         codebook = updates.get("codebook", generator.codebook)
         params, opt_state, codebook = apply_revival(optimizer, params, opt_state, codebook, revival)
         return dataclasses.replace(new, params=params, opt_state=opt_state, codebook=codebook)
 
     new, norms = apply_update(optimizer, generator, grads, ema_decay=ema_decay, amend=amend)
+    if generator.ema_params is not None and new.ema_params is not None:
+        kept = {name: group for name, group in generator.ema_params.items() if name not in trained}
+        new = dataclasses.replace(new, ema_params={**new.ema_params, **kept})
     return new, reconstruction, metrics | norms
 
 
@@ -197,7 +208,8 @@ def _gradients(
     losses: Losses,
     discriminator_model: linen.Module | None,
     perceptual: Params | None,
-    phase: PhaseKind,
+    quantize: bool,
+    learning: tuple[str, ...],
     mutable: Any,
 ) -> tuple[Params, VQOutput, Params, Metrics]:
     """Gradients of one batch, the model's output, its new collections and metrics."""
@@ -209,7 +221,8 @@ def _gradients(
         images=images,
         rng=rng,
         model=model,
-        phase=phase,
+        quantize=quantize,
+        learning=learning,
         mutable=mutable,
     )
     reached, pullback, (output, updates) = jax.vjp(forward, generator.params, has_aux=True)
@@ -248,20 +261,20 @@ def _forward(
     images: Array,
     rng: Key[Array, ""],
     model: VQModel,
-    phase: PhaseKind,
+    quantize: bool,
+    learning: tuple[str, ...],
     mutable: Any,
 ) -> tuple[dict[str, Array], tuple[VQOutput, Params]]:
     """What the losses read of the model's output, and with it the output whole and the new collections."""
     # Stopped here, the compiler drops the backward pass of what does not learn.
     params = {
-        name: group if name in TRAINABLE[phase] else jax.lax.stop_gradient(group)
-        for name, group in params.items()
+        name: group if name in learning else jax.lax.stop_gradient(group) for name, group in params.items()
     }
     result: Any = model.apply(
         {"params": params, "codebook": codebook},
         images,
         train=True,
-        quantize=phase != "autoencoder",
+        quantize=quantize,
         mutable=mutable,
         rngs={"quantizer": rng},
     )

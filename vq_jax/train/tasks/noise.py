@@ -1,5 +1,6 @@
 """The run of a noise generator: it trains one, with a discriminator, over a tokenizer's codes."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import NoiseGenerator, VQModel
 from vq_jax.pretrained.build import build_prior
 from vq_jax.train import jit, sharding
+from vq_jax.train.initial_weights import InitialWeights
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.state import TrainState
 from vq_jax.train.steps.noise import init_noise
@@ -97,6 +99,9 @@ class NoiseTask(PriorTask):
 
     def _init(self, rng: Array) -> TrainState:
         return noise_state(rng, self.config, self._image_shape, self.model)
+
+    def _begin(self, state: TrainState, initial: InitialWeights) -> TrainState:
+        return dataclasses.replace(state, generator=super()._begin(state.generator, initial))
 
     def _eval_params(self, state: TrainState) -> Params:
         return state.generator.eval_params

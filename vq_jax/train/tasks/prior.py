@@ -26,6 +26,7 @@ from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import grids, report
 from vq_jax.runs.code_cache import CodeBatches, CodeCache, open_cache
 from vq_jax.train import jit, sharding
+from vq_jax.train.initial_weights import InitialWeights, initial_prior
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import Batches, DeviceBatches
 from vq_jax.train.steps.prior import PriorState, init_prior, prior_evaluation
@@ -89,6 +90,7 @@ class PriorTask:
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
         self.data_name = f"the codes of {self._pictures.source}"
         self._make_networks()
+        self._initial = initial_prior(config, workdir, self.model, self.tokenizer)
         self.rng = sharding.make_key(training.seed, self.mesh)
         self._encode = _encoder(self.tokenizer, self.mesh)
         self._held_out = list(
@@ -177,7 +179,12 @@ class PriorTask:
     def init_state(self) -> Any:
         """The state before the first step."""
         rng = jax.random.key(self.config.training.seed)
-        return sharding.init_on_mesh(self._init, rng, self.mesh)
+        state = sharding.init_on_mesh(self._init, rng, self.mesh)
+        return state if self._initial is None else self._begin(state, self._initial)
+
+    def _begin(self, state: Any, initial: InitialWeights) -> Any:
+        optimizer = make_optimizer(self.config.optimizer, self.config.training.steps)
+        return initial.network(state, optimizer, self.mesh)
 
     def batches(self, position: int) -> DeviceBatches:
         """Batches of codes, or of the pictures to encode, from a position on."""

@@ -21,6 +21,7 @@ from vq_jax.nn.features.lpips import lpips_shapes
 from vq_jax.pretrained.build import build_model, image_shape
 from vq_jax.runs import grids, report
 from vq_jax.train import jit, sharding
+from vq_jax.train.initial_weights import initial_tokenizer
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.train.state import TrainState, init_state
@@ -59,6 +60,7 @@ def jit_step(
         mesh,
         losses=losses,
         phase=phase,
+        trained=training.trained_groups,
         ema_decay=training.ema_decay,
         accumulate=training.accumulate,
         **parts,
@@ -83,6 +85,9 @@ class TokenizerTask:
         self.data, self.data_name = self.source.fingerprint, f"the pictures of {config.data.source}"
         self.model = build_model(config)
         self.networks = networks(config, self.model)
+        self._initial = initial_tokenizer(
+            config, workdir, self.model, lambda: abstract_state(config, self.model).discriminator
+        )
         self.perceptual = None
         if config.losses.perceptual_weight > 0:
             weights = nn.load_lpips(config.losses.perceptual, config.losses.perceptual_file)
@@ -121,13 +126,17 @@ class TokenizerTask:
 
     def init_state(self) -> TrainState:
         """The state before the first step."""
-        return sharding.init_state_sharded(
+        state = sharding.init_state_sharded(
             jax.random.key(self.config.training.seed),
             image_shape(self.config),
             self.mesh,
             ema=self.config.training.ema_decay > 0,
             **self.networks,
         )
+        if self._initial is None:
+            return state
+        generator = self._initial.network(state.generator, self.networks["optimizer"], self.mesh)
+        return TrainState(generator, self._initial.judge(state.discriminator, self.mesh))
 
     def batches(self, position: int) -> DeviceBatches:
         """Training batches from a position on."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cli_runs import pictures
 from flax import linen as nn
+from jitted import apply, init
 from made import tokenizer_config
 
 from vq_jax import ops
@@ -71,7 +72,7 @@ class Decoder(nn.Module):
 @pytest.fixture(scope="module")
 def tokenizer():
     model = VQModel(Encoder(), Quantizer(), Decoder())
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    variables = init(model, jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
     return Tokenizer(model, variables, tokenizer_config(), 1)
 
 
@@ -85,7 +86,7 @@ def test_both_grids_go_through_the_codes(tokenizer):
     np.testing.assert_array_equal(tokenizer.reconstruct(given), decoded)
     np.testing.assert_array_equal(tokenizer.decode([coarse, fine]), tokenizer.decode((coarse, fine)))
     padded = np.pad(given, [(0, 0), (0, 1), (0, 0), (0, 0)], mode="edge")
-    output = tokenizer.model.apply(tokenizer.variables, ops.normalize_pictures(padded))
+    output = apply(tokenizer.model, tokenizer.variables, ops.normalize_pictures(padded))
     np.testing.assert_array_equal(fine, output.indices[1])
     assert tokenizer.code_specs(8) == (CodeSpec((2, 2), 8), CodeSpec((4, 4), 16, 2))
 

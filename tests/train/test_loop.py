@@ -263,3 +263,36 @@ def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
     losses = dataclasses.replace(config.losses, perceptual_weight=0.5, perceptual_start=4)
     train(dataclasses.replace(config, losses=losses), tmp_path)
     assert weights == [0.0] * 4 + [0.5] * 2
+
+
+@pytest.mark.parametrize("failing", ["evaluate", "batches"])
+def test_an_error_beside_the_steps_costs_none_of_those_taken(failing, tmp_path, monkeypatch):
+    class Ending(BatchIterator):
+        def __next__(self):
+            if self.position == 6:
+                raise RuntimeError("broken")
+            return super().__next__()
+
+    def evaluate(task, state, step):
+        if step == 6:
+            raise RuntimeError("broken")
+        return {"loss": 1.0}
+
+    if failing == "batches":
+        monkeypatch.setattr("vq_jax.data.pipeline.BatchIterator", Ending)
+    else:
+        monkeypatch.setattr(tokenizer_task.TokenizerTask, "evaluate", evaluate)
+    with pytest.raises(RuntimeError, match="broken"):
+        train(small_config(eval_every=6), tmp_path)
+    assert (tmp_path / "checkpoints" / "6").exists()
+
+
+def test_pictures_that_cannot_be_drawn_are_named_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
+    def draw(task, state, step):
+        assert (tmp_path / "checkpoints").exists()
+        raise RuntimeError("no canvas")
+
+    monkeypatch.setattr(tokenizer_task.TokenizerTask, "draw", draw)
+    assert train(small_config(steps=2, eval_every=2, image_every=1), tmp_path).step == 2
+    assert "No pictures of step 1: RuntimeError: no canvas" in caplog.text
+    assert (tmp_path / "checkpoints" / "2").exists()

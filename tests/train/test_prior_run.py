@@ -12,9 +12,10 @@ from etils import epath
 from prior_runs import CLASSES, STEPS, labelled_file, prior_config, prior_run, tokenizer_run
 from runs import rows_of
 
-from vq_jax.configs import CodesConfig
+from vq_jax.configs import CodesConfig, MaskedOptions
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.errors import UserError
+from vq_jax.generate import adapt_options
 from vq_jax.pretrained.load import load
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import code_cache
@@ -356,3 +357,21 @@ def test_a_prior_does_not_start_from_one_over_other_codes(tmp_path, monkeypatch)
     monkeypatch.setattr(Tokenizer, "has_fingerprint", lambda *_: True)
     with pytest.raises(UserError, match="models the codes of another tokenizer"):
         open_task(prior_config(init=str(prior_run())), tmp_path)
+
+
+def test_a_prior_over_pictures_without_classes_draws_without_guidance_and_says_so_at_its_start(
+    tmp_path, caplog
+):
+    config = prior_config(conditional=False)
+    config = dataclasses.replace(config, sampling=MaskedOptions(guidance=3.0))
+    task = open_task(config, tmp_path)
+    assert "no classes: pictures are drawn with sampling.guidance 1" in caplog.text
+    assert adapt_options(task.config.sampling, task.model).guidance == 1.0
+
+
+def test_options_that_cannot_draw_are_refused_before_anything_is_written(tmp_path):
+    plain = prior_config(prior={"class_dropout": 0.0})
+    config = dataclasses.replace(plain, sampling=MaskedOptions(guidance=3.0))
+    with pytest.raises(UserError, match="no pictures can be drawn.*trained without class dropout"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

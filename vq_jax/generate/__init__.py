@@ -11,7 +11,7 @@ from vq_jax.generate.autoregressive import (
 from vq_jax.generate.masked import sample_masked, sample_maskgit
 from vq_jax.generate.noise import sample_noise
 from vq_jax.generate.options import TracedOptions, trace_options
-from vq_jax.generate.samplers import SAMPLERS, Sampler, fill_codes, sample_prior, sampler_of
+from vq_jax.generate.samplers import SAMPLERS, Sampler, adapt_options, fill_codes, sample_prior, sampler_of
 
 __all__ = [
     "MaskedOptions",
@@ -22,6 +22,7 @@ __all__ = [
     "SamplingOptions",
     "Step",
     "TracedOptions",
+    "adapt_options",
     "fill_codes",
     "sample_autoregressive",
     "sample_gpt",

@@ -69,6 +69,16 @@ def sampler_of(model: linen.Module) -> Sampler:
     )
 
 
+def adapt_options(options: Options, model: linen.Module) -> Options:
+    """Returns the options of a run as its prior takes them: without guidance where there are no classes."""
+    prior: Any = model
+    adapted: Any = sampler_of(model).adapt(options, model)
+    if prior.num_classes is None and getattr(adapted, "guided", False):
+        adapted = dataclasses.replace(adapted, guidance=1.0)
+    chosen: Options = adapted
+    return chosen
+
+
 def sample_prior(
     model: linen.Module,
     variables: Params,
@@ -117,7 +127,7 @@ def sample_prior(
                 "tokenizer_variables"
             )
         more |= {"tokenizer_model": tokenizer_model, "tokenizer_variables": tokenizer_variables}
-    chosen = sampler.adapt(sampler.options(), model) if options is None else options
+    chosen = adapt_options(sampler.options(), model) if options is None else options
     return sampler.sample(
         model, variables, rng, condition, num=num, options=chosen, sharding=sharding, **more
     )
@@ -155,7 +165,7 @@ def fill_codes(
     """
     sampler = sampler_of(model)
     fill = _check_fill(sampler, model)
-    chosen = sampler.adapt(sampler.options(), model) if options is None else options
+    chosen = adapt_options(sampler.options(), model) if options is None else options
     return fill(model, variables, rng, condition, codes, known, options=chosen, candidates=candidates)
 
 

@@ -19,7 +19,7 @@ from vq_jax.configs.runs import PriorConfig
 from vq_jax.configs.sampling import Options
 from vq_jax.configs.serialize import specs_to_json
 from vq_jax.errors import UserError, nearest_names
-from vq_jax.generate import fill_codes, sample_prior, sampler_of
+from vq_jax.generate import adapt_options, fill_codes, sample_prior, sampler_of
 from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes
 from vq_jax.nn import Condition
 from vq_jax.pretrained.model_directory import TOKENIZER, model_files, write_model
@@ -310,7 +310,7 @@ class Prior:
         sampler = sampler_of(self.model)
         _check_names(given, sampler.options, self.config.prior.architecture)
         try:
-            options: Options = dataclasses.replace(sampler.adapt(self.config.sampling, self.model), **given)
+            options = dataclasses.replace(adapt_options(self.config.sampling, self.model), **given)
         except ValueError as error:
             raise UserError(str(error)) from error
         return options

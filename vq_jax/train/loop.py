@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -136,7 +136,7 @@ class _Run:
             while self.step < steps and not stop.reached(self.step):
                 watchdog.step(self.step)
                 trace.before(self.step + 1)
-                with clock.waiting():
+                with clock.waiting(), self._keeping(pending):
                     batch = next(batches)
                 self._new_broken += int(np.sum(batch.pop("broken", 0)))
                 self.state, metrics = self.task.take_step(self.state, batch, self.step)
@@ -150,7 +150,8 @@ class _Run:
                     row: dict[str, Any] = {**self.task.words(self.step), **self._fetch(pending)}
                     pending.clear()
                     row |= clock.lap(self.step, row.pop(FLOPS, None))
-                    self._record(row, log)
+                    with self._keeping([]):
+                        self._record(row, log)
                     progress.show(self.step, row)
                     clock.start(self.step)
             if stop.signal is not None:
@@ -170,7 +171,7 @@ class _Run:
         return MetricsLog(self.workdir, self.step) if distributed.is_main() else Silent()
 
     def _record(self, row: dict[str, Any], log: MetricsLog | Silent) -> None:
-        """Evaluates, logs, draws and saves, as is due at this step."""
+        """Evaluates, logs, saves and draws, as is due at this step."""
         row["learning_rate"] = float(self.schedule(self.step - 1))
         self._count_broken()
         row["data/broken_pictures"] = self.broken
@@ -180,13 +181,37 @@ class _Run:
             row |= {f"validation/{name}": value for name, value in figures.items()}
             self._require_finite(self.step, row)
         log.write(self.step, row)
-        if self._due("image_every"):
-            grid = self.task.draw(self.state, self.step)
-            if distributed.is_main():
-                grids.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
-            log.write_picture(self.step, self.task.pictures, grid)
         if save:
             self._save(row["validation/loss"])
+        if self._due("image_every"):
+            try:
+                self._draw(log)
+            except Exception as error:  # pictures are to look at: they are not worth a run
+                _log.warning("No pictures of step %d: %s: %s", self.step, type(error).__name__, error)
+
+    def _draw(self, log: MetricsLog | Silent) -> None:
+        grid = self.task.draw(self.state, self.step)
+        if distributed.is_main():
+            grids.write_png(self.workdir / rundir.IMAGES / f"{self.step}.png", grid)
+        log.write_picture(self.step, self.task.pictures, grid)
+
+    @contextlib.contextmanager
+    def _keeping(self, pending: list[tuple[int, Metrics]]) -> Iterator[None]:
+        """Saves the steps taken where an error leaves the state whole; one of several processes cannot."""
+        try:
+            yield
+        except NonFiniteError:
+            raise
+        except Exception:
+            if jax.process_count() == 1 and self.step:
+                try:
+                    self._fetch(pending)  # a state that is not finite is never saved
+                    self._count_broken()
+                    self._save(None)
+                    self.checkpointer.wait()
+                except Exception as error:
+                    _log.warning("The state of step %d is not saved: %s", self.step, error)
+            raise
 
     def _fetch(self, pending: list[tuple[int, Metrics]]) -> dict[str, float]:
         """Brings metrics to the host and returns the last step's.

@@ -1,6 +1,7 @@
 """The run of a prior: it trains a model of a tokenizer's codes."""
 
 import functools
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from vq_jax.configs.runs import PriorConfig
 from vq_jax.data import Variants, open_source, test_batches, train_batches
 from vq_jax.errors import UserError
 from vq_jax.evaluate import Likelihood, evaluate
+from vq_jax.generate import adapt_options, sample_prior, sampler_of
 from vq_jax.nn import Condition
-from vq_jax.pretrained.build import build_prior
+from vq_jax.pretrained.build import abstract_prior, build_prior
 from vq_jax.pretrained.load_tokenizer import load_tokenizer
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.record import TokenizerRecord, find_tokenizer, make_record, read_record
@@ -35,6 +37,7 @@ from vq_jax.types import Array, Metrics, Params
 
 _CODES = "codes"
 _SHOWN_CLASSES = 10
+_log = logging.getLogger("vq_jax")
 
 
 def prior_state(rng: Array, config: PriorConfig, model: linen.Module) -> PriorState:
@@ -90,6 +93,7 @@ class PriorTask:
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
         self.data_name = f"the codes of {self._pictures.source}"
         self._make_networks()
+        self._check_sampling()
         self._initial = initial_prior(config, workdir, self.model, self.tokenizer)
         self.rng = sharding.make_key(training.seed, self.mesh)
         self._encode = _encoder(self.tokenizer, self.mesh)
@@ -128,6 +132,33 @@ class PriorTask:
             functools.partial(prior_evaluation, prior_model=self.model),
             out_shardings=sharding.replicated(self.mesh),
         )
+
+    def _check_sampling(self) -> None:
+        """Checks, before any step is taken, that pictures can be drawn with the run's options; says what is
+        adapted."""
+        model, options = self.model, adapt_options(self.config.sampling, self.model)
+        if getattr(self.config.sampling, "guided", False) and not getattr(options, "guided", False):
+            _log.info(
+                "The codes of %s have no classes: pictures are drawn with sampling.guidance 1.",
+                self._pictures.source,
+            )
+        classes, num = self._shown_classes, self._num_shown
+        condition = Condition(jnp.asarray(np.resize(classes, num)) if classes else None)
+        more: dict[str, Any] = {}
+        if sampler_of(model).needs_tokenizer:
+            more = {
+                "tokenizer_model": self.tokenizer.model,
+                "tokenizer_variables": self.tokenizer.variables,
+            }
+
+        def draw(variables: Params) -> Any:
+            rng = jax.random.key(0)
+            return sample_prior(model, variables, rng, condition, num=num, options=options, **more)
+
+        try:
+            jax.eval_shape(draw, abstract_prior(model))
+        except ValueError as error:
+            raise UserError(f"no pictures can be drawn with the options sampling: {error}") from error
 
     def _build(self) -> linen.Module:
         return build_prior(self.config, self.record.specs, self.record.num_classes, self.tokenizer.config)
@@ -248,6 +279,10 @@ class PriorTask:
         shown = min(classes, _SHOWN_CLASSES)
         return [row * classes // shown for row in range(shown)]
 
+    @property
+    def _num_shown(self) -> int:
+        return (len(self._shown_classes) or self._columns) * self._columns
+
     def _prior(self, state: Any, step: int) -> Prior:
         variables = {"params": self._shown_params(state)}
         size = self._pictures.image_size
@@ -255,9 +290,8 @@ class PriorTask:
 
     def _samples(self, state: Any, step: int) -> np.ndarray:
         prior = self._prior(state, step)
-        classes, columns = self._shown_classes, self._columns
-        labels = np.repeat(classes, columns) if classes else None
-        num = len(classes) * columns if classes else columns * columns
+        classes, num = self._shown_classes, self._num_shown
+        labels = np.repeat(classes, self._columns) if classes else None
         spread = jax.process_count() == 1 and num % self.mesh.size == 0
         return prior.sample(
             num,

@@ -70,7 +70,8 @@ def write_run(directory, steps=(1, 2), **training):
     config = tokenizer_config(**training)
     parts, ema = networks(config, build_model(config)), config.training.ema_decay > 0
     make = jax.jit(lambda rng: init_state(rng, image_shape(config), ema=ema, **parts))
-    rundir.claim(epath.Path(directory), config)
+    with rundir.claim(epath.Path(directory), config):
+        pass
     states = {}
     with Checkpointer(directory / "checkpoints", keep=len(steps)) as checkpointer:
         for step in steps:

@@ -540,3 +540,26 @@ def test_orbax_alone_reads_the_arrays(tmp_path):
     save_steps(tmp_path, [1])
     ((status, out, err),) = finish([Forked(read_with_orbax, str(tmp_path))])
     assert status == 0 and out.strip() == "(16, 64)", err
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_named_and_passed_over(tmp_path, caplog):
+    save_steps(tmp_path, [1, 2, 3], keep=3)
+    (tmp_path / "3").rename(tmp_path / "9")
+    (tmp_path / "2").rename(tmp_path / "7")
+    with Checkpointer(tmp_path) as checkpointer:
+        assert checkpointer.restore_latest(abstract(make_state())).step == 1
+    for name, step in ((9, 3), (7, 2)):
+        assert f"checkpoint of step {name}: it was saved as step {step}" in caplog.text
+        assert (tmp_path / f"{name}.damaged").is_dir()
+    (tmp_path / "9.damaged").rename(tmp_path / "3")  # nothing of it is lost
+    with Checkpointer(tmp_path) as checkpointer:
+        assert checkpointer.restore_latest(abstract(make_state())).step == 3
+
+
+@pytest.mark.parametrize("body", [None, [], {"meta": {}}, {"leaves": {}, "digests": {}}])
+def test_a_description_without_its_parts_is_none(body):
+    record = {"body": body, "sha256": checkpoint_record.body_digest(body)}
+    assert checkpoint_record.read_record(3, record) is None
+    whole = {"meta": {}, "validation_loss": None, "leaves": {}, "digests": {}}
+    from_before = {"body": whole, "sha256": checkpoint_record.body_digest(whole)}
+    assert checkpoint_record.read_record(3, from_before) == {"step": 3, **whole}

@@ -1,5 +1,6 @@
 """Runs of priors: what they write, that they resume to the bit, and their codes on disk or on the fly."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -197,13 +198,15 @@ def test_several_processes_make_the_shards_between_them(tmp_path):
     made_of = {"fingerprint": "f", "shard_rows": 4}
     source = MemorySource(np.arange(10, dtype=np.uint8)[:, None, None, None], None, None)
     make = code_cache._Maker(tmp_path, source, lambda images: images[:, 0, 0], made_of, CodeSpec((1,), 16), 4)
-    assert make.begin()
+    lock = contextlib.ExitStack()
+    assert make.begin(lock) and (tmp_path / ".lock").exists()
     parts = [make.shards(number, 2) for number in (1, 0)]
     assert [list(part) for part in parts] == [["codes-00001.npy"], ["codes-00000.npy", "codes-00002.npy"]]
     make.finish(parts[0] | parts[1])
     cache = code_cache._opened(tmp_path, "f", CodeSpec((1,), 16))
     assert cache.take(np.arange(10)[::-1]).ravel().tolist() == list(range(10))[::-1]
-    assert cache.labels is None and not make.begin()
+    assert cache.labels is None and not make.begin(lock)
+    lock.close()
 
 
 def test_a_picture_with_several_grids_has_a_file_for_each(tmp_path):
@@ -234,13 +237,22 @@ def test_a_picture_with_several_grids_has_a_file_for_each(tmp_path):
 def test_a_cache_from_before_there_was_a_version_is_read(tmp_path):
     open_small_cache(tmp_path)
     index = json.loads((tmp_path / "codes.json").read_text())
-    old = {name: value for name, value in index.items() if name not in ("kind", "version")}
+    old = {name: value for name, value in index.items() if name not in ("kind", "version", "sha256")}
     (tmp_path / "codes.json").write_text(json.dumps(old))
 
     def encode(images):
         raise AssertionError("the cache is there")
 
     assert len(open_small_cache(tmp_path, encode)) == 10
+
+
+@pytest.mark.parametrize("name, value", [("shard_rows", 0), ("shard_rows", 3), ("files", {}), ("sha256", "")])
+def test_an_index_that_was_changed_is_made_again_and_said(name, value, tmp_path, caplog):
+    open_small_cache(tmp_path)
+    index = json.loads((tmp_path / "codes.json").read_text())
+    (tmp_path / "codes.json").write_text(json.dumps({**index, name: value}))
+    assert open_small_cache(tmp_path).take(np.arange(10)).ravel().tolist() == list(range(10))
+    assert "codes.json that cannot be read: it is made again" in caplog.text
 
 
 def test_a_cache_of_other_pictures_is_made_again_and_said(tmp_path, caplog):

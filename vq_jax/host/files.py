@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import json
 import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from etils import epath
 
@@ -50,6 +52,24 @@ def require_regular(path: PathLike) -> None:
         return  # opening it says why
     if kind != stat.S_IFREG:
         raise UserError(f"expected a file, {os.fspath(path)} is {_KINDS.get(kind, 'something else')}")
+
+
+def read_json(path: PathLike) -> Any:
+    """Reads what a JSON file holds, of any kind.
+
+    Args:
+      path: local or gs://.
+
+    Raises:
+      UserError: it is no file.
+      ValueError: it is not JSON in UTF-8, or is nested too deep to be read.
+      OSError: it cannot be read.
+    """
+    require_regular(path)
+    try:
+        return json.loads(epath.Path(path).read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def write_atomic(path: PathLike, content: bytes | str) -> None:

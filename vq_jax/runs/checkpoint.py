@@ -139,7 +139,7 @@ class Checkpointer:
             raise CheckpointError(step, f"{self.directory} was opened to read only.")
         if step in self.steps():
             return
-        record = make_record(state, meta, validation_loss)
+        record = make_record(step, state, meta, validation_loss)
         self._set_loss(step, validation_loss)
         try:
             orbax_managers.start_save(self._manager, step, state, record)
@@ -333,9 +333,13 @@ class Checkpointer:
 
     def _record(self, step: int) -> dict[str, Any]:
         """Reads what was saved beside the arrays, checked against its own checksum."""
-        record = read_record(self._restore_item(step, "meta", orbax_managers.restore_meta))
+        record = read_record(step, self._restore_item(step, "meta", orbax_managers.restore_meta))
         if record is None:
             raise CheckpointError(step, "its description (meta) is not what was saved.")
+        if record["step"] != step:
+            raise CheckpointError(
+                step, f"it was saved as step {record['step']}: give its directory that name back."
+            )
         return record
 
     def _restore_item(self, step: int, name: str, restore: Callable[..., Any], *inputs: PyTree) -> Any:

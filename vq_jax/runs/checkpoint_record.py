@@ -15,10 +15,13 @@ from vq_jax.runs.digest import leaf_types, tree_digest
 PyTree = Any
 
 
-def make_record(state: PyTree, meta: dict[str, Any], validation_loss: float | None) -> dict[str, Any]:
+def make_record(
+    step: int, state: PyTree, meta: dict[str, Any], validation_loss: float | None
+) -> dict[str, Any]:
     """Describes a state for its checkpoint.
 
     Args:
+        step: it is saved under.
         state: pytree of arrays.
         meta: anything that JSON can hold.
         validation_loss: of the checkpoint.
@@ -27,6 +30,7 @@ def make_record(state: PyTree, meta: dict[str, Any], validation_loss: float | No
         A dict that JSON can hold.
     """
     body = {
+        "step": step,
         "meta": meta,
         "validation_loss": validation_loss,
         "leaves": leaf_types(state),
@@ -36,11 +40,15 @@ def make_record(state: PyTree, meta: dict[str, Any], validation_loss: float | No
     return {"body": body, "sha256": body_digest(body)}
 
 
-def read_record(record: Any) -> dict[str, Any] | None:
-    """Returns the body of what `make_record` made; None where it is not what was saved."""
+def read_record(step: int, record: Any) -> dict[str, Any] | None:
+    """Returns the body of what `make_record` made; None where it is not what was saved.
+
+    A record from before steps were noted counts as that of `step`.
+    """
     if not isinstance(record, dict) or body_digest(record.get("body")) != record.get("sha256"):
         return None
-    return record["body"]
+    body = {"step": step, **record["body"]} if isinstance(record["body"], dict) else {}
+    return body if {"meta", "validation_loss", "leaves", "digests"} <= body.keys() else None
 
 
 def body_digest(body: Any) -> str:

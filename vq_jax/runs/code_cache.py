@@ -26,13 +26,16 @@ from vq_jax.configs.data import DataConfig
 from vq_jax.configs.serialize import check_header, header
 from vq_jax.data import Batch, Order, Source
 from vq_jax.errors import UserError
-from vq_jax.host.files import is_temporary, replacing, require_regular, write_atomic
+from vq_jax.host.files import is_temporary, read_json, replacing, require_regular, write_atomic
 from vq_jax.runs import distributed
+from vq_jax.runs.checkpoint_record import body_digest
+from vq_jax.runs.lock import locked
 from vq_jax.types import CodeSpec, CodeSpecs
 
 _INDEX = "codes.json"
 _MAKING = "making.json"
 _KINDS = {_INDEX: "code-cache", _MAKING: "code-cache-in-progress"}
+_DIGEST = "sha256"  # of the other values of a file of JSON
 _NUMBER = "[0-9]" * 5  # of a shard, in patterns
 _SHARD_ROWS = 65536
 _THREADS = 8
@@ -113,12 +116,13 @@ def open_cache(
     made_of = {"fingerprint": fingerprint, "shard_rows": shard_rows}
     make = _Maker(directory, source, encode, made_of, specs, batch_size)
     main = distributed.is_main()
-    begun = distributed.together(lambda: main and make.begin())
-    if distributed.exchange(begun)[0]:
-        distributed.together(make.check_shared)  # before the hours that the shards may take
-        files = distributed.together(lambda: make.shards(jax.process_index(), jax.process_count()))
-        all_files = {name: digest for part in distributed.exchange(files) for name, digest in part.items()}
-        distributed.together(lambda: make.finish(all_files) if main else None)
+    with contextlib.ExitStack() as lock:
+        begun = distributed.together(lambda: main and make.begin(lock))
+        if distributed.exchange(begun)[0]:
+            distributed.together(make.check_shared)  # before the hours that the shards may take
+            files = distributed.together(lambda: make.shards(jax.process_index(), jax.process_count()))
+            all_files = {name: sha for part in distributed.exchange(files) for name, sha in part.items()}
+            distributed.together(lambda: make.finish(all_files) if main else None)
     return distributed.together(lambda: _opened(directory, fingerprint, specs))
 
 
@@ -146,9 +150,11 @@ def _not_shared(directory: Path) -> UserError:
 def _json(path: Path) -> dict[str, Any] | None:
     """What a file of the cache holds; None where it cannot be read, or is of a version to come."""
     try:
-        require_regular(path)
-        found = json.loads(path.read_text())
+        found = read_json(path)
         if not isinstance(found, dict):
+            return None
+        digest = found.pop(_DIGEST, None)
+        if digest is not None and digest != body_digest(found):  # files from before have none
             return None
         if "version" in found:  # files from before have none
             check_header(found, (_KINDS[path.name],), str(path))
@@ -163,7 +169,7 @@ def _invalid(directory: Path, fingerprint: str) -> str | None:
         return ""
     index = _json(directory / _INDEX)
     if index is None or not isinstance(index.get("files"), dict) or "fingerprint" not in index:
-        return f"has an {_INDEX} that cannot be read"
+        return f"has a {_INDEX} that cannot be read"
     if index["fingerprint"] != fingerprint:
         return "is of another tokenizer or of other pictures"
     return _damaged(directory, index["files"])
@@ -198,8 +204,11 @@ class _Maker:
         self._layout: Any = jax.tree.structure(specs)
         self._ends = jax.tree.leaves(_ends(specs))
 
-    def begin(self) -> bool:
-        """Removes files that are not of this cache and notes what it will be of; False where it is whole."""
+    def begin(self, lock: contextlib.ExitStack) -> bool:
+        """Removes files that are not of this cache and notes what it will be of; False where it is whole.
+
+        The directory is locked until `lock` is closed.
+        """
         reason = _invalid(self._directory, self._made_of["fingerprint"])
         if reason is None:
             return False
@@ -207,6 +216,7 @@ class _Maker:
             _log.warning("The code cache in %s %s: it is made again.", self._directory, reason)
         with self._writing():
             self._directory.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(locked(self._directory))
             (self._directory / _INDEX).unlink(missing_ok=True)
             resumed = not reason and _json(self._directory / _MAKING) == self._made_of
             ours = re.compile(rf"(codes|labels)-{_NUMBER}\..*")
@@ -310,7 +320,7 @@ def _read(source: Source, span: range, batch_size: int) -> Iterator[tuple[np.nda
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    write_atomic(path, json.dumps(value, indent=2) + "\n")
+    write_atomic(path, json.dumps({**value, _DIGEST: body_digest(value)}, indent=2) + "\n")
 
 
 def _save(path: Path, array: np.ndarray) -> str:

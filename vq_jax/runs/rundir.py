@@ -1,15 +1,18 @@
 """The run directory: which run is in it, and what may change when that run resumes."""
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 
 from etils import epath
 
 from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.serialize import differences, fixed_differences, from_dict, to_dict
 from vq_jax.errors import UserError
-from vq_jax.host.files import is_temporary, require_regular, write_atomic
+from vq_jax.host.files import is_temporary, read_json, write_atomic
 from vq_jax.host.storage import require_storage
+from vq_jax.runs.lock import LOCK_FILE, locked
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -34,9 +37,8 @@ def read_config(run: epath.PathLike) -> RunConfig:
             f"{run} is not a run directory: it has no {CONFIG_FILE}. Give a directory that "
             "`vq-jax train` wrote, such as runs/vqvae-photos"
         )
-    require_regular(path)
     try:
-        return from_dict(json.loads(path.read_text()))
+        return from_dict(read_json(path))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} cannot be read as a configuration: {error}") from error
 
@@ -52,29 +54,41 @@ def has_checkpoint(workdir: epath.PathLike) -> bool:
     return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
 
 
-def claim(workdir: epath.Path, config: RunConfig) -> None:
+@contextlib.contextmanager
+def claim(workdir: epath.Path, config: RunConfig) -> Iterator[None]:
     """Makes the run directory, or checks that the run in it is this one, and writes the configuration.
 
+    While the block runs, no other process claims it, see `lock.locked`.
+
     Raises:
-      UserError: it holds another run, with the fields that differ; it holds something else; or it
-        cannot be written.
+      UserError: another process trains in it; it holds another run, with the fields that differ; it holds
+        something else; or it cannot be written.
     """
     require_storage(workdir)
-    path = workdir / CONFIG_FILE
-    if path.exists():
+    _check_free(workdir, config)
+    with contextlib.ExitStack() as stack:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(workdir))
+            _check_free(workdir, config)  # another process may have made it in the meantime
+            write_atomic(workdir / CONFIG_FILE, json.dumps(to_dict(config), indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write the run directory {workdir}: {error.strerror or error}; "
+                "give another one with --workdir"
+            ) from error
+        yield
+
+
+def _check_free(workdir: epath.Path, config: RunConfig) -> None:
+    if (workdir / CONFIG_FILE).exists():
         _check_same_run(workdir, read_config(workdir), config)
-    elif workdir.exists() and (
-        not workdir.is_dir() or any(not is_temporary(entry.name) for entry in workdir.iterdir())
-    ):
+    elif workdir.exists() and not (workdir.is_dir() and all(map(_is_left_over, workdir.iterdir()))):
         raise UserError(f"{workdir} exists and holds no run: give an empty or new directory with --workdir")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(to_dict(config), indent=2) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write the run directory {workdir}: {error.strerror or error}; "
-            "give another one with --workdir"
-        ) from error
+
+
+def _is_left_over(entry: epath.Path) -> bool:
+    return entry.name == LOCK_FILE or is_temporary(entry.name)
 
 
 def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig) -> None:

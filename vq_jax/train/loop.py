@@ -76,15 +76,15 @@ def train(
     task = distributed.together(lambda: open_task(config, workdir))
     distributed.check_same(config, task.data)
     make_schedule(config.optimizer, config.training.steps)
-    distributed.together(lambda: rundir.claim(workdir, config) if distributed.is_main() else None)
-    distributed.check_shared(workdir)
-    _log.info("%s: %d steps, in %s", config.name, config.training.steps, workdir)
-    task.prepare(workdir)
-    with (
-        distributed.stop_request() as stop,
-        Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints) as saved,
-    ):
-        return _Run(task, workdir, saved).go(stop, profile)
+    with contextlib.ExitStack() as stack:
+        claim = rundir.claim(workdir, config) if distributed.is_main() else contextlib.nullcontext()
+        distributed.together(lambda: stack.enter_context(claim))
+        distributed.check_shared(workdir)
+        _log.info("%s: %d steps, in %s", config.name, config.training.steps, workdir)
+        task.prepare(workdir)
+        stop = stack.enter_context(distributed.stop_request())
+        saved = Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints)
+        return _Run(task, workdir, stack.enter_context(saved)).go(stop, profile)
 
 
 class _Run:
@@ -102,6 +102,11 @@ class _Run:
         if restored is None:
             self._cut_metrics(0)
             return self.task.init_state(), 0
+        if not {"data", "broken"} <= restored.meta.keys():
+            raise UserError(
+                f"the checkpoint of step {restored.step} in {self.workdir} is not of a training run: it "
+                "does not say of what data it is; move it away"
+            )
         if restored.meta["data"] != self.task.data:
             raise UserError(
                 f"{self.task.data_name} are not those that the run in {self.workdir} began with: "

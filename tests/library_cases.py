@@ -61,6 +61,7 @@ OPS = {
     "init_lecam": (ops.init_lecam,),
     "kmeans": (lambda *x: ops.kmeans(*x, 8), KEY, Z),
     "lecam_loss": (ops.lecam_loss, Z, Z, SCALAR, SCALAR),
+    "look_up": (ops.look_up, BOOK, CODES),
     "mask_fraction": (lambda r: ops.mask_fraction("arccos", r), COUNTS / 100),
     "masked_count": (lambda: jnp.int32(ops.masked_count("cosine", 16, 1, 4)),),
     "nearest_code": (ops.nearest_code, Z, BOOK),

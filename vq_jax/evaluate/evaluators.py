@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
+from jax.sharding import PartitionSpec
 
 from vq_jax import ops
 from vq_jax.errors import nearest_names
@@ -17,6 +18,7 @@ from vq_jax.evaluate.code_usage import CodeUsage
 from vq_jax.evaluate.perceptual import Perceptual
 from vq_jax.evaluate.reconstruction import Reconstruction
 from vq_jax.nn import VQModel
+from vq_jax.ops.meshes import auto_axes
 from vq_jax.types import Array, CodeSpecs, Params
 
 
@@ -95,6 +97,7 @@ def sums(evaluators: Mapping[str, Evaluator], batch: Mapping[str, Array], output
     return {name: evaluator.update(evaluator.init(), batch, output) for name, evaluator in evaluators.items()}
 
 
+@auto_axes(lambda *_, **__: PartitionSpec())
 def evaluation_step(
     params: Params,
     codebook: Params,

@@ -7,12 +7,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from vq_jax.configs.sampling import SamplingOptions
 from vq_jax.generate.common import check_known, check_labels, doubled, shard, with_null
 from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn.priors import GPT, Condition, PixelCNN
+from vq_jax.ops.meshes import auto_axes
 from vq_jax.types import Array, Bool, Float, Int, Key, Params
 
 
@@ -177,6 +178,7 @@ def sample_gpt(
     return _sample_gpt(model, batch, sharding, variables, rng, condition, traced, codes, known)
 
 
+@auto_axes(lambda *_: PartitionSpec())
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _sample_gpt(
     model: GPT,
@@ -232,6 +234,7 @@ def sample_pixelcnn(
     return _sample_pixelcnn(model, batch, sharding, variables, rng, condition, traced, codes, known)
 
 
+@auto_axes(lambda *_: PartitionSpec())
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _sample_pixelcnn(
     model: PixelCNN,

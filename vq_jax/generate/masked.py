@@ -9,13 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from vq_jax import ops
 from vq_jax.configs.sampling import MaskedOptions
 from vq_jax.generate.common import check_known, check_labels, doubled, shard, with_null
 from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn.priors import Condition, MaskGIT
+from vq_jax.ops.meshes import auto_axes
 from vq_jax.types import Array, Bool, Float, Int, Key, Params
 
 DEFAULTS = MaskedOptions()
@@ -174,6 +175,7 @@ def sample_maskgit(
     return _sample_maskgit(model, batch, sharding, trace, variables, rng, condition, traced, codes, known)
 
 
+@auto_axes(lambda *_: PartitionSpec())
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _sample_maskgit(
     model: MaskGIT,

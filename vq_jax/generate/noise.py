@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from vq_jax.configs.sampling import NoiseOptions
 from vq_jax.generate.common import check_labels, shard
 from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
+from vq_jax.ops.meshes import auto_axes
 from vq_jax.types import Array, Int, Key, Params
 
 DEFAULTS = NoiseOptions()
@@ -52,6 +53,7 @@ def sample_noise(
     return _sample_noise(model, tokenizer_model, batch, sharding, both, rng, condition, traced)
 
 
+@auto_axes(lambda *_: PartitionSpec())
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _sample_noise(
     model: NoiseGenerator,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.meshes import auto_axes, places_of
 from vq_jax.types import Array, Float, Key
 
 AUGMENTATIONS = ("color", "translation", "cutout")
@@ -18,6 +19,7 @@ _SHIFT = 0.125  # largest translation, as a fraction of a picture's side
 _CUTOUT = 0.5  # side of the box cut out, as a fraction of a picture's side
 
 
+@auto_axes(lambda rng, pictures, *_, **__: places_of(pictures))
 def diff_augment(
     rng: Key[Array, ""],
     pictures: Float[Array, "B *S C"],

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
+from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Bool, Float, Int, Key
 
 # float32 products on TPU are otherwise made of bfloat16 ones, which flips nearest codes.
@@ -26,6 +28,7 @@ def normalize_vectors(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-12))
 
 
+@auto_axes(lambda z, codebook: rows_of(z))
 def squared_distances(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Float[Array, "N K"]:
     """Computes the squared Euclidean distance of every vector to every vector of the codebook, float32.
 
@@ -39,6 +42,7 @@ def squared_distances(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> 
     return jnp.maximum(z_norms[:, None] - 2.0 * products + code_norms[None, :], 0.0)
 
 
+@auto_axes(lambda z, codebook: rows_of(z))
 def nearest_code(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Int[Array, " N"]:
     """Finds the code whose vector is nearest to each latent (van den Oord et al. 2017, eq. 1).
 
@@ -116,11 +120,18 @@ def _nearest_blocked(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> I
     return _map_rows(nearest, z, _CPU_BLOCK)
 
 
+@auto_axes(lambda vectors, indices: rows_of(indices))
+def look_up(vectors: Float[Array, "K ..."], indices: Int[Array, "..."]) -> Float[Array, "..."]:
+    """Looks up rows of a table."""
+    return vectors[indices]
+
+
 def straight_through(z: Float[Array, "*S"], quantized: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """Returns `quantized`, with the gradient of the identity to `z` (Bengio et al. 2013)."""
     return z + jax.lax.stop_gradient(quantized - z)
 
 
+@auto_axes(lambda *_: PartitionSpec())
 def code_statistics(
     z: Float[Array, "N D"], indices: Int[Array, " N"], codebook_size: int
 ) -> tuple[Float[Array, " K"], Float[Array, "K D"]]:
@@ -143,6 +154,7 @@ def code_statistics(
     return jax.lax.platform_dependent(z, indices, cpu=scatter, default=one_hot)
 
 
+@auto_axes(lambda *_: PartitionSpec())
 def code_counts(indices: Int[Array, " N"], codebook_size: int) -> Float[Array, " K"]:
     """Counts how often each code was chosen; unlike `code_statistics`, without an N x K product anywhere."""
     return jnp.zeros((codebook_size,), jnp.float32).at[indices].add(1.0)
@@ -192,6 +204,7 @@ def codebook_from_averages(averages: CodeAverages, epsilon: float) -> Float[Arra
     return averages.embedding_sum / smoothed[:, None]
 
 
+@auto_axes(lambda *_: PartitionSpec())
 def sample_vectors(rng: Key[Array, ""], z: Float[Array, "N D"], num: int) -> Float[Array, "num D"]:
     """Draws rows of z, one from each of `num` equal strata of the rows, in rotated order.
 
@@ -224,6 +237,7 @@ def usage(counts: Float[Array, " K"]) -> Float[Array, ""]:
     return jnp.mean((counts > 0).astype(jnp.float32))
 
 
+@auto_axes(lambda *_: PartitionSpec())
 def entropy_loss(
     z: Float[Array, "N D"], codebook: Float[Array, "K D"], temperature: float
 ) -> Float[Array, ""]:
@@ -242,6 +256,7 @@ def entropy_loss(
     return sample_entropy - mean_entropy
 
 
+@auto_axes(lambda *_: PartitionSpec())
 def kmeans(
     rng: Key[Array, ""], points: Float[Array, "N D"], num: int, iterations: int = 10
 ) -> tuple[Float[Array, "K D"], Float[Array, " K"]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Float
 
 Padding = Sequence[tuple[int, int]]
@@ -15,6 +16,7 @@ _SMALL_MAP = 1024  # positions in a batch; up to this many, rearranging the kern
 _MANY = 48 * 48  # inputs x outputs; from here on, a product per tap is faster than XLA's convolution
 
 
+@auto_axes(lambda x, *_: rows_of(x))
 def conv(
     x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"], strides: tuple[int, ...], padding: Padding
 ) -> Float[Array, "B *S2 O"]:
@@ -157,6 +159,7 @@ def _neighbours(
     return slices
 
 
+@auto_axes(lambda x, kernel: rows_of(x))
 def upsample_conv(x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]) -> Float[Array, "B *S2 O"]:
     """Doubles every spatial axis by repetition, then convolves with a kernel of width 3.
 
@@ -189,6 +192,7 @@ def _upsample_conv_at_once(x: Array, kernel: Array) -> Array:
     return _sub_pixel(x, kernel)
 
 
+@auto_axes(lambda x, kernel: rows_of(x))
 def double_conv_transpose(
     x: Float[Array, "B *S I"], kernel: Float[Array, "*T I O"]
 ) -> Float[Array, "B *S2 O"]:

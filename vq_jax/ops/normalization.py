@@ -5,9 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from vq_jax.ops.meshes import auto_axes, places_of
 from vq_jax.types import Array, Float
 
 
+@auto_axes(lambda x, *_, **__: places_of(x))
 def group_norm(
     x: Float[Array, "B *S C"],
     scale: Float[Array, " C"],

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vq_jax.ops.meshes import auto_axes, places_of
 from vq_jax.types import Array, Float
 
 
+@auto_axes(lambda x, *_: places_of(x))
 def rms_norm(x: Float[Array, "... E"], scale: Float[Array, " E"], epsilon: float = 1e-6) -> Array:
     """Divides each token by its root mean square, then scales it; computed in float32.
 

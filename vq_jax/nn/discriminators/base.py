@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax import ops
 from vq_jax.types import Array, Float, Int
 
 SLOPE = 0.2  # of the leaky rectifier below zero
@@ -96,5 +97,5 @@ class LabelProjection(nn.Module):
         shape = (self.num_classes, features.shape[-1])
         table = self.param("class", nn.initializers.normal(0.1), shape, jnp.float32)
         mean = features.astype(jnp.float32).reshape(features.shape[0], -1, features.shape[-1]).mean(axis=1)
-        added = jnp.sum(table[labels] * mean, axis=-1).reshape(-1, *(1,) * (logits.ndim - 1))
+        added = jnp.sum(ops.look_up(table, labels) * mean, axis=-1).reshape(-1, *(1,) * (logits.ndim - 1))
         return logits + jnp.broadcast_to(added, logits.shape)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax.nn.discriminators.base import SLOPE, LabelProjection
+from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.ranges import check_ranges
 from vq_jax.types import Array, Float, Int
 
@@ -28,6 +29,7 @@ def _blur_down(x: Float[Array, "B *S C"], axes: tuple[int, ...]) -> Float[Array,
     return x
 
 
+@auto_axes(lambda x, group: rows_of(x))
 def minibatch_deviation(x: Float[Array, "B *S C"], group: int) -> Float[Array, "B *S C1"]:
     """Adds a channel that measures how much the pictures of a group differ (Karras et al. 2018,
     arXiv:1710.10196, section 3).

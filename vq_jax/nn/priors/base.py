@@ -192,7 +192,7 @@ class TransformerPrior(LabelledPrior, nn.Module):
         ]
 
     def _prefix(self, condition: Condition | None, batch: int, train: bool) -> Float[Array, "B E"]:
-        return self.prefix[self._rows(condition, batch, train)]
+        return ops.look_up(self.prefix, self._rows(condition, batch, train))
 
     def _position_embeddings(self) -> Float[Array, "N E"]:
         """Returns one learned vector per position, the sum of a vector for its coordinate on each axis."""

@@ -87,7 +87,8 @@ class GPT(TransformerPrior):
         """
         self._check_codes(codes.shape, self.code_shape)
         batch, depth = codes.shape[0], self.codes_per_position
-        flat = codes.reshape(batch, self.positions, depth)
+        flat = codes.reshape(batch, self.positions, *(depth,) * (depth > 1))
+        flat = flat if depth > 1 else flat[..., None]
         prefix = self._prefix(condition, batch, train)
         tokens = jnp.concatenate([prefix[:, None], self._embed(flat[:, :-1])], axis=1)
         tokens = self._drop_tokens(tokens, train)
@@ -101,6 +102,7 @@ class GPT(TransformerPrior):
             hidden = hidden[:, :, None]
         hidden = self.norm(hidden)
         logits = jnp.einsum("btqe,qek->btqk", hidden, self.head.astype(self.dtype))
+        logits = logits if depth > 1 else jnp.squeeze(logits, 2)
         return logits.astype(jnp.float32).reshape(*codes.shape, self.codebook_size)
 
     def loss(
@@ -159,7 +161,7 @@ class GPT(TransformerPrior):
         if self.codes_per_position > 1:
             token = hidden
             if chosen is not None:
-                token = self.embedding[depth - 1][chosen].astype(self.dtype)
+                token = ops.look_up(self.embedding[depth - 1], chosen).astype(self.dtype)
             token = token + self.depth_position[depth][None].astype(self.dtype)
             hidden, caches = self.depth.step(weights.depth, token, None, caches, jnp.int32(depth))
         logits = self.norm(hidden) @ self.head[depth].astype(self.dtype)
@@ -186,7 +188,7 @@ class GPT(TransformerPrior):
         return GPTWeights(self._layers(self.num_layers).unstack(params["layers"]), depth)
 
     def _embed(self, codes: Int[Array, "B T Q"]) -> Float[Array, "B T E"]:
-        parts = [self.embedding[q][codes[..., q]] for q in range(self.codes_per_position)]
+        parts = [ops.look_up(self.embedding[q], codes[..., q]) for q in range(self.codes_per_position)]
         return sum(parts[1:], start=parts[0])
 
     def _drop_tokens(self, tokens: Float[Array, "B T E"], train: bool) -> Float[Array, "B T E"]:
@@ -201,7 +203,7 @@ class GPT(TransformerPrior):
         self, hidden: Float[Array, "B T E"], codes: Int[Array, "B T Q"]
     ) -> Float[Array, "BT Q E"]:
         """Returns the sequences over depth: a position's token, then all its codes but the last."""
-        before = [self.embedding[q][codes[..., q]] for q in range(self.codes_per_position - 1)]
+        before = [ops.look_up(self.embedding[q], codes[..., q]) for q in range(self.codes_per_position - 1)]
         tokens = jnp.stack([hidden, *(part.astype(self.dtype) for part in before)], axis=2)
         tokens = tokens.reshape(-1, self.codes_per_position, self.width)
         return tokens + jnp.broadcast_to(self.depth_position.astype(self.dtype)[None], tokens.shape)

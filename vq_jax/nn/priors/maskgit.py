@@ -84,7 +84,7 @@ class MaskGIT(TransformerPrior):
             if mask.shape != codes.shape:
                 raise ValueError(f"expected a mask of the codes' shape {codes.shape}, got {mask.shape}")
             codes = jnp.where(mask, self.codebook_size, codes)
-        tokens = self.embedding[codes.reshape(batch, self.positions)]
+        tokens = ops.look_up(self.embedding, codes.reshape(batch, self.positions))
         tokens = tokens + jnp.broadcast_to(self._position_embeddings()[None], tokens.shape)
         prefix = self._prefix(condition, batch, train)
         tokens = jnp.concatenate([prefix[:, None], tokens], axis=1)

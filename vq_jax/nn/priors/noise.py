@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vq_jax import ops
 from vq_jax.nn.blocks import Conv
 from vq_jax.nn.priors.base import Condition, LabelledPrior
 from vq_jax.nn.priors.layers import RMSNorm
@@ -91,7 +92,7 @@ class NoiseGenerator(LabelledPrior, nn.Module):
             table = self.param(
                 "class", nn.initializers.normal(1.0), (self.num_classes, self.width), jnp.float32
             )
-            conditioning = jnp.concatenate([noise, table[rows]], axis=-1)
+            conditioning = jnp.concatenate([noise, ops.look_up(table, rows)], axis=-1)
         else:
             self.check_condition(condition, batch)
         conditioning = conditioning.astype(self.dtype)

@@ -154,9 +154,10 @@ class PixelCNN(LabelledPrior, nn.Module):
         """
         self._check_codes(codes.shape, self.grid)
         rows = self._rows(condition, codes.shape[0], train)
-        class_embedding = self.param("class", init_kernel, (self.label_rows, self.width), jnp.float32)[rows]
+        classes = self.param("class", init_kernel, (self.label_rows, self.width), jnp.float32)
+        class_embedding = ops.look_up(classes, rows)
         embedding = self.param("embedding", init_kernel, (self.codebook_size, self.width), jnp.float32)
-        stacks: tuple[Array, ...] = (embedding[codes],) * len(self.grid)
+        stacks: tuple[Array, ...] = (ops.look_up(embedding, codes),) * len(self.grid)
         skips = jnp.zeros((*codes.shape, self.width), self.dtype)
         for layer in range(self.num_layers):
             gated = GatedLayer(

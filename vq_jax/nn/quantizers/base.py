@@ -94,7 +94,7 @@ class CodebookQuantizer(nn.Module):
 
     def lookup(self, indices: Int[Array, "B *S"]) -> Float[Array, "B *S D"]:
         """Looks up the vectors of codes in [0, K), float32."""
-        return self.codebook()[indices]
+        return ops.look_up(self.codebook(), indices)
 
     @nn.nowrap
     def fit(

@@ -125,7 +125,7 @@ class FSQ(nn.Module):
             tables = [table * np.float32(2 / (len(table) - 1)) - 1 for table in tables]
         else:
             tables = [(table - len(table) // 2) / np.float32(len(table) // 2) for table in tables]
-        columns = [jnp.asarray(table)[digits[:, axis]] for axis, table in enumerate(tables)]
+        columns = [ops.look_up(jnp.asarray(table), digits[:, axis]) for axis, table in enumerate(tables)]
         return jnp.stack(columns, axis=1)
 
     def _basis(self) -> np.ndarray:

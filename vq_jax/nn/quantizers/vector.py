@@ -62,7 +62,7 @@ class VectorQuantizer(CodebookQuantizer):
         codebook = self.codebook()
         indices = ops.nearest_code(flat, codebook)
         counts, _ = ops.code_statistics(flat, indices, self.codebook_size)
-        quantized = codebook[indices]
+        quantized = ops.look_up(codebook, indices)
         output = self._output(z, flat, quantized, indices, counts)
         codebook_loss = jnp.mean(jnp.square(jax.lax.stop_gradient(flat) - quantized))
         output.metrics["codebook_loss"] = codebook_loss

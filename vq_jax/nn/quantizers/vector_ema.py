@@ -63,7 +63,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         flat = self._flatten(z)
         indices = ops.nearest_code(flat, self.codebook())
         counts, sums = ops.code_statistics(flat, indices, self.codebook_size)
-        output = self._output(z, flat, self.codebook()[indices], indices, counts)
+        output = self._output(z, flat, ops.look_up(self.codebook(), indices), indices, counts)
         if self._updating(train):
             revived = self._update(flat, counts, sums)
             output.metrics["revived"] = revived

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen
+from jax.sharding import PartitionSpec
 
 from vq_jax import ops
 from vq_jax.configs.losses import Losses
+from vq_jax.ops.meshes import auto_axes, places_of
 from vq_jax.train.state import DiscriminatorState
 from vq_jax.train.steps.update import accumulate_gradients, apply_update
 from vq_jax.types import Array, Float, Int, Key, Metrics, Params
@@ -19,6 +21,7 @@ from vq_jax.types import Array, Float, Int, Key, Metrics, Params
 REAL, FAKE = 1, 2  # draws of the augmentation
 
 
+@auto_axes(lambda discriminator, *_, **__: (places_of(discriminator), PartitionSpec()))
 def discriminator_step(
     discriminator: DiscriminatorState,
     batch: dict[str, Array],

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen
+from jax.sharding import PartitionSpec
 
 from vq_jax import ops
 from vq_jax.configs.losses import Losses
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
+from vq_jax.ops.meshes import auto_axes, places_of
 from vq_jax.train.state import TrainState, init_discriminator, new_generator
 from vq_jax.train.steps.discriminator import FAKE, discriminator_step, judge_pictures
 from vq_jax.train.steps.update import apply_update
@@ -46,6 +48,7 @@ def init_noise(
     return TrainState(generator, discriminator)
 
 
+@auto_axes(lambda state, *_, **__: (places_of(state), PartitionSpec()))
 def noise_step(
     state: TrainState,
     codes: Codes,

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen, struct
+from jax.sharding import PartitionSpec
 
 from vq_jax.evaluate import Likelihood
 from vq_jax.nn import Condition
+from vq_jax.ops.meshes import auto_axes, places_of
 from vq_jax.train.steps.update import accumulate_gradients, apply_update
 from vq_jax.types import Array, Bool, Codes, Int, Key, Metrics, Params
 
@@ -59,6 +61,7 @@ def init_prior(
     )
 
 
+@auto_axes(lambda prior, *_, **__: (places_of(prior), PartitionSpec()))
 def prior_step(
     prior: PriorState,
     codes: Codes,
@@ -100,6 +103,7 @@ def prior_step(
     return new, metrics | norms
 
 
+@auto_axes(lambda *_, **__: PartitionSpec())
 def prior_evaluation(
     params: Params,
     codes: Codes,

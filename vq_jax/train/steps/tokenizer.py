@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen
+from jax.sharding import PartitionSpec
 
 from vq_jax import nn, ops
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.training import PhaseKind
 from vq_jax.nn import QuantizerOutput, VQModel, VQOutput
+from vq_jax.ops.meshes import auto_axes, places_of, rows_of
 from vq_jax.train.optimizers import apply_revival, keep_frozen
 from vq_jax.train.state import DiscriminatorState, GeneratorState
 from vq_jax.train.steps.discriminator import adversarial_pull
@@ -80,6 +82,7 @@ def generator_loss(
     return loss, {"loss": loss, **metrics, **output.metrics}
 
 
+@auto_axes(lambda generator, _, batch, *__, **___: (places_of(generator), rows_of(batch), PartitionSpec()))
 def generator_step(
     generator: GeneratorState,
     discriminator: DiscriminatorState | None,

@@ -47,6 +47,14 @@ def test_flipping_any_one_bit_changes_both_words_of_the_digest(dtype):
         assert after[0] != before[0] and after[1] != before[1]
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, np.bool_], ids=lambda d: np.dtype(d).name)
+def test_an_array_on_the_host_has_the_digest_that_devices_compute(dtype, monkeypatch):
+    monkeypatch.setattr("vq_jax.runs.digest._BLOCK", 7)
+    array = random_array(np.random.default_rng(0), (5, 3, 4), np.uint8 if dtype == np.bool_ else dtype)
+    array = array % 2 == 0 if dtype == np.bool_ else array
+    assert digest(array.swapaxes(0, 2)) == digest(jnp.asarray(array.swapaxes(0, 2)))
+
+
 def test_flipping_a_bool_or_a_word_of_a_key_changes_the_digest():
     flags = np.array([True, False, True])
     for position in range(3):

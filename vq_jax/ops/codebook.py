@@ -1,7 +1,8 @@
 """Codebook arithmetic: distances, nearest code, straight-through, running averages, revival, usage.
 
 Everything is computed in float32, whatever the inputs' dtype. Sums run over all rows, so that under `jit`
-with a sharded batch they are sums over the global batch.
+with a sharded batch they are sums over the global batch; under `jax.shard_map` and `jax.pmap` the functions
+that take an `axis_name` sum over its devices.
 """
 
 import math
@@ -16,6 +17,7 @@ from jax.sharding import PartitionSpec
 from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Bool, Float, Int, Key
 
+AxisName = str | tuple[str, ...]
 # float32 products on TPU are otherwise made of bfloat16 ones, which flips nearest codes.
 _PRECISION = jax.lax.Precision.HIGHEST
 _CPU_BLOCK = 1024  # rows and codes whose distances stay in a core's cache
@@ -133,12 +135,21 @@ def straight_through(z: Float[Array, "*S"], quantized: Float[Array, "*S"]) -> Fl
 
 @auto_axes(lambda *_: PartitionSpec())
 def code_statistics(
-    z: Float[Array, "N D"], indices: Int[Array, " N"], codebook_size: int
+    z: Float[Array, "N D"], indices: Int[Array, " N"], codebook_size: int, axis_name: AxisName | None = None
 ) -> tuple[Float[Array, " K"], Float[Array, "K D"]]:
     """Counts how often each code was chosen, and sums the latents that chose it.
 
     No gradient flows. On CPU a scatter-add; elsewhere a product with the one-hot assignments, which is
     faster there and gives the same bits every time.
+
+    Args:
+      z: latents, any float dtype.
+      indices: the code of each.
+      codebook_size: number of codes K.
+      axis_name: axes of `jax.shard_map` or `jax.pmap` to sum over, where each device has its own rows.
+
+    Returns:
+      Counts and sums, float32.
     """
     z = jax.lax.stop_gradient(z).astype(jnp.float32)
 
@@ -151,7 +162,8 @@ def code_statistics(
         assigned = jax.nn.one_hot(indices, codebook_size, dtype=jnp.float32)
         return jnp.sum(assigned, axis=0), jnp.matmul(assigned.T, z, precision=_PRECISION)
 
-    return jax.lax.platform_dependent(z, indices, cpu=scatter, default=one_hot)
+    statistics = jax.lax.platform_dependent(z, indices, cpu=scatter, default=one_hot)
+    return jax.lax.psum(statistics, axis_name) if axis_name else statistics
 
 
 @auto_axes(lambda *_: PartitionSpec())
@@ -205,12 +217,25 @@ def codebook_from_averages(averages: CodeAverages, epsilon: float) -> Float[Arra
 
 
 @auto_axes(lambda *_: PartitionSpec())
-def sample_vectors(rng: Key[Array, ""], z: Float[Array, "N D"], num: int) -> Float[Array, "num D"]:
+def sample_vectors(
+    rng: Key[Array, ""], z: Float[Array, "N D"], num: int, axis_name: AxisName | None = None
+) -> Float[Array, "num D"]:
     """Draws rows of z, one from each of `num` equal strata of the rows, in rotated order.
 
     The rows are distinct if N >= num. Needs no sort, unlike a permutation. No gradient flows.
+
+    Args:
+      rng: key.
+      z: any float dtype.
+      num: how many.
+      axis_name: axes of `jax.shard_map` or `jax.pmap` over whose devices the rows are spread; all devices
+        get the same draws, those of the first device's key.
     """
     z = jax.lax.stop_gradient(z).astype(jnp.float32)
+    if axis_name:
+        drawn = sample_vectors(rng, jax.lax.all_gather(z, axis_name, tiled=True), num)
+        first = jax.lax.axis_index(axis_name) == 0
+        return jax.lax.psum(jnp.where(first, drawn, jnp.zeros_like(drawn)), axis_name)
     rows = z.shape[0]
     within_rng, rotation_rng = jax.random.split(rng)
     edges = np.arange(num + 1, dtype=np.int64) * rows // num

@@ -273,11 +273,11 @@ class Prior:
         return self.inpaint(np.pad(pictures, [*margins, (0, 0)], mode="edge"), masks, **options)
 
     def _sampler_arguments(self) -> dict[str, Any]:
-        """What the sampler takes beside the prior: the tokenizer, on the devices of the prior's variables."""
+        """What the sampler takes beside the prior: the tokenizer, on the devices that the prior is on."""
         if not sampler_of(self.model).needs_tokenizer:
             return {}
-        place = jax.tree.leaves(self.variables)[0].sharding
-        variables = jax.device_put(self.tokenizer.variables, place)
+        first = jax.tree.leaves(self.variables)[0]
+        variables = jax.device_put(self.tokenizer.variables, first.sharding if first.committed else None)
         return {"tokenizer_model": self.tokenizer.model, "tokenizer_variables": variables}
 
     def _window(self) -> tuple[tuple[int, int], tuple[int, ...]]:

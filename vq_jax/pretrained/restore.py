@@ -25,7 +25,7 @@ def restore_weights(
     best: bool = False,
     prefer_step: int | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Restores parts of a run's state onto one device; the mesh of the run need not be there.
+    """Restores parts of a run's state in NumPy; the mesh of the run need not be there.
 
     Args:
       run: its directory.

@@ -58,7 +58,7 @@ class Restored:
 
     Attributes:
         step: its step.
-        state: the pytree of arrays, on the shardings that were asked for.
+        state: the pytree of arrays, on the shardings that were asked for; of parts, in NumPy.
         meta: the dict that was saved beside it, as JSON gives it back (tuples are lists).
     """
 

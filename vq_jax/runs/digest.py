@@ -1,4 +1,4 @@
-"""A checksum of every array of a state, computed where the array lives.
+"""A checksum of every array of a state, computed where the array lives: on its devices, or in NumPy.
 
 A checkpoint carries the checksums of what was saved, so that restoring notices a byte that changed on the
 disk or on the way to it. The state stays on the device: only eight bytes a leaf come to the host.
@@ -13,6 +13,9 @@ import numpy as np
 from jax import Array
 from jaxtyping import UInt32
 
+from vq_jax.types import AnyArray
+
+_BLOCK = 2**16  # elements of an array on the host that are mixed at once: they stay in the cache
 _UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 # One row a checksum: the weight of the position (odd), then murmur3's and a second 32-bit
@@ -42,7 +45,7 @@ def leaf_types(tree: Any) -> dict[str, str]:
     }
 
 
-def tree_digest(tree: Any) -> dict[str, UInt32[Array, "2"]]:
+def tree_digest(tree: Any) -> dict[str, UInt32[AnyArray, "2"]]:
     """Computes two 32-bit checksums of every leaf from its bits.
 
     Each element's bits are combined with its position, mixed by a bijection of 32-bit words and
@@ -66,7 +69,7 @@ def tree_digest(tree: Any) -> dict[str, UInt32[Array, "2"]]:
         _check(name, leaf)
     digests = {}
     for name, leaf in leaves.items():
-        digests[name] = _leaf_digest(leaf)
+        digests[name] = _host_digest(leaf) if isinstance(leaf, np.ndarray) else _leaf_digest(leaf)
         traced = isinstance(leaf, jax.core.Tracer)
         if isinstance(leaf, jax.Array) and not traced and not leaf.is_fully_replicated:
             # A sum over devices. On CPU many of them in flight wait for each other forever.
@@ -115,7 +118,20 @@ def _leaf_digest(leaf: Any) -> UInt32[Array, "2"]:
     )
 
 
-def _mix(x: Array, mixer: tuple[int, int, int, int, int]) -> Array:
+def _host_digest(leaf: np.ndarray) -> UInt32[np.ndarray, "2"]:
+    """The same by NumPy, of an array on the host; compiles nothing."""
+    unsigned = np.uint8 if leaf.dtype == np.bool_ else _UNSIGNED[leaf.dtype.itemsize]
+    bits, sums = np.ascontiguousarray(leaf).reshape(-1).view(unsigned), [0, 0]
+    for start in range(0, bits.size, _BLOCK):
+        block = bits[start : start + _BLOCK].astype(np.uint32)
+        position = np.arange(start, start + block.size).astype(np.uint32)  # modulo 2**32
+        for number, (weight, mixer) in enumerate(_MIXERS):
+            mixed = _mix(block ^ (position * np.uint32(weight)), mixer)
+            sums[number] += int(np.sum(mixed, dtype=np.uint64))
+    return np.array([total % 2**32 for total in sums], np.uint32)
+
+
+def _mix(x: Any, mixer: tuple[int, int, int, int, int]) -> Any:
     first_shift, first, second_shift, second, last_shift = mixer
     x = (x ^ (x >> np.uint32(first_shift))) * np.uint32(first)
     x = (x ^ (x >> np.uint32(second_shift))) * np.uint32(second)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import (
@@ -79,15 +80,14 @@ def restore_state(manager: ocp.CheckpointManager, step: int, abstract_state: PyT
 
 
 def restore_part(manager: ocp.CheckpointManager, step: int, abstract_part: PyTree) -> PyTree:
-    """Returns some of the arrays of one step, and reads no others; raises nearly every kind of error.
+    """Returns some of the arrays of one step, in NumPy, and reads no others; raises nearly every error.
 
     Args:
         manager: of the directory.
         step: one of its steps.
-        abstract_part: the part of the saved state to read, as nested dictionaries of ShapeDtypeStruct with
-            shardings.
+        abstract_part: the part of the saved state to read, as nested dictionaries of ShapeDtypeStruct.
     """
-    restore_args = ocp.checkpoint_utils.construct_restore_args(abstract_part)
+    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract_part)
     args = ocp.args.PyTreeRestore(item=abstract_part, restore_args=restore_args, partial_restore=True)
     return _restore(manager, step, "state", args)
 

@@ -68,6 +68,9 @@ class CodebookQuantizer(nn.Module):
         latent of the batch, drawn from the rng stream `quantizer`; 0 turns this off.
       entropy_weight: weight of `ops.entropy_loss`, which holds all N x K assignments; 0 turns it off.
       entropy_temperature: temperature of the assignments in that loss.
+      axis_name: under `jax.shard_map` or `jax.pmap`, the axes that the batch is spread over: training sums
+        the statistics over them, so that all devices keep the same codebook. () keeps one per device. Under
+        `jax.jit` the sums are global without it.
     """
 
     codebook_size: int
@@ -78,6 +81,7 @@ class CodebookQuantizer(nn.Module):
     revive_threshold: float = 0.0
     entropy_weight: float = 0.0
     entropy_temperature: float = 0.01
+    axis_name: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,6 +124,21 @@ class CodebookQuantizer(nn.Module):
     def _updating(self, train: bool) -> bool:
         return train and self.is_mutable_collection("codebook") and not self.is_initializing()
 
+    def _axis(self, train: bool) -> str | tuple[str, ...] | None:
+        """Returns the axes to sum statistics over in this call.
+
+        Raises:
+          ValueError: the codebook would be updated on each device by its own part of the batch.
+        """
+        manual = jax.sharding.get_abstract_mesh().manual_axes
+        if self._updating(train) and manual and self.axis_name is None:
+            raise ValueError(
+                f"{type(self).__name__} would keep another codebook on each device of shard_map or pmap over "
+                f"{', '.join(map(str, manual))}: set axis_name to the axes that the batch is spread over, or "
+                "to () to keep one per device"
+            )
+        return self.axis_name if train and not self.is_initializing() else None
+
     def _flatten(self, z: Float[Array, "B *S D"]) -> Float[Array, "N D"]:
         if z.shape[-1] != self.code_dim:
             raise ValueError(
@@ -130,7 +149,8 @@ class CodebookQuantizer(nn.Module):
         return ops.normalize_vectors(flat) if self.normalize else flat
 
     def _draw(self, flat: Float[Array, "N D"]) -> Float[Array, "K D"]:
-        return ops.sample_vectors(self.make_rng("quantizer"), flat, self.codebook_size)
+        rng = self.make_rng("quantizer")
+        return ops.sample_vectors(rng, flat, self.codebook_size, self.axis_name)
 
     @nn.nowrap
     def _kmeans(

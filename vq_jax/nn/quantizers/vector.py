@@ -61,7 +61,7 @@ class VectorQuantizer(CodebookQuantizer):
         flat = self._flatten(z)
         codebook = self.codebook()
         indices = ops.nearest_code(flat, codebook)
-        counts, _ = ops.code_statistics(flat, indices, self.codebook_size)
+        counts, _ = ops.code_statistics(flat, indices, self.codebook_size, self._axis(train))
         quantized = ops.look_up(codebook, indices)
         output = self._output(z, flat, quantized, indices, counts)
         codebook_loss = jnp.mean(jnp.square(jax.lax.stop_gradient(flat) - quantized))

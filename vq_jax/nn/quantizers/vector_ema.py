@@ -16,7 +16,8 @@ class VectorQuantizerEMA(CodebookQuantizer):
 
     State in the collection `codebook`, all float32: `embedding` (K, D), `cluster_size` (K,),
     `embedding_sum` (K, D) and `zero_weight` (). It changes only in a call with `train=True` and
-    `mutable=["codebook"]`, never in `init`. Statistics are sums over the global batch.
+    `mutable=["codebook"]`, never in `init`. Statistics are sums over the global
+    batch; see `axis_name` for shard_map and pmap.
 
     Differs from the paper as its authors' code does: the averages start at zero and are debiased,
     counts are Laplace-smoothed, and the output uses the codebook from before the update. A code that
@@ -62,7 +63,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         """
         flat = self._flatten(z)
         indices = ops.nearest_code(flat, self.codebook())
-        counts, sums = ops.code_statistics(flat, indices, self.codebook_size)
+        counts, sums = ops.code_statistics(flat, indices, self.codebook_size, self._axis(train))
         output = self._output(z, flat, ops.look_up(self.codebook(), indices), indices, counts)
         if self._updating(train):
             revived = self._update(flat, counts, sums)

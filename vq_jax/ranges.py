@@ -85,7 +85,8 @@ _RANGES = {
     WIDTH: """channels code_dim head_features hidden_features image_channels mlp_features noise_dim num_heads
         num_latents residual_channels width z_channels""",
     DEPTH: "codes_per_position depth_layers num_blocks num_layers num_res_blocks",
-    COUNT: "codebook_size num_classes",
+    COUNT: "num_classes",
+    between(1, 2**24): "codebook_size",
     WEIGHT: "codebook_weight commitment_weight entropy_weight revive_threshold unmasked_weight",
     POSITIVE: "entropy_temperature epsilon",
     SHARE: "class_dropout decay dropout label_smoothing token_dropout",

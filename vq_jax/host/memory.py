@@ -1,11 +1,14 @@
-"""Host memory on CPU: keep what a step frees, instead of requesting it from the system at every step."""
+"""Host memory: how much there is, and, on CPU, keeping what a step frees instead of returning it."""
 
 import ctypes
 import glob
+import os
 import sys
+from pathlib import Path
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*")
 
 
@@ -28,3 +31,12 @@ def keep_freed_memory() -> bool:
         return False
     # All threads share one heap, everything comes from it, and none of it is returned.
     return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
+
+
+def total_memory() -> int:
+    """Returns the bytes of memory that this machine, or the container that this is, may use."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in map(Path, _LIMITS):
+        if path.is_file() and (text := path.read_text().strip()).isdigit():
+            found.append(int(text))
+    return min(found)

@@ -20,6 +20,7 @@ CHECKPOINTS = "checkpoints"
 IMAGES = "images"
 REPORT = "report.md"
 PROFILE = "profile"
+_LISTED = 6  # differing fields that a message names
 
 _log = logging.getLogger("vq_jax")
 
@@ -51,14 +52,17 @@ def is_run(place: epath.PathLike) -> bool:
 def has_checkpoint(workdir: epath.PathLike) -> bool:
     """Whether the run in a directory has a checkpoint, whole or not, to resume from."""
     directory = epath.Path(workdir) / CHECKPOINTS
-    return directory.is_dir() and any(entry.name.isdigit() for entry in directory.iterdir())
+    # A damaged checkpoint is set aside as N.damaged; an unfinished save is N.orbax-checkpoint-tmp.
+    entries = directory.iterdir() if directory.is_dir() else ()
+    return any(entry.name.removesuffix(".damaged").isdigit() for entry in entries)
 
 
 @contextlib.contextmanager
 def claim(workdir: epath.Path, config: RunConfig) -> Iterator[None]:
     """Makes the run directory, or checks that the run in it is this one, and writes the configuration.
 
-    While the block runs, no other process claims it, see `lock.locked`.
+    While the block runs, no other process claims it, see `lock.locked`. A run without a checkpoint has
+    nothing to lose: another configuration takes its place.
 
     Raises:
       UserError: another process trains in it; it holds another run, with the fields that differ; it holds
@@ -82,7 +86,7 @@ def claim(workdir: epath.Path, config: RunConfig) -> Iterator[None]:
 
 def _check_free(workdir: epath.Path, config: RunConfig) -> None:
     if (workdir / CONFIG_FILE).exists():
-        _check_same_run(workdir, read_config(workdir), config)
+        _check_same_run(workdir, read_config(workdir), config, begun=has_checkpoint(workdir))
     elif workdir.exists() and not (workdir.is_dir() and all(map(_is_left_over, workdir.iterdir()))):
         raise UserError(f"{workdir} exists and holds no run: give an empty or new directory with --workdir")
 
@@ -91,18 +95,21 @@ def _is_left_over(entry: epath.Path) -> bool:
     return entry.name == LOCK_FILE or is_temporary(entry.name)
 
 
-def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig) -> None:
+def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig, begun: bool) -> None:
     if old.kind != new.kind:
         raise UserError(
             f"{workdir} holds a run of another kind, {old.kind}: {old.name}; give another --workdir"
         )
     changed, forbidden = differences(old, new), fixed_differences(old, new, across="resume")
+    if forbidden and not begun:
+        _log.info("The run in %s has no checkpoint: it starts with the new configuration.", workdir)
+        return
     if forbidden:
-        listing = "\n".join(
-            f"  {name}: {was!r} there, {now!r} requested" for name, (was, now) in forbidden.items()
-        )
+        listed = [f"{name}: {was!r} there, {now!r} requested" for name, (was, now) in forbidden.items()]
+        more = f"; and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
         raise UserError(
-            f"{workdir} holds a run of another configuration; these fields differ:\n{listing}\n"
+            f"{workdir} holds a run of another configuration; these fields differ:\n"
+            f"  {'; '.join(listed[:_LISTED])}{more}\n"
             "Give the same values to resume it, or another --workdir"
         )
     if "training.init" in changed and has_checkpoint(workdir):

@@ -77,6 +77,7 @@ def count_flops(jitted: Any, rounds: int = 1) -> Callable[..., Any]:
         return state, {**metrics, FLOPS: counted[0]}
 
     step.lower = jitted.lower  # type: ignore[attr-defined]
+    step.eval_shape = jitted.eval_shape  # type: ignore[attr-defined]
     return step
 
 

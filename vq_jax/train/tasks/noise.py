@@ -7,7 +7,6 @@ import jax
 from jax.sharding import Mesh
 
 from vq_jax.configs.runs import NoiseConfig
-from vq_jax.errors import UserError
 from vq_jax.evaluate import CodeDistance, evaluate, sums
 from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import NoiseGenerator, VQModel
@@ -18,6 +17,7 @@ from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.state import TrainState
 from vq_jax.train.steps.noise import init_noise
 from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
+from vq_jax.train.tasks.check import judging
 from vq_jax.train.tasks.planned_codes import planned_codes
 from vq_jax.train.tasks.prior import PriorTask
 from vq_jax.types import Array, Params
@@ -50,10 +50,8 @@ def abstract_noise_state(
     Raises:
       UserError: the discriminator does not take such pictures.
     """
-    try:
+    with judging():
         return jax.eval_shape(lambda: noise_state(jax.random.key(0), config, image_shape, model))
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def jit_step(config: NoiseConfig, mesh: Mesh, model: NoiseGenerator, tokenizer_model: VQModel) -> Any:
@@ -93,7 +91,6 @@ class NoiseTask(PriorTask):
         model: Any = self._build()
         self.model = model
         self._image_shape = (size, size, tokenizer.channels)
-        abstract_noise_state(config, self._image_shape, model)  # before anything is written
         self._step = jit_step(config, self.mesh, model, tokenizer.model)
         self._frozen = (sharding.replicate(tokenizer.variables, self.mesh),)
 

@@ -40,18 +40,23 @@ class PlannedCodes:
 
     def abstract_batch(self, batch_size: int, mesh: Mesh) -> dict[str, Any]:
         """Shapes and shardings of a batch of codes, and of their labels where there are any."""
-        batch = {
-            "codes": jax.tree.map(
-                lambda spec: jax.ShapeDtypeStruct((batch_size, *spec.array_shape), jnp.int32), self.specs
-            )
-        }
-        if self.num_classes is not None:
-            batch["label"] = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-        return sharding.abstract(batch, sharding.batch_sharding(mesh))
+        return abstract_batch(self.specs, self.num_classes, batch_size, mesh)
 
     def abstract_variables(self, mesh: Mesh) -> Any:
         """Shapes of the tokenizer's variables, whole on every device."""
         return sharding.abstract(abstract_variables(self.config, self.model), sharding.replicated(mesh))
+
+
+def abstract_batch(specs: CodeSpecs, num_classes: int | None, batch_size: int, mesh: Mesh) -> dict[str, Any]:
+    """Shapes and shardings of a batch of codes, and of their labels if there are classes."""
+    batch = {
+        "codes": jax.tree.map(
+            lambda spec: jax.ShapeDtypeStruct((batch_size, *spec.array_shape), jnp.int32), specs
+        )
+    }
+    if num_classes is not None:
+        batch["label"] = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    return sharding.abstract(batch, sharding.batch_sharding(mesh))
 
 
 def planned_codes(config: PriorConfig, tokenizer: str | None, classes: int | None) -> PlannedCodes:

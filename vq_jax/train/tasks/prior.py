@@ -27,12 +27,14 @@ from vq_jax.pretrained.record import TokenizerRecord, find_tokenizer, make_recor
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import grids, report
 from vq_jax.runs.code_cache import CodeBatches, CodeCache, open_cache
+from vq_jax.runs.rundir import has_checkpoint
 from vq_jax.train import jit, sharding
 from vq_jax.train.initial_weights import InitialWeights, initial_prior
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import Batches, DeviceBatches
 from vq_jax.train.steps.prior import PriorState, init_prior, prior_evaluation
-from vq_jax.train.tasks.planned_codes import planned_codes
+from vq_jax.train.tasks.check import abstract_pictures, check_memory, check_step, judging
+from vq_jax.train.tasks.planned_codes import abstract_batch, planned_codes
 from vq_jax.types import Array, Metrics, Params
 
 _CODES = "codes"
@@ -69,13 +71,16 @@ class PriorTask:
         self.config, training = config, config.training
         self.mesh = sharding.make_mesh(training.mesh_data, training.mesh_fsdp)
         sharding.check_batch_size(config.data.batch_size, self.mesh)
-        before = read_record(workdir)
+        before = read_record(workdir) if has_checkpoint(workdir) else None  # else another may be chosen
         self.tokenizer = _tokenizer(config, workdir, before)
         self._pictures = config.data.resolve(self.tokenizer.config.data)
         try:
             self.tokenizer.config.model.check_image_size(self._pictures.image_size)
         except ValueError as error:
             raise UserError(str(error)) from error
+        size = self._pictures.image_size
+        pictures = abstract_pictures(config.data.batch_size, (size, size, self.tokenizer.channels), self.mesh)
+        check_memory(self.mesh, pictures)
         train_source, test_source = (
             open_source(self._pictures.source, split, self._pictures, self.tokenizer.channels)
             for split in ("train", "test")
@@ -93,6 +98,7 @@ class PriorTask:
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
         self.data_name = f"the codes of {self._pictures.source}"
         self._make_networks()
+        self._check_step()
         self._check_sampling()
         self._initial = initial_prior(config, workdir, self.model, self.tokenizer)
         self.rng = sharding.make_key(training.seed, self.mesh)
@@ -131,6 +137,24 @@ class PriorTask:
         self._evaluate = jax.jit(
             functools.partial(prior_evaluation, prior_model=self.model),
             out_shardings=sharding.replicated(self.mesh),
+        )
+
+    def _check_step(self) -> None:
+        """Raises UserError if a step cannot be taken."""
+        record = self.record
+        batch = abstract_batch(record.specs, record.num_classes, self._pictures.batch_size, self.mesh)
+        with judging():
+            self._abstract_state = sharding.with_sharding(
+                jax.eval_shape(lambda: self._init(jax.random.key(0))), self.mesh
+            )
+        frozen = jax.tree.map(jax.typeof, self._frozen)
+        check_step(
+            self.mesh,
+            self._step,
+            self._abstract_state,
+            batch,
+            sharding.abstract_key(self.mesh),
+            *sharding.abstract(frozen, sharding.replicated(self.mesh)),
         )
 
     def _check_sampling(self) -> None:
@@ -204,8 +228,7 @@ class PriorTask:
 
     def abstract_state(self) -> Any:
         """Shapes and shardings of the state."""
-        state = jax.eval_shape(lambda: self._init(jax.random.key(0)))
-        return sharding.with_sharding(state, self.mesh)
+        return self._abstract_state
 
     def init_state(self) -> Any:
         """The state before the first step."""

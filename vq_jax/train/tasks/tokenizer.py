@@ -26,6 +26,7 @@ from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
+from vq_jax.train.tasks.check import abstract_pictures, check_memory, check_step, judging
 from vq_jax.train.tasks.validation import Validation
 from vq_jax.types import Array, Metrics
 
@@ -41,14 +42,23 @@ def networks(config: ExperimentConfig, model: VQModel) -> dict[str, Any]:
     return parts
 
 
-def abstract_state(config: ExperimentConfig, model: VQModel) -> TrainState:
-    """Shapes and shardings of the run's state, for restoring it."""
-    mesh = sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
+def abstract_state(config: ExperimentConfig, model: VQModel, mesh: Mesh | None = None) -> TrainState:
+    """Shapes and shardings of the run's state on its own mesh or another, for restoring it or its step."""
+    mesh = mesh or sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
     ema, parts = config.training.ema_decay > 0, networks(config, model)
-    state = jax.eval_shape(
-        lambda: init_state(jax.random.key(config.training.seed), image_shape(config), ema=ema, **parts)
-    )
+    state = jax.eval_shape(lambda: init_state(jax.random.key(0), image_shape(config), ema=ema, **parts))
     return sharding.with_sharding(state, mesh)
+
+
+def abstract_inputs(config: ExperimentConfig, mesh: Mesh) -> tuple[Any, ...]:
+    """Shapes and shardings of a step's inputs besides the state, with all losses on."""
+    losses = config.losses
+    perceptual = lpips_shapes(losses.perceptual) if losses.perceptual_weight > 0 else None
+    return (
+        {"image": abstract_pictures(config.data.batch_size, image_shape(config), mesh)},
+        sharding.abstract_key(mesh),
+        sharding.abstract(perceptual, sharding.replicated(mesh)),
+    )
 
 
 def jit_step(
@@ -78,6 +88,8 @@ class TokenizerTask:
         self.config, training = config, config.training
         self.mesh = sharding.make_mesh(training.mesh_data, training.mesh_fsdp)
         sharding.check_batch_size(config.data.batch_size, self.mesh)
+        inputs = abstract_inputs(config, self.mesh)
+        check_memory(self.mesh, inputs)
         channels = config.model.image_channels
         self.source, test_source = (
             open_source(config.data.source, split, config.data, channels) for split in ("train", "test")
@@ -85,8 +97,13 @@ class TokenizerTask:
         self.data, self.data_name = self.source.fingerprint, f"the pictures of {config.data.source}"
         self.model = build_model(config)
         self.networks = networks(config, self.model)
+        self._steps: dict[Any, Any] = {}
+        with judging():
+            self._abstract_state = abstract_state(config, self.model, self.mesh)
+        for step in self._first_steps():
+            check_step(self.mesh, self._step_function(self._phase(step), step), self._abstract_state, *inputs)
         self._initial = initial_tokenizer(
-            config, workdir, self.model, lambda: abstract_state(config, self.model).discriminator
+            config, workdir, self.model, lambda: self._abstract_state.discriminator
         )
         self.perceptual = None
         if config.losses.perceptual_weight > 0:
@@ -94,35 +111,22 @@ class TokenizerTask:
             self.perceptual = sharding.replicate(weights, self.mesh)
         self.rng = sharding.make_key(training.seed, self.mesh)
         self.validation = Validation(test_source, config, self.model, self.mesh)
-        self._steps: dict[Any, Any] = {}
 
     @classmethod
     def lower(
         cls, config: ExperimentConfig, mesh: Mesh, *, tokenizer: str | None = None, classes: int | None = None
     ) -> Any:
         """Lowers the step of the last phase, with all losses on; see `Task.lower`."""
-        parts, losses = networks(config, build_model(config)), config.losses
-        state = jax.eval_shape(
-            lambda: init_state(
-                jax.random.key(0), image_shape(config), ema=config.training.ema_decay > 0, **parts
-            )
-        )
-        images = jax.ShapeDtypeStruct((config.data.batch_size, *image_shape(config)), jnp.uint8)
-        perceptual = lpips_shapes(losses.perceptual) if losses.perceptual_weight > 0 else None
-        step: Any = jit_step(config, mesh, losses, config.phases[-1].kind, parts)
-        return step.lower(
-            sharding.with_sharding(state, mesh),
-            sharding.abstract({"image": images}, sharding.batch_sharding(mesh)),
-            sharding.abstract_key(mesh),
-            sharding.abstract(perceptual, sharding.replicated(mesh)),
-        )
+        model = build_model(config)
+        step = jit_step(config, mesh, config.losses, config.phases[-1].kind, networks(config, model))
+        return step.lower(abstract_state(config, model, mesh), *abstract_inputs(config, mesh))
 
     def prepare(self, workdir: epath.Path) -> None:
         """Does nothing: the steps need only what the constructor made."""
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of the state."""
-        return abstract_state(self.config, self.model)
+        return self._abstract_state
 
     def init_state(self) -> TrainState:
         """The state before the first step."""
@@ -183,6 +187,11 @@ class TokenizerTask:
         return self.config.phases[
             max(i for i, start in enumerate(self.config.phase_starts()) if start <= step)
         ]
+
+    def _first_steps(self) -> list[int]:
+        """The steps with which a phase or a loss that needs another program begins."""
+        starts = {*self.config.phase_starts(), self.config.losses.perceptual_start}
+        return sorted(start for start in starts if start < self.config.training.steps)
 
     def _quantize(self, step: int) -> bool:
         return self._phase(step - 1).kind != "autoencoder"

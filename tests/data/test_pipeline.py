@@ -175,7 +175,7 @@ def photographs(tmp_path, monkeypatch):
     return f"folder:{tmp_path}"
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [0, 1, pytest.param(2, marks=pytest.mark.ci)])
 def test_a_stream_restored_in_the_middle_of_an_epoch_gives_its_remaining_records(photographs, workers):
     def config(workers):
         return DataConfig(photographs, batch_size=4, image_size=16, resize="random", num_workers=workers)

@@ -35,6 +35,7 @@ def train(workdir):
     return done.stderr
 
 
+@pytest.mark.ci
 def test_the_second_run_reads_the_programs_of_the_first_and_says_nothing_of_it(home, tmp_path):
     messages = [train(tmp_path / "first")]
     programs = {path: path.stat().st_mtime_ns for path in (home / "vq_jax" / "xla").glob("*-cache")}

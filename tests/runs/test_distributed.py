@@ -53,6 +53,7 @@ def test_one_process_writes_and_speaks(pair):
     assert "vq-jax" not in second_err and "Report:" not in second_out
 
 
+@pytest.mark.ci
 def test_two_processes_extract_the_codes_of_a_prior_between_them(pair, tmp_path):
     run = tmp_path / "run"
     more = ("--tokenizer", pair[0], "--steps", 2, "--batch-size", 40)  # of pictures encoded together, too

@@ -146,6 +146,7 @@ def test_a_checkpoint_of_four_devices_restores_on_another_number_to_the_bit(size
     assert (cut > 40) == (sizes[1] > 1)
 
 
+@pytest.mark.ci
 def test_a_prior_cut_over_fsdp_has_the_metrics_of_data_parallelism():
     model, optimizer = MODELS["gpt"], optax.adam(1e-2)
     codes = np.random.default_rng(0).integers(0, 8, (8, 3, 3)).astype(np.int32)

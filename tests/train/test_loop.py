@@ -138,7 +138,13 @@ def test_a_finished_run_started_again_does_nothing(finished, caplog):
     assert (finished / "report.md").exists()
 
 
-@pytest.mark.parametrize("point", ["before-save", "during-save", "before-rename"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "during-save",
+        *(pytest.param(point, marks=pytest.mark.ci) for point in ("before-save", "before-rename")),
+    ],
+)
 def test_a_run_killed_at_a_save_resumes_to_the_same_bits(point, finished, tmp_path):
     ((status, _, err),) = finish([Forked(train_until_killed, str(tmp_path), point)])
     assert status == -signal.SIGKILL, err
@@ -149,7 +155,7 @@ def test_a_run_killed_at_a_save_resumes_to_the_same_bits(point, finished, tmp_pa
     assert not [path for path in (tmp_path / "checkpoints").iterdir() if not path.name.isdigit()]
 
 
-@pytest.mark.parametrize("stop_at", [3, 4, 7])
+@pytest.mark.parametrize("stop_at", [7, *(pytest.param(step, marks=pytest.mark.ci) for step in (3, 4))])
 def test_a_run_stopped_by_a_signal_saves_and_resumes_to_the_same_bits(
     stop_at, finished, tmp_path, monkeypatch
 ):

@@ -59,6 +59,7 @@ class PairConfig(CodebookQuantizerConfig):
         return Pair(self.codebook_size, self.code_dim)
 
 
+@pytest.mark.ci
 def test_the_depth_transformer_trains_on_the_codes_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setitem(QUANTIZERS, "pair", PairConfig)
     small = small_config(steps=2)

@@ -98,8 +98,8 @@ def test_help_names_every_command_and_preset(capsys):
             "train",
             ["--steps INT", "--batch-size INT", "--seed INT", "--data STR", "--workdir DIR", "vqvae-cifar10"],
         ),
-        ("reconstruct", ["RUN PICTURE [PICTURE ...] -o DIR"]),
-        ("encode", ["RUN PICTURE [PICTURE ...] -o FILE.npz"]),
+        ("reconstruct", ["RUN PICTURE|FOLDER [...] -o DIR"]),
+        ("encode", ["RUN PICTURE|FOLDER [...] -o FILE.npz"]),
         ("decode", ["RUN FILE.npz -o DIR"]),
         ("inspect", ["RUN"]),
         ("prepare", ["NAME", "--data-dir DIR"]),
@@ -523,7 +523,7 @@ def test_a_wrong_file_of_codes_is_refused_and_nothing_written(arrays, words, run
         ("nowhere.png", "no such picture"),
         ("note.png", "note.png cannot be read as a picture"),
         ("half.jpg", "half.jpg cannot be read as a picture"),
-        (None, "expected at least one picture file, got none"),
+        (None, "expected at least one picture file or folder of pictures, got none"),
     ],
 )
 def test_a_wrong_picture_is_refused_and_nothing_written(

@@ -1,24 +1,21 @@
 """The commands of a tokenizer: `vq-jax reconstruct`, `vq-jax encode` and `vq-jax decode`."""
 
+import operator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vq_jax.cli.files import (
     Codes,
+    Force,
     OutputDir,
     OutputFile,
     Pictures,
     Run,
-    output_names,
     read_codes,
-    read_picture,
     write,
     write_codes,
 )
+from vq_jax.cli.given_pictures import GivenPicture, PictureStream, find_pictures, load_for
 from vq_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from vq_jax.pretrained.tokenizer import Tokenizer
 
 
 def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
@@ -26,22 +23,33 @@ def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
 
     Args:
       run: run or model directory of a tokenizer.
-      pictures: files of any format that Pillow reads.
+      pictures: files of any format that Pillow reads, or folders of them.
       output: where to write NAME.png, each picture above its reconstruction.
     """
     from vq_jax.evaluate import psnr
     from vq_jax.runs.grids import comparison_grid, encode_png
 
-    targets = [output / f"{name}.png" for name in output_names(pictures)]
-    for target in targets:
-        if any(target.resolve() == path.resolve() for path in pictures):
-            raise UserError(f"{target} would overwrite a picture given; choose another -o DIR")
-    tokenizer = _load_for(run, pictures)
-    for path, target in zip(pictures, targets, strict=True):
-        picture = read_picture(path, tokenizer)
-        decoded = tokenizer.reconstruct(picture[None])[0]
-        write(target, encode_png(comparison_grid([picture], [decoded])))
-        print(f"{path}: PSNR {psnr(picture, decoded):.2f} dB, {target}")
+    given = find_pictures(pictures, output)
+    inputs = {picture.path.resolve() for picture in given}
+    for picture in given:
+        if _target(output, picture).resolve() in inputs:
+            raise UserError(
+                f"{_target(output, picture)} would overwrite a picture given; choose another -o DIR"
+            )
+    tokenizer = load_for(run, given)
+    stream, figures = PictureStream(given, tokenizer), []
+    for batch, originals in stream:
+        for picture, original, decoded in zip(
+            batch, originals, tokenizer.reconstruct(originals), strict=False
+        ):
+            target = _target(output, picture)
+            write(target, encode_png(comparison_grid([original], [decoded])))
+            figures.append(psnr(original, decoded))
+            if not picture.listed:
+                print(f"{picture.path}: PSNR {figures[-1]:.2f} dB, {target}")
+    if any(picture.listed for picture in given):
+        mean = sum(figures) / len(figures)
+        print(f"{_counted(len(figures), stream.left_out)}: mean PSNR {mean:.2f} dB, {output}/")
     return 0
 
 
@@ -50,42 +58,51 @@ def encode(run: Run, pictures: Pictures, output: OutputFile) -> int:
 
     Args:
       run: run or model directory of a tokenizer.
-      pictures: files of any format that Pillow reads.
-      output: file to write: names, sizes (height, width), and codes_0, codes_1, ..., or codes_0.0, codes_0.1,
-        ... where a picture has several grids.
+      pictures: files of any format that Pillow reads, or folders of them.
+      output: file to write: names, files (their paths), sizes (height, width), and codes_0, codes_1, ..., or
+        codes_0.0, codes_0.1, ... where a picture has several grids.
     """
     import jax
 
     if not output.name or output.is_dir():
         raise UserError(f"expected a file to write for -o, got the directory {output}")
-    tokenizer = _load_for(run, pictures)
-    codes, sizes = [], []
-    for path in pictures:
-        picture = read_picture(path, tokenizer)
-        codes.append(jax.tree.map(lambda grid: grid[0], tokenizer.encode(picture[None])))
-        sizes.append(picture.shape[:-1])
-        print(f"{path}: {sum(grid.size for grid in jax.tree.leaves(codes[-1]))} codes")
+    given = find_pictures(pictures, output)
+    tokenizer = load_for(run, given)
+    stream, encoded, codes, sizes = PictureStream(given, tokenizer), [], [], []
+    for batch, originals in stream:
+        found = tokenizer.encode(originals)
+        for row, picture in enumerate(batch):
+            encoded.append(picture)
+            codes.append(jax.tree.map(operator.itemgetter(row), found))
+            sizes.append(originals.shape[1:-1])
+            if not picture.listed:
+                print(f"{picture.path}: {sum(grid.size for grid in jax.tree.leaves(codes[-1]))} codes")
     target = output if output.suffix == ".npz" else output.with_name(output.name + ".npz")
-    write_codes(target, output_names(pictures), sizes, codes)
-    print(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'}, {target}")
+    names, files = [picture.name for picture in encoded], [str(picture.path) for picture in encoded]
+    write_codes(target, names, sizes, codes, files=files, tokenizer=tokenizer)
+    print(f"{_counted(len(encoded), stream.left_out)}, {target}")
     return 0
 
 
-def decode(run: Run, codes: Codes, output: OutputDir) -> int:
+def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> int:
     """Turn a file of codes into pictures.
 
     Args:
       run: run or model directory of the tokenizer that made the codes.
       codes: file that `vq-jax encode` wrote.
       output: where to write NAME.png, one picture each.
+      force: decode codes that another tokenizer made.
     """
     import jax
 
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
     from vq_jax.runs.grids import encode_png
 
-    names, sizes, grids = read_codes(codes)
+    found = read_codes(codes)
+    names, sizes, grids = found.names, found.sizes, found.codes
     tokenizer = load_tokenizer(run)
+    if not force:
+        found.check(tokenizer, run, codes)
     # All are decoded before any is written: a bad one loses nothing.
     decoded = [
         tokenizer.decode(jax.tree.map(lambda grid: grid[None], of_picture), size=size)[0]
@@ -98,16 +115,10 @@ def decode(run: Run, codes: Codes, output: OutputDir) -> int:
     return 0
 
 
-def _load_for(run: str, pictures: tuple[Path, ...]) -> "Tokenizer":
-    """Loads a tokenizer and checks, before anything is written, that it takes all pictures."""
-    from vq_jax.pretrained.load_tokenizer import load_tokenizer
+def _target(output: Path, picture: GivenPicture) -> Path:
+    return output / f"{picture.name}.png"
 
-    if not pictures:
-        raise UserError("expected at least one picture file, got none")
-    for path in pictures:
-        if not path.is_file():
-            raise UserError(f"no such picture: {path}")
-    tokenizer = load_tokenizer(run)
-    for path in pictures:
-        read_picture(path, tokenizer)
-    return tokenizer
+
+def _counted(count: int, left_out: int) -> str:
+    words = f"{count} {'picture' if count == 1 else 'pictures'}"
+    return f"{words} ({left_out} left out)" if left_out else words

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from vq_jax.pretrained.tokenizer import Tokenizer
 
 Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Pictures = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE [PICTURE ...]")]
+Pictures = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE|FOLDER [...]")]
 Codes = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
 OutputDir = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="DIR")]
 OutputFile = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.npz")]
+Force = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _KIND = "codes"
+_FINGERPRINT, _MADE_BY = "tokenizer", "made_by"
 Dir = Annotated[str | None, tyro.conf.arg(metavar="DIR")]
 
 
@@ -47,20 +49,14 @@ def read_picture(path: Path, tokenizer: "Tokenizer") -> "np.ndarray":
     return picture
 
 
-def output_names(pictures: tuple[Path, ...]) -> list[str]:
-    """The files' names without suffix, numbered where several are the same."""
-    names: list[str] = []
-    for path in pictures:
-        name, number = path.stem, 0
-        while name in names:
-            number += 1
-            name = f"{path.stem}-{number}"
-        names.append(name)
-    return names
-
-
 def write_codes(
-    target: Path, names: list[str], sizes: Sequence[tuple[int, ...]], codes: Sequence[Any]
+    target: Path,
+    names: list[str],
+    sizes: Sequence[tuple[int, ...]],
+    codes: Sequence[Any],
+    *,
+    files: Sequence[str] = (),
+    tokenizer: "Tokenizer | None" = None,
 ) -> None:
     """Writes a file of codes.
 
@@ -69,11 +65,16 @@ def write_codes(
       names: of the pictures.
       sizes: their height and width in pixels.
       codes: of each picture, int32 [*s], or a tuple of such grids.
+      files: paths of the pictures, for those who look for them.
+      tokenizer: that made the codes: its fingerprint is kept with them.
     """
     import numpy as np
 
     arrays: dict[str, Any] = {name: np.array(value) for name, value in header(_KIND).items()}
-    arrays |= {"names": np.array(names), "sizes": np.array(sizes, np.int32)}
+    arrays |= {"names": np.array(names), "sizes": np.array(sizes, np.int32), "files": np.array(files, str)}
+    if tokenizer is not None:
+        arrays[_FINGERPRINT] = np.array(tokenizer.fingerprint)
+        arrays[_MADE_BY] = np.array(f"{tokenizer.config.name}, step {tokenizer.step}")
     for index, grids in enumerate(codes):
         arrays |= {f"codes_{index}{end}": grid for end, grid in _ended(grids)}
     file = io.BytesIO()
@@ -88,11 +89,38 @@ def _ended(grids: Any) -> "list[tuple[str, np.ndarray]]":
     return [("", grids)]
 
 
-def read_codes(path: Path) -> tuple[list[str], list[tuple[int, ...]], list[Any]]:
-    """Reads a file that `vq-jax encode` wrote.
+class CodesFile(NamedTuple):
+    """What a file of codes holds.
 
-    Returns:
-      Names, sizes (height, width) and codes of the pictures: an array each, or a tuple of arrays.
+    Attributes:
+      names: of the pictures.
+      sizes: their height and width in pixels.
+      codes: of each picture, an array or a tuple of arrays.
+      fingerprint: of the tokenizer that made them; empty in files from before it was kept.
+      made_by: that tokenizer in words.
+    """
+
+    names: list[str]
+    sizes: list[tuple[int, ...]]
+    codes: list[Any]
+    fingerprint: str = ""
+    made_by: str = ""
+
+    def check(self, tokenizer: "Tokenizer", run: str, path: Path) -> None:
+        """Checks that the codes are those of a tokenizer: another one of the same size decodes them to noise.
+
+        Raises:
+          UserError: another tokenizer made them.
+        """
+        if self.fingerprint and not tokenizer.has_fingerprint(self.fingerprint):
+            raise UserError(
+                f"the codes in {path} were made by another tokenizer ({self.made_by}) than the one in {run} "
+                f"({tokenizer.config.name}, step {tokenizer.step}): give the run that made them, or --force"
+            )
+
+
+def read_codes(path: Path) -> CodesFile:
+    """Reads a file that `vq-jax encode` wrote.
 
     Raises:
       UserError: it is not such a file, or cannot be read.
@@ -120,7 +148,12 @@ def read_codes(path: Path) -> tuple[list[str], list[tuple[int, ...]], list[Any]]
     missing = [f"codes_{index}" for index, grids in enumerate(codes or [None]) if grids is None]
     if missing:
         raise UserError(f"{path} names {len(names)} pictures and has no {', '.join(missing)}")
-    return [Path(str(name)).name for name in names], [tuple(size) for size in sizes.tolist()], codes
+    return CodesFile(
+        [Path(str(name)).name for name in names],
+        [tuple(size) for size in sizes.tolist()],
+        codes,
+        *(str(arrays.get(name, "")) for name in (_FINGERPRINT, _MADE_BY)),
+    )
 
 
 def _grids_of(arrays: "dict[str, np.ndarray]", key: str) -> Any:

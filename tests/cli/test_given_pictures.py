@@ -1,0 +1,121 @@
+"""Commands that take whole folders of pictures."""
+
+import shutil
+
+import cli_runs
+import numpy as np
+import pytest
+from cli_runs import call, pictures
+from PIL import Image
+
+from vq_jax.cli.files import read_codes, write_codes
+from vq_jax.cli.given_pictures import PictureStream, find_pictures, output_names
+from vq_jax.errors import UserError
+
+
+@pytest.fixture(scope="session")
+def run():
+    return cli_runs.trained_run()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Nine pictures in a folder and its subfolders, one of another size, one hidden, and one broken file."""
+    root = tmp_path / "pictures"
+    for index, (name, picture) in enumerate(
+        zip(
+            "a/one.png a/two.png b/one.png c.png d.png e.png .hidden.png".split(),
+            pictures(7, 16, 16),
+            strict=True,
+        )
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture[:8] if index == 3 else picture).save(root / name)
+    (root / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(40))
+    (root / "notes.txt").write_text("no picture")
+    return root
+
+
+def test_a_folder_is_encoded_and_reconstructed_without_what_cannot_be_read(
+    run, folder, tmp_path, capsys, caplog
+):
+    assert call("encode", run, folder, "-o", tmp_path / "codes.npz") == 0
+    assert capsys.readouterr().out == f"6 pictures (1 left out), {tmp_path / 'codes.npz'}\n"
+    assert "broken.jpg cannot be read" in caplog.text
+    names, sizes, codes = read_codes(tmp_path / "codes.npz")[:3]
+    assert names == ["one", "two", "one-1", "c", "d", "e"] and sizes[3] == (8, 16)
+    with np.load(tmp_path / "codes.npz") as file:
+        assert file["files"].tolist()[2] == str(folder / "b" / "one.png")
+    assert call("encode", run, folder / "c.png", folder / "e.png", "-o", tmp_path / "two.npz") == 0
+    for one, other in zip(read_codes(tmp_path / "two.npz")[2], (codes[3], codes[5]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    capsys.readouterr()
+    for _ in range(2):  # what the first writes is not taken for input by the second
+        assert call("reconstruct", run, folder, "-o", folder / "out") == 0
+        assert "6 pictures (1 left out): mean PSNR" in capsys.readouterr().out
+    assert sorted(path.stem for path in (folder / "out").iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "places, message",
+    [
+        ([], "at least one picture file or folder"),
+        (["nowhere"], "no such picture: nowhere"),
+        (["empty"], "expected pictures in empty"),
+        (["out"], "besides those in out/deep"),
+    ],
+)
+def test_places_without_pictures_are_named(places, message, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("out/deep").mkdir(parents=True)
+    Image.fromarray(pictures(1, 4, 4)[0]).save("out/deep/a.png")
+    with pytest.raises(UserError, match=message):
+        find_pictures([Path(place) for place in places], Path("out/deep"))
+
+
+def test_batches_have_one_size_and_their_lengths_are_powers_of_two(folder):
+    class Taker:
+        channels = 3
+
+        def check(self, pictures):
+            pass
+
+    given = find_pictures([folder], folder.parent / "out")
+    batches = [
+        ([picture.name for picture in batch], pixels.shape) for batch, pixels in PictureStream(given, Taker())
+    ]
+    assert batches == [
+        (["one", "two", "one-1"], (4, 16, 16, 3)),
+        (["c"], (1, 8, 16, 3)),
+        (["d", "e"], (2, 16, 16, 3)),
+    ]
+
+
+def test_names_stay_apart_and_stay_fast_to_find():
+    from pathlib import Path
+
+    assert output_names([Path("a/x.png"), Path("x-1.png"), Path("b/x.jpg"), Path("x.gif")]) == [
+        "x",
+        "x-1",
+        "x-2",
+        "x-3",
+    ]
+    assert len(set(output_names([Path("x.png")] * 20_000))) == 20_000
+
+
+def test_codes_of_another_tokenizer_are_refused_unless_forced(run, folder, tmp_path, capsys):
+    other = shutil.copytree(run, tmp_path / "other")
+    shutil.rmtree(other / "checkpoints" / str(cli_runs.STEPS))  # the run as it was two steps before
+    assert call("encode", run, folder / "c.png", "-o", tmp_path / "codes.npz") == 0
+    capsys.readouterr()
+    assert call("decode", other, tmp_path / "codes.npz", "-o", tmp_path / "out") == 2
+    message = capsys.readouterr().err
+    assert "another tokenizer (vqvae-photos, step 4) than the one in" in message and "or --force" in message
+    assert not (tmp_path / "out").exists()
+    assert call("decode", other, tmp_path / "codes.npz", "-o", tmp_path / "out", "--force") == 0
+    found = read_codes(tmp_path / "codes.npz")
+    write_codes(tmp_path / "old.npz", found.names, found.sizes, found.codes)  # as before there were any
+    assert call("decode", run, tmp_path / "old.npz", "-o", tmp_path / "old") == 0

@@ -144,10 +144,10 @@ def test_recomputed_blocks_keep_less_for_the_backward_pass(family):
     "fields, message",
     [
         ({"channels": 0}, "model.channels must be at least 1, got 0"),
-        ({"channel_multipliers": (1, 0)}, r"model.channel_multipliers must be at least 1, got \(1, 0\)"),
+        ({"channel_multipliers": (1, 0)}, r"model.channel_multipliers must be at least 1, got 0"),
         ({"num_res_blocks": 0}, "model.num_res_blocks must be at least 1, got 0"),
         ({"z_channels": 0}, "model.z_channels must be at least 1, got 0"),
-        ({"attention_levels": (-1,)}, r"model.attention_levels must be at least 0, got \(-1,\)"),
+        ({"attention_levels": (-1,)}, r"model.attention_levels must be at least 0, got -1"),
         (
             {"attention_levels": (5,)},
             r"model.attention_levels = \(5,\) must be below the 5 levels of model.channel_multipliers",

@@ -163,7 +163,7 @@ def test_without_a_cluster_the_coordinator_is_asked_for(tmp_path):
     ],
 )
 def test_wrong_flags_are_told(flags, message, tmp_path, capsys):
-    assert call(*train_arguments(tmp_path, tmp_path / "run", *flags)) == 2
+    assert call(*train_arguments(tmp_path / "run", *flags)) == 2
     assert message in capsys.readouterr().err
 
 

@@ -164,7 +164,7 @@ def test_the_configuration_goes_through_json():
             "losses.adversarial_ramp has no effect",
         ),
         ({"training": TrainingConfig(accumulate=2)}, "training.accumulate must be 1"),
-        ({"prior": GPTArchitecture()}, "a NoiseConfig cannot train a GPTArchitecture"),
+        ({"prior": GPTArchitecture()}, "prior must be of the class NoiseArchitecture, got GPTArchitecture"),
     ],
 )
 def test_what_has_no_effect_is_refused(fields, message):

@@ -107,8 +107,8 @@ def test_sampling_follows_the_logits_of_the_whole_pass(getkey):
 
 def test_mistakes_are_refused(getkey):
     for fields, message in [
-        ({"kernel": 4}, "kernel must be odd and at least 3, got 4"),
-        ({"kernel": 1}, "kernel must be odd and at least 3, got 1"),
+        ({"kernel": 4}, "kernel must be odd, from 3 to 1023, got 4"),
+        ({"kernel": 1}, "kernel must be odd, from 3 to 1023, got 1"),
         ({"head_features": 0}, "head_features must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"grid": (0, 2)}, r"grid must be at least 1, got \(0, 2\)"),

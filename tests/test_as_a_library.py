@@ -3,12 +3,15 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from library_cases import KEY, MODULES, OPS, STEPS, floats
+from library_cases import BYTES, KEY, MODULES, OPS, STEPS, floats, vq_model
 
-from vq_jax import nn, ops
+from vq_jax import nn, ops, train
+from vq_jax.train.optimizers import apply_gradients, init_optimizer, keep_frozen
 
 CASES = {**OPS, **MODULES, **STEPS}
 WIDE = (np.dtype("float64"), np.dtype("int64"))
@@ -129,3 +132,100 @@ def test_without_an_axis_name_diverging_codebooks_are_refused(make):
     mapped = jax.shard_map(train, mesh=mesh, in_specs=places, out_specs=PartitionSpec())
     with pytest.raises(ValueError, match=r"over data: set axis_name .* or to \(\) to keep one per device"):
         jax.eval_shape(mapped, variables, LATENTS, KEY)
+
+
+_TREES = {
+    "encoder": {"kernel": floats(6, 5), "bias": floats(5)},
+    "quantizer": {"embedding": floats(8, 4)},
+    "decoder": {"last": {"kernel": floats(4, 6)}},
+}
+_SCHEDULE = optax.warmup_cosine_decay_schedule(0.0, 1e-2, 2, 20)
+CHAINS = {
+    "chain with clipping": optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(_SCHEDULE)),
+    "masked": optax.chain(
+        optax.masked(optax.trace(0.9), {"encoder": True, "quantizer": False, "decoder": True}),
+        optax.scale(-1e-2),
+    ),
+    "masked weight decay": optax.adamw(
+        1e-2, mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)
+    ),
+    "partition": optax.partition(
+        {"slow": optax.adam(1e-4), "fast": optax.sgd(1e-2, momentum=0.9)},
+        {"encoder": "slow", "quantizer": "fast", "decoder": "slow"},
+    ),
+    "partition of a frozen part": optax.partition(
+        {"frozen": optax.set_to_zero(), "adam": optax.adam(1e-2)},
+        {"encoder": "frozen", "quantizer": "adam", "decoder": "adam"},
+    ),
+    "muon": optax.contrib.muon(1e-2),
+    "adafactor": optax.adafactor(1e-2, min_dim_size_to_factor=4),
+    "lion": optax.lion(1e-2),
+    "MultiSteps": optax.MultiSteps(optax.adam(1e-2), 2).gradient_transformation(),
+    "apply_if_finite": optax.apply_if_finite(optax.adam(1e-2), 3),
+    "schedule_free": optax.contrib.schedule_free_adamw(1e-2),
+    "ema": optax.chain(optax.adam(1e-2), optax.ema(0.9)),
+    "inject_hyperparams": optax.inject_hyperparams(optax.adam)(learning_rate=_SCHEDULE),
+    "reduce_on_plateau": optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau(0.5)),
+    "lamb": optax.lamb(1e-2),
+    "prodigy": optax.contrib.prodigy(),
+}
+DEAD = np.arange(8) % 3 == 0
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_any_optax_chain_trains_with_frozen_parts_and_revived_codes(name):
+    optimizer, replacements = CHAINS[name], floats(8, 4)
+    revival = {"embedding": nn.Revival(jnp.asarray(DEAD), jnp.asarray(replacements), jnp.float32(0.5))}
+    use = {"quantizer": {"cluster_size": np.zeros(8, np.float32)}}
+
+    @jax.jit
+    def steps(params):
+        opt_state = init_optimizer(optimizer, params)
+        grads = jax.tree.map(jnp.ones_like, params)
+        for _ in range(2):
+            before = params, opt_state
+            params, opt_state = apply_gradients(optimizer, grads, params, opt_state, jnp.float32(1.0))
+        frozen = keep_frozen(("quantizer",), before, (params, opt_state))
+        revived = train.apply_revival(optimizer, params, opt_state, use, revival)
+        again, _ = apply_gradients(optimizer, grads, *revived[:2], jnp.float32(1.0))
+        return before, (params, opt_state), frozen, revived, again
+
+    with jax.debug_nans(True):
+        before, after, frozen, revived, again = jax.device_get(steps(_TREES))
+    for tree, parts in ((before, ("encoder", "decoder")), (after, ("quantizer",))):
+        for part in parts:
+            jax.tree.map(np.testing.assert_array_equal, frozen[0][part], tree[0][part])
+    params, opt_state, booked = revived
+    embedding = params["quantizer"]["embedding"]
+    np.testing.assert_array_equal(embedding[DEAD], replacements[DEAD])
+    np.testing.assert_array_equal(embedding[~DEAD], after[0]["quantizer"]["embedding"][~DEAD])
+    np.testing.assert_array_equal(booked["quantizer"]["cluster_size"], np.where(DEAD, 0.5, 0.0))
+    # what is kept for a revived row is what a chain keeps at first, and nothing else has changed
+    first = jax.device_get(init_optimizer(optimizer, params))
+    for (path, kept), old, new in zip(
+        jax.tree_util.tree_leaves_with_path(opt_state),
+        jax.tree.leaves(after[1]),
+        jax.tree.leaves(first),
+        strict=True,
+    ):
+        if "embedding" in jax.tree_util.keystr(path) and np.shape(kept) == (8, 4):
+            np.testing.assert_array_equal(kept, np.where(DEAD[:, None], new, old))
+        else:
+            np.testing.assert_array_equal(kept, old)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(again))
+
+
+@pytest.mark.parametrize("phase", ["codebook", pytest.param("joint", marks=pytest.mark.ci)])
+@pytest.mark.parametrize("name", cases(CHAINS, CHAINS.keys() - {"muon", "partition"}))
+def test_any_optax_chain_goes_through_the_generator_step(name, phase):
+    networks = {"model": vq_model(nn.VectorQuantizer(8, 4, revive_threshold=0.5)), "optimizer": CHAINS[name]}
+
+    def step(rng, images):
+        state = train.init_generator(rng, images.shape[1:], **networks)
+        losses = train.Losses()
+        return state, train.generator_step(
+            state, None, {"image": images}, rng, losses=losses, phase=phase, **networks
+        )[0]
+
+    before, after = jax.eval_shape(step, KEY, BYTES)
+    assert jax.tree.structure(before) == jax.tree.structure(after)

@@ -23,6 +23,7 @@ from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.restore import restore_weights
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs.rundir import has_checkpoint, is_run
+from vq_jax.train.optimizers import init_optimizer
 from vq_jax.train.sharding import replicate, shard_state, state_sharding
 from vq_jax.train.state import DiscriminatorState
 from vq_jax.types import Params
@@ -48,7 +49,7 @@ class InitialWeights:
 
         def begin(state: Any, variables: Params) -> Any:
             params = variables["params"]
-            new: dict[str, Any] = {"params": params, "opt_state": optimizer.init(params)}
+            new: dict[str, Any] = {"params": params, "opt_state": init_optimizer(optimizer, params)}
             if state.ema_params is not None:
                 new["ema_params"] = jax.tree.map(jnp.copy, params)  # the step donates both
             if "codebook" in variables:

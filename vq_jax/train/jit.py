@@ -78,12 +78,13 @@ def sharded_optimizer(optimizer: optax.GradientTransformation, mesh: Mesh) -> op
     if mesh.shape["fsdp"] == 1:
         return optimizer
 
-    def update(grads: Params, state: optax.OptState, params: Params | None = None) -> Any:
-        return optimizer.update(
-            _constrain(grads, mesh), state, None if params is None else _constrain(params, mesh)
-        )
+    chain = optax.with_extra_args_support(optimizer)
 
-    return optax.GradientTransformation(optimizer.init, update)
+    def update(grads: Params, state: optax.OptState, params: Params | None = None, **extra: Any) -> Any:
+        params = None if params is None else _constrain(params, mesh)
+        return chain.update(_constrain(grads, mesh), state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(chain.init, update)
 
 
 def jit_train_step(

@@ -1,6 +1,7 @@
 """Optax chains from the configuration, and the changes to parameters and moments that training needs."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ from flax.traverse_util import flatten_dict
 from vq_jax.configs.optimizers import OptimizerConfig
 from vq_jax.errors import UserError
 from vq_jax.types import Array, Params
+
+Path = tuple[Any, ...]
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -61,42 +64,54 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
 
 
+def init_optimizer(optimizer: optax.GradientTransformation, params: Params) -> optax.OptState:
+    """The state of an Optax chain before the first update."""
+    with _standard_promotion():
+        return optimizer.init(params)
+
+
 def apply_gradients(
-    optimizer: optax.GradientTransformation, grads: Params, params: Params, opt_state: optax.OptState
+    optimizer: optax.GradientTransformation,
+    grads: Params,
+    params: Params,
+    opt_state: optax.OptState,
+    loss: Array | None = None,
 ) -> tuple[Params, optax.OptState]:
-    """One update of an Optax chain: the new parameters and the chain's new state."""
-    # Optax mixes int32 counts with floats, which strict promotion, if the caller sets it, would refuse.
-    with jax.numpy_dtype_promotion("standard"):
-        deltas, opt_state = optimizer.update(grads, opt_state, params)
-    updated: Params = optax.apply_updates(params, deltas)
+    """One update of an Optax chain: the new parameters and the chain's new state.
+
+    The chain also gets the loss, as the argument `value`, for those that read it, such as
+    `optax.contrib.reduce_on_plateau`.
+    """
+    with _standard_promotion():
+        chain = optax.with_extra_args_support(optimizer)
+        deltas, opt_state = chain.update(grads, opt_state, params, value=loss)
+        updated: Params = optax.apply_updates(params, deltas)
     return updated, opt_state
 
 
+@contextlib.contextmanager
+def _standard_promotion() -> Iterator[None]:
+    # Optax mixes int32 counts with floats, and scalars with arrays, which a caller may have forbidden.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
 def keep_frozen(
-    optimizer: optax.GradientTransformation,
     trainable: tuple[str, ...],
     before: tuple[Params, optax.OptState],
     after: tuple[Params, optax.OptState],
 ) -> tuple[Params, optax.OptState]:
     """Undoes an update for the top-level groups of the parameters that are not `trainable`.
 
-    Parameters and moments of these groups are exactly as before; step counts advance.
+    Parameters of these groups, and what the chain keeps for them, are exactly as before; step counts advance.
     """
+    owners = _owners(after[0])
 
-    trained = {
-        name: jax.tree.map(lambda _, on=name in trainable: on, group) for name, group in after[0].items()
-    }
-    moves = (
-        trained,
-        optax.tree.map_params(
-            optimizer,
-            lambda _, on: on,
-            after[1],
-            trained,
-            transform_non_params=lambda _: True,
-        ),
-    )
-    return jax.tree.map(lambda on, new, old: new if on else old, moves, after, before)
+    def choose(path: Path, new: Any, old: Any) -> Any:
+        owner = owners(path)
+        return old if owner is not None and owner[0] not in trainable else new
+
+    return jax.tree_util.tree_map_with_path(choose, after, before)
 
 
 def apply_revival(
@@ -108,8 +123,9 @@ def apply_revival(
 ) -> tuple[Params, optax.OptState, Params]:
     """Revives codes whose codebook is a parameter; to be called after the optimizer's update.
 
-    Replaces the rows of the codebook, zeroes these rows' moments, and books the codes as revived: their
-    average use becomes the one that a revived code starts from.
+    Replaces the rows of the codebook, makes these rows of what the optimizer keeps, such as its moments, what
+    they were before the first update, and books the codes as revived: their average use becomes the one that
+    a revived code starts from.
 
     Args:
       optimizer: the chain that made `opt_state`.
@@ -129,29 +145,43 @@ def apply_revival(
     revivals = flatten_dict({"quantizer": revival})
     books = {(*path[:-1], "cluster_size"): revived for path, revived in revivals.items()}
 
-    def rows(path: tuple[Any, ...], param: Array) -> Any:
-        revived = revivals.get(_names(path))
-        return False if revived is None else revived.mask[:, None]
-
-    def revive(path: tuple[Any, ...], param: Array) -> Array:
+    def revive(path: Path, param: Array) -> Array:
         revived = revivals.get(_names(path))
         return param if revived is None else jnp.where(revived.mask[:, None], revived.vectors, param)
 
-    def book(path: tuple[Any, ...], variable: Array) -> Array:
+    def book(path: Path, variable: Array) -> Array:
         revived = books.get(_names(path))
         return variable if revived is None else jnp.where(revived.mask, revived.cluster_size, variable)
 
-    def zero(moment: Array, dead: Any) -> Array:
-        # Factored second moments (adafactor) have no rows of their own.
-        if dead is False or moment.ndim != 2 or moment.shape[0] != dead.shape[0]:
-            return moment
-        return jnp.where(dead, jnp.zeros_like(moment), moment)
-
-    dead = jax.tree_util.tree_map_with_path(rows, params)
-    opt_state = optax.tree.map_params(optimizer, zero, opt_state, dead)
     params = jax.tree_util.tree_map_with_path(revive, params)
+    owners = _owners(params)
+
+    def restart(path: Path, kept: Any, first: Any) -> Any:
+        revived = revivals.get(owners(path) or ())
+        # Factored second moments (adafactor) have no rows of their own.
+        if revived is None or jnp.shape(kept) != revived.vectors.shape:
+            return kept
+        return jnp.where(revived.mask[:, None], first, kept)
+
+    first = init_optimizer(optimizer, params)
+    opt_state = jax.tree_util.tree_map_with_path(restart, opt_state, first)
     return params, opt_state, jax.tree_util.tree_map_with_path(book, codebook)
 
 
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(key.key for key in path)
+def _owners(params: Params) -> Callable[[Path], tuple[str, ...] | None]:
+    """Returns a function from the path of an array that a chain keeps to the path of its parameter.
+
+    Chains keep trees laid out like the parameters, or parts of such trees where they are masked: the path of
+    such an array ends with the path of its parameter, whatever the chain has around it.
+    """
+    known = {_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+
+    def owner(path: Path) -> tuple[str, ...] | None:
+        names = _names(path)
+        return next((names[start:] for start in range(len(names)) if names[start:] in known), None)
+
+    return owner
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)

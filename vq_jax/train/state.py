@@ -10,6 +10,7 @@ from flax import linen as nn
 from flax import struct
 
 from vq_jax import ops
+from vq_jax.train.optimizers import init_optimizer
 from vq_jax.types import Array, Int, Key, Params
 
 
@@ -78,7 +79,7 @@ def new_generator(
         step=jnp.zeros((), jnp.int32),
         params=params,
         codebook=variables.get("codebook", {}),
-        opt_state=optimizer.init(params),
+        opt_state=init_optimizer(optimizer, params),
         # A copy: the step donates both, and a buffer cannot be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
@@ -106,7 +107,7 @@ def init_discriminator(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(variables["params"]),
+        opt_state=init_optimizer(optimizer, variables["params"]),
         lecam=ops.init_lecam(),
     )
 

@@ -75,7 +75,7 @@ def discriminator_step(
     lecam = ops.update_lecam(
         discriminator.lecam, metrics["logits_real"], metrics["logits_fake"], losses.lecam_decay
     )
-    learnt, norms = apply_update(optimizer, discriminator, grads)
+    learnt, norms = apply_update(optimizer, discriminator, grads, loss=metrics["loss"])
     learnt = dataclasses.replace(learnt, batch_stats=batch_stats, lecam=lecam)
     on = discriminator.step >= losses.disc_start
     new: DiscriminatorState = jax.tree.map(functools.partial(jnp.where, on), learnt, discriminator)

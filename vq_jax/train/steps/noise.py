@@ -122,7 +122,7 @@ def noise_step(
         return loss, (pictures, metrics)
 
     (_, (pictures, metrics)), grads = jax.value_and_grad(loss_of, has_aux=True)(generator.params)
-    new, norms = apply_update(optimizer, generator, grads, ema_decay=ema_decay)
+    new, norms = apply_update(optimizer, generator, grads, loss=metrics["loss"], ema_decay=ema_decay)
     real: Any = tokenizer_model.apply(tokenizer_variables, codes, method="decode")
     batch = {"image": real} | ({} if condition.labels is None else {"label": condition.labels})
     judge, judged = discriminator_step(

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from vq_jax.evaluate import Likelihood
 from vq_jax.nn import Condition
 from vq_jax.ops.meshes import auto_axes, places_of
+from vq_jax.train.optimizers import init_optimizer
 from vq_jax.train.steps.update import accumulate_gradients, apply_update
 from vq_jax.types import Array, Bool, Codes, Int, Key, Metrics, Params
 
@@ -55,7 +56,7 @@ def init_prior(
     return PriorState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=optimizer.init(params),
+        opt_state=init_optimizer(optimizer, params),
         # A copy: the step donates both, and a buffer cannot be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
@@ -99,7 +100,7 @@ def prior_step(
 
     batch = (codes, _fields(condition))
     grads, _, metrics, _ = accumulate_gradients(gradients, prior.params, batch, accumulate)
-    new, norms = apply_update(optimizer, prior, grads, ema_decay=ema_decay)
+    new, norms = apply_update(optimizer, prior, grads, loss=metrics["loss"], ema_decay=ema_decay)
     return new, metrics | norms
 
 

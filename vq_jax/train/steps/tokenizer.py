@@ -161,12 +161,14 @@ def generator_step(
         params, opt_state = new.params, new.opt_state
         if learning != TRAINABLE["joint"]:
             before = (generator.params, generator.opt_state)
-            params, opt_state = keep_frozen(optimizer, learning, before, (params, opt_state))
+            params, opt_state = keep_frozen(learning, before, (params, opt_state))
         codebook = updates.get("codebook", generator.codebook)
         params, opt_state, codebook = apply_revival(optimizer, params, opt_state, codebook, revival)
         return dataclasses.replace(new, params=params, opt_state=opt_state, codebook=codebook)
 
-    new, norms = apply_update(optimizer, generator, grads, ema_decay=ema_decay, amend=amend)
+    new, norms = apply_update(
+        optimizer, generator, grads, loss=metrics["loss"], ema_decay=ema_decay, amend=amend
+    )
     if generator.ema_params is not None and new.ema_params is not None:
         kept = {name: group for name, group in generator.ema_params.items() if name not in trained}
         new = dataclasses.replace(new, ema_params={**new.ema_params, **kept})

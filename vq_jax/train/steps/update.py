@@ -20,6 +20,7 @@ def apply_update(
     state: State,
     grads: Params,
     *,
+    loss: Array | None = None,
     ema_decay: float = 0.0,
     amend: Callable[[State], State] | None = None,
 ) -> tuple[State, Metrics]:
@@ -29,6 +30,7 @@ def apply_update(
       optimizer: the chain that made the state.
       state: with `step`, `params`, `opt_state`, and `ema_params` where a running average may be kept.
       grads: laid out like the parameters.
+      loss: for chains that read it.
       ema_decay: decay of the running average of the parameters, where the state keeps one.
       amend: corrects the new state, before the running average follows it.
 
@@ -36,7 +38,7 @@ def apply_update(
       The new state, and the metrics `grad_norm` and `param_norm`, float32 scalars.
     """
     old: Any = state
-    params, opt_state = apply_gradients(optimizer, grads, old.params, old.opt_state)
+    params, opt_state = apply_gradients(optimizer, grads, old.params, old.opt_state, loss)
     new: Any = dataclasses.replace(
         old, step=old.step + jnp.ones((), jnp.int32), params=params, opt_state=opt_state
     )

@@ -36,7 +36,9 @@ def test_what_may_differ_is_the_same_for_both():
         if "may_differ" in field.metadata
     }
     assert differing == {
+        "data.class_names": ("resume",),
         "data.data_dir": ("resume", "processes"),
+        "data.max_megapixels": ("resume",),
         "data.num_workers": ("resume", "processes"),
         "data.test_limit": ("resume",),
         "codes.directory": ("resume", "processes"),

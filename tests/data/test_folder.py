@@ -13,6 +13,7 @@ from vq_jax import data
 from vq_jax.configs import DataConfig
 from vq_jax.data import folder, folder_index
 from vq_jax.data.crops import Window, cut
+from vq_jax.data.pictures import DEFAULT_READING
 from vq_jax.errors import UserError
 
 CONFIG = DataConfig(test_fraction=0.3)
@@ -49,7 +50,8 @@ def test_pictures_of_all_kinds_are_found_in_all_subfolders_and_other_files_left_
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("no picture")
     found = folder_index.list_pictures(tmp_path)
-    assert [file.name for file in found] == ["a.png", "b/c.JPG", "b/d/e.webp", "f.gif"]
+    assert found.left_out == ("1 .pdf", "1 .txt", "1 hidden file", "1 hidden folder")
+    assert [file.name for file in found.files] == ["a.png", "b/c.JPG", "b/d/e.webp", "f.gif"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such a name")
@@ -74,7 +76,7 @@ def test_a_link_to_a_parent_folder_ends(tmp_path):
     (tmp_path / "linked").mkdir()
     (tmp_path / "c").symlink_to(tmp_path / "linked")
     save(tmp_path / "linked" / "d.png")
-    assert len(folder_index.list_pictures(tmp_path)) == 2
+    assert len(folder_index.list_pictures(tmp_path).files) == 2
 
 
 def test_every_picture_is_in_one_split_whatever_the_order_of_the_directory(tmp_path):
@@ -201,7 +203,7 @@ def test_a_square_of_a_broken_picture_is_one_of_the_next(tmp_path, monkeypatch, 
     monkeypatch.setattr(folder, "_CACHE_BYTES", 100)
     for index, size in enumerate([(80, 64), (96, 120), (64, 64)]):
         save(tmp_path / "train" / "a" / f"{index}.jpg", 100 + index, size)
-    save(tmp_path / "test" / "b" / "0.jpg")
+    save(tmp_path / "test" / "a" / "0.jpg")
     source = open_folder(tmp_path)
     (tmp_path / "train" / "a" / "0.jpg").write_bytes(b"no picture")
     sizes = []
@@ -293,14 +295,14 @@ def test_of_a_large_folder_an_even_sample_is_decoded_and_every_header_read(tmp_p
     monkeypatch.setattr(folder_index, "_MAX_DECODED", 5)
     decoded = []
     original = folder_index.decode_check
-    monkeypatch.setattr(folder_index, "decode_check", lambda p: decoded.append(p.name) or original(p))
+    monkeypatch.setattr(folder_index, "decode_check", lambda p, r: decoded.append(p.name) or original(p, r))
     fill(tmp_path, 20)
     truncate(tmp_path / "003.png")  # its header is whole, and it is not in the sample
     (tmp_path / "013.png").write_text("no picture")
     source = open_folder(tmp_path)
     assert sorted(decoded) == ["002.png", "006.png", "010.png", "014.png", "018.png"]
-    broken = folder_index.find_broken(tmp_path, folder_index.list_pictures(tmp_path))[0]
-    assert broken == {"013.png": "not a picture"}
+    files = folder_index.list_pictures(tmp_path).files
+    assert folder_index.examine(tmp_path, files, DEFAULT_READING).broken == {"013.png": "not a picture"}
     assert len(source) + len(open_folder(tmp_path, "test")) == 20
 
 

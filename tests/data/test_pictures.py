@@ -1,5 +1,11 @@
 """Every mode and orientation that Pillow reads becomes uint8 in the channels asked for."""
 
+import dataclasses
+import io
+import re
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +13,15 @@ from PIL import Image
 from vq_jax.configs import DataConfig
 from vq_jax.data import open_source, pictures
 from vq_jax.data.crops import Window, cut
-from vq_jax.data.pictures import decode_check, picture_extensions, read_picture, read_square
+from vq_jax.data.pictures import (
+    FORMATS,
+    Reading,
+    decode_check,
+    picture_extensions,
+    read_picture,
+    read_square,
+)
+from vq_jax.errors import UserError
 
 COLOUR = (200, 100, 40)
 GREY = 124  # 0.299 * 200 + 0.587 * 100 + 0.114 * 40
@@ -229,3 +243,260 @@ def test_photographs_decoded_smaller_are_close_to_those_decoded_whole(tmp_path, 
     whole, scaled = (read_square(path, 3, window(0, 100, 400), size, scaled=s) for s in (False, True))
     error = np.mean((scaled.astype(float) - whole) ** 2)
     assert error > 0 and 10 * np.log10(255**2 / error) > lowest
+
+
+# Of every mode with more than 8 bits, or with another sense of its numbers: what is stored, and what is read.
+def tiff(path, pixels, **tags):
+    """A plain TIFF with the tags that it says: bits, sample format, photometric interpretation."""
+    data = np.ascontiguousarray(pixels).tobytes()
+    height, width = pixels.shape
+    tags = {
+        256: width, 257: height, 258: tags.get("bits", 8 * pixels.itemsize), 259: 1,
+        262: tags.get("photometric", 1), 273: 8, 277: 1, 278: height, 279: tags.get("bytes", len(data)),
+        339: tags.get("sample", {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]),
+    }  # fmt: skip
+    data = tags.pop("data", data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    place = 8 + len(data)
+    path.write_bytes(
+        b"II*\0" + struct.pack("<I", place) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
+    return path
+
+
+RAMP = np.linspace(0, 1, 12).reshape(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        (np.uint16, RAMP * 65535, RAMP * 255),
+        (np.int16, RAMP * 65535 - 32768, RAMP * 255),
+        (np.int16, RAMP * 255, RAMP * 255),
+        (np.uint16, RAMP * 200, RAMP * 200),
+        (np.uint32, RAMP * (2**32 - 1), RAMP * 255),
+        (np.int32, RAMP * (2**32 - 1) - 2**31, RAMP * 255),
+        (np.int32, RAMP * 255, RAMP * 255),
+        (np.int32, RAMP * 65535, RAMP * 255),
+        (np.int8, RAMP * 255 - 128, RAMP * 255),
+    ],
+)
+def test_numbers_of_any_width_and_sign_are_scaled_by_what_the_file_says(tmp_path, dtype, values, expected):
+    path = tiff(tmp_path / "a.tif", np.floor(values).astype(dtype))
+    got = read_picture(path, 1)[..., 0]
+    assert np.abs(got - expected).max() <= 1
+    assert np.array_equal(got, read_square(path, 1, window(0, 0, 3), 3, False)[..., 0]) or got.shape != (3, 3)
+    inverted = tiff(tmp_path / "b.tif", np.floor(values).astype(dtype), photometric=0)
+    if dtype == np.uint16:  # Pillow does not open the others
+        assert np.array_equal(read_picture(inverted, 1)[..., 0], 255 - got)
+
+
+def test_pictures_of_12_bits_are_scaled_from_12_bits(tmp_path):
+    values = np.floor(RAMP * 4095).astype(np.uint16)
+    packed = bytearray()
+    for first, second in values.reshape(-1, 2).tolist():
+        packed += (first << 12 | second).to_bytes(3)
+    path = tiff(tmp_path / "a.tif", values)
+    whole = bytearray(path.read_bytes())
+    whole[8 : 8 + len(packed)] = packed
+    path.write_bytes(whole.replace(struct.pack("<HHII", 258, 4, 1, 16), struct.pack("<HHII", 258, 4, 1, 12)))
+    assert read_picture(path, 1)[..., 0].tolist() == (values >> 4).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32])
+def test_a_range_of_values_decides_what_is_black_and_white(tmp_path, dtype):
+    values = (RAMP * 4000 - 500 if dtype != np.uint16 else RAMP * 4000).astype(dtype)
+    path = tiff(tmp_path / "a.tif", values)
+    got = read_picture(path, 1, Reading((0.0, 3000.0)))[..., 0]
+    assert np.abs(got - np.clip(values / 3000, 0, 1) * 255).max() <= 1
+    square = read_square(path, 1, window(0, 0, 3), 3, False, Reading((0.0, 3000.0)))
+    assert np.array_equal(square[..., 0], got[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (RAMP * 4095, r"only the values 0 to 4095 of 0 to 65535 .*--data.value-range 0 4095"),
+        (RAMP * 65535, None),
+        (RAMP * 255, None),
+    ],
+)
+def test_a_range_that_is_hardly_used_is_warned_of_once(tmp_path, caplog, values, words):
+    for number in range(3):
+        Image.fromarray(np.floor(values).astype(np.uint16)).save(tmp_path / f"{number}.png")
+    config = DataConfig(test_fraction=0.3)
+    for split in ("train", "test"):
+        open_source(f"folder:{tmp_path}", split, config, 1)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == (words is not None)
+    assert words is None or re.search(words, messages[0])
+    caplog.clear()
+    open_source(f"folder:{tmp_path}", "train", dataclasses.replace(config, value_range=(0, 4095)), 1)
+    assert not caplog.records
+
+
+def test_a_picture_above_the_limit_says_so_and_one_below_is_read_without_pillow_s_warning(
+    tmp_path, monkeypatch
+):
+    path = saved(tmp_path, Image.new("L", (1500, 1000)), "a.png")
+    with pytest.raises(ValueError, match=r"^2 megapixels, more than data.max_megapixels 1: raise that"):
+        read_picture(path, 1, Reading(max_megapixels=1))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert read_picture(path, 1).shape == (1000, 1500, 1)
+    assert read_square(path, 1, window(0, 0, 900), 8, False).shape == (8, 8, 1)
+    assert decode_check(path) is None and Image.MAX_IMAGE_PIXELS == 1000
+
+
+def test_a_folder_says_in_one_line_that_a_picture_is_too_large(tmp_path):
+    saved(tmp_path, Image.new("L", (1500, 1000)), "a.png")
+    with pytest.raises(UserError, match=r"a.png \(2 megapixels, more than data.max_megapixels 1: raise that"):
+        open_source(f"folder:{tmp_path}", "train", DataConfig(max_megapixels=1), 1)
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.eps", "a"])
+@pytest.mark.parametrize("content", [EPS, b"%PDF-1.4 ...", b"\xd7\xcd\xc6\x9a" + bytes(60), b""])
+def test_only_the_formats_of_the_list_are_opened_whatever_the_name(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    for read in (lambda path: read_picture(path, 3), decode_check):
+        with pytest.raises(Image.UnidentifiedImageError):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("JPEG2000", "DIB")] + ["JPEG2000"])
+def test_every_format_of_the_list_is_read_by_its_content(tmp_path, kind):
+    if kind not in Image.SAVE:
+        Image.init()
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    image = Image.fromarray(np.repeat(np.repeat(pixels, 4, 0), 4, 1))
+    options = {"quality": 100} if kind in ("JPEG", "WEBP", "AVIF") else {}
+    path = saved(tmp_path, image, "named.otherwise", format=kind, **options)
+    with Image.open(path) as reference:
+        expected = np.asarray(reference.convert("RGB"))
+    assert np.array_equal(read_picture(path, 3), expected)
+
+
+def with_metadata(kind, block):
+    """A picture turned by a block of EXIF, and with a comment."""
+    image, file = Image.fromarray(ramps(24, 16)), io.BytesIO()
+    image.save(file, kind, exif=block)
+    return file.getvalue()
+
+
+def exif_block(order):
+    """EXIF with the orientation 6 after tags of every type; a damaged one may become anything."""
+    exif = Image.Exif()
+    exif.endian = {"II": "<", "MM": ">"}[order]
+    exif[0x010F], exif[0x011A], exif[0x011B], exif[0x0128] = "maker", 72.0, 72.0, 2
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769).update({0x829A: 0.01, 0x9000: b"0232", 0x9204: -0.5})
+    exif.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0)})
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(3000, marks=pytest.mark.ci)])
+def test_a_picture_with_damaged_metadata_is_read(tmp_path, count):
+    rng = np.random.default_rng(count)
+    kinds = ("JPEG", "PNG", "WEBP")
+    block = exif_block("II")
+    whole = {kind: with_metadata(kind, block) for kind in kinds}
+    upright = {}
+    for kind in kinds:
+        path = tmp_path / kind
+        path.write_bytes(whole[kind])
+        upright[kind] = read_picture(path, 3)
+        assert upright[kind].shape == (24, 16, 3)
+    for number in range(count):
+        kind = kinds[number % 3]
+        content = bytearray(whole[kind])
+        place = content.index(block[6:20]) if kind != "JPEG" else content.index(block[:20])
+        for _ in range(rng.integers(1, 9)):
+            content[place + rng.integers(len(block) - 6)] = rng.integers(256)
+        path = tmp_path / kind
+        path.write_bytes(content)
+        got = read_picture(path, 3)
+        assert sorted(got.shape) == [3, 16, 24]
+        assert decode_check(path) is None
+        if got.shape == (24, 16, 3) and number % 10 == 0:
+            assert any(np.array_equal(got, turn) for turn in turns_of(upright[kind]))
+
+
+def turns_of(upright):
+    return [upright, upright[::-1], upright[:, ::-1], upright[::-1, ::-1]]
+
+
+def png_with(chunks, after=()):
+    """A PNG with further chunks before and after its pixels; their checksums are wrong where None."""
+    file = io.BytesIO()
+    Image.fromarray(ramps(24, 16)).save(file, "PNG")
+    content = file.getvalue()
+
+    def packed(chunks):
+        return b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) ^ wrong)
+            for kind, data, wrong in chunks
+        )
+
+    return content[:33] + packed(chunks) + content[33:-12] + packed(after) + content[-12:]
+
+
+LONG_TEXT = b"Comment\0\0" + zlib.compress(bytes(3 * 10**6))
+CHUNKS = {
+    "long text": (b"zTXt", LONG_TEXT, 0),
+    "long international text": (b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(3 * 10**6)), 0),
+    "a long profile": (b"iCCP", b"name\0\0" + zlib.compress(bytes(3 * 10**6)), 0),
+    "a damaged profile": (b"iCCP", b"name\0\0no zlib", 0),
+    "a wrong checksum": (b"tEXt", b"Comment\0hello", 1),
+    "damaged EXIF": (b"eXIf", b"MM\0*\0\0\0\x08\xff\xff no entries", 0),
+    "EXIF of nothing": (b"eXIf", b"", 0),
+    "a short resolution": (b"pHYs", b"\0", 0),
+    "an animation of nothing": (b"acTL", b"\0", 0),
+    "a private chunk": (b"prVt", bytes(100), 7),
+}
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_chunks_of_a_png_that_are_no_pixels_cannot_break_it(tmp_path, name):
+    expected = ramps(24, 16)
+    for chunks in (([CHUNKS[name]], []), ([], [CHUNKS[name]])):
+        (tmp_path / "a.png").write_bytes(png_with(*chunks))
+        assert np.array_equal(read_picture(tmp_path / "a.png", 3), expected)
+        assert decode_check(tmp_path / "a.png") is None
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_orientation_in_a_png_counts_before_and_after_the_pixels(tmp_path, after):
+    chunk = [(b"eXIf", exif_block("MM")[6:], 0)]
+    (tmp_path / "a.png").write_bytes(png_with([], chunk) if after else png_with(chunk))
+    assert np.array_equal(read_picture(tmp_path / "a.png", 3), np.rot90(ramps(24, 16), -1))
+
+
+def test_a_rational_without_denominator_does_not_break_a_jpeg(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A], exif[0x0128] = 8, 72.0, 2
+    block = exif.tobytes()
+    content = with_metadata("JPEG", block.replace(struct.pack(">II", 72, 1), struct.pack(">iI", -1, 0)))
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert read_picture(tmp_path / "a.jpg", 3).shape == (24, 16, 3)
+
+
+@pytest.mark.parametrize("text", ['tiff:Orientation="6"', "<tiff:Orientation>6</tiff:Orientation>"])
+def test_an_orientation_in_xmp_counts_where_exif_has_none(tmp_path, text):
+    file = io.BytesIO()
+    Image.fromarray(ramps(24, 16)).save(file, "JPEG", xmp=f"<x:xmpmeta>{text}</x:xmpmeta>".encode())
+    (tmp_path / "a.jpg").write_bytes(file.getvalue())
+    assert read_picture(tmp_path / "a.jpg", 3).shape == (24, 16, 3)
+
+
+def test_a_damaged_tiff_tag_costs_the_orientation_and_not_the_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path, Image.fromarray(ramps(24, 16)), "a.tif", exif=exif)
+    assert np.array_equal(read_picture(path, 3), np.rot90(ramps(24, 16), -1))
+    content = bytearray(path.read_bytes())
+    place = content.index(struct.pack("<HHI", 0x0112, 3, 1))
+    content[place + 8] = 99
+    path.write_bytes(content)
+    assert np.array_equal(read_picture(path, 3), ramps(24, 16))

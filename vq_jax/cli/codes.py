@@ -23,7 +23,7 @@ def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
 
     Args:
       run: run or model directory of a tokenizer.
-      pictures: files of any format that Pillow reads, or folders of them.
+      pictures: picture files, or folders of them.
       output: where to write NAME.png, each picture above its reconstruction.
     """
     from vq_jax.evaluate import psnr
@@ -58,7 +58,7 @@ def encode(run: Run, pictures: Pictures, output: OutputFile) -> int:
 
     Args:
       run: run or model directory of a tokenizer.
-      pictures: files of any format that Pillow reads, or folders of them.
+      pictures: picture files, or folders of them.
       output: file to write: names, files (their paths), sizes (height, width), and codes_0, codes_1, ..., or
         codes_0.0, codes_0.1, ... where a picture has several grids.
     """

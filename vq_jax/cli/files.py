@@ -2,8 +2,6 @@
 
 import io
 import itertools
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -39,7 +37,7 @@ def read_picture(path: Path, tokenizer: "Tokenizer") -> "np.ndarray":
     from vq_jax import data
 
     try:
-        picture = data.read_picture(path, tokenizer.channels)
+        picture = data.read_picture(path, tokenizer.channels, data.Reading.of(tokenizer.config.data))
     except Exception as error:  # of many kinds, Pillow's
         raise UserError(f"{path} cannot be read as a picture: {error or type(error).__name__}") from error
     try:
@@ -126,7 +124,9 @@ def read_codes(path: Path) -> CodesFile:
       UserError: it is not such a file, or cannot be read.
     """
 
-    arrays = _read_arrays(path)
+    from vq_jax.data.npz import read_npz
+
+    arrays = read_npz(path, "a file that `vq-jax encode` wrote")
     if "version" in arrays or "kind" in arrays:  # files from before have neither
         try:
             check_header({name: arrays[name].item() for name in ("kind", "version")}, (_KIND,), str(path))
@@ -161,20 +161,6 @@ def _grids_of(arrays: "dict[str, np.ndarray]", key: str) -> Any:
     numbered = (arrays.get(f"{key}.{number}") for number in itertools.count())
     grids = tuple(itertools.takewhile(lambda grid: grid is not None, numbered))
     return arrays.get(key, grids or None)
-
-
-def _read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    import numpy as np
-
-    if not path.is_file():
-        raise UserError(f"no such file of codes: {path}")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path} is not an .npz file: expected one that `vq-jax encode` wrote")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"the .npz file {path} cannot be read: {error}") from error
 
 
 def write(target: Path, content: bytes) -> None:

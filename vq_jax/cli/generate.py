@@ -21,6 +21,8 @@ Four = Annotated[str | None, tyro.conf.arg(metavar="X0,Y0,X1,Y1")]
 _FLAGS: Any = option_flags()
 _NONE: Any = _FLAGS()
 Flags = Annotated[_FLAGS, tyro.conf.arg(name="")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="CLASS")]
+Names = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="CLASS [CLASS ...]")]
 Sides = Annotated[str | None, tyro.conf.arg(metavar="LEFT,TOP,RIGHT,BOTTOM")]
 
 
@@ -28,7 +30,7 @@ def sample(
     run: Run,
     output: OutputPicture,
     num: int | None = None,
-    label: tuple[int, ...] | None = None,
+    label: Names = None,
     seed: int = 0,
     options: Flags = _NONE,
 ) -> int:
@@ -38,12 +40,13 @@ def sample(
       run: directory that `vq-jax train` wrote for a prior.
       output: the grid to write; the single pictures go beside it, into a folder of the same name.
       num: how many; 16 when absent.
-      label: class to draw, or several in turn; every class in turn when absent.
+      label: class to draw by name or number, or several in turn; every class in turn when absent.
       seed: the same seed gives the same pictures.
       options: how codes are drawn.
     """
     import math
 
+    from vq_jax.pretrained.labels import by_name_or_number
     from vq_jax.runs.grids import encode_png, picture_grid
 
     _check_output(output)
@@ -51,7 +54,10 @@ def sample(
         raise UserError(f"expected --num of at least 1, got {num}")
     count = 16 if num is None else num
     prior = _load_prior(run)
-    labels = None if label is None else [label[index % len(label)] for index in range(max(count, len(label)))]
+    labels = None
+    if label is not None:
+        classes = by_name_or_number(label, prior.class_names)
+        labels = [classes[index % len(classes)] for index in range(max(count, len(classes)))]
     drawn = prior.sample(
         count if labels is None else len(labels),
         labels=labels,
@@ -76,7 +82,7 @@ def inpaint(
     mask: Mask = None,
     box: Four = None,
     outpaint: Sides = None,
-    label: int | None = None,
+    label: Name = None,
     seed: int = 0,
     options: Flags = _NONE,
 ) -> int:
@@ -84,15 +90,16 @@ def inpaint(
 
     Args:
       run: directory that `vq-jax train` wrote for a prior.
-      picture: file of any format that Pillow reads, at least as large as the prior's pictures.
+      picture: picture file, at least as large as the prior's pictures.
       output: picture to write.
       mask: picture of the same size, white where it is to be filled.
       box: instead of a mask, the hole as x0,y0,x1,y1: pixels from the upper left, x1 and y1 excluded.
       outpaint: instead of a hole, pixels to add: left,top,right,bottom.
-      label: class of the picture; none when absent.
+      label: class of the picture by name or number; none when absent.
       seed: the same seed gives the same picture.
       options: how codes are drawn.
     """
+    from vq_jax.pretrained.labels import by_name_or_number
     from vq_jax.runs.grids import encode_png
 
     _check_output(output)
@@ -108,7 +115,8 @@ def inpaint(
         raise UserError(f"no such picture: {picture}")
     prior = _load_prior(run)
     whole = read_picture(picture, prior.tokenizer)
-    arguments: dict[str, Any] = {"labels": label, "seed": _seed(seed), **given_options(options)}
+    classes = None if label is None else by_name_or_number([label], prior.class_names)
+    arguments: dict[str, Any] = {"labels": classes, "seed": _seed(seed), **given_options(options)}
     if outpaint is not None:
         left, top, right, bottom = _four(outpaint, "--outpaint LEFT,TOP,RIGHT,BOTTOM")
         filled = prior.outpaint(whole[None], left=left, top=top, right=right, bottom=bottom, **arguments)[0]

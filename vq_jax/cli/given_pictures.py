@@ -69,7 +69,10 @@ def find_pictures(places: Sequence[Path], output: Path) -> list[GivenPicture]:
 def _in_folder(folder: Path, output: Path) -> list[Path]:
     from vq_jax.data.folder_index import list_pictures
 
-    paths = [folder / file.name for file in list_pictures(folder)]
+    listing = list_pictures(folder)
+    if listing.left_out:
+        _log.info("of %s left out: %s", folder, ", ".join(listing.left_out))
+    paths = [folder / file.name for file in listing.files]
     inside = output.resolve().is_relative_to(folder.resolve()) and output.resolve() != folder.resolve()
     kept = [path for path in paths if not (inside and path.resolve().is_relative_to(output.resolve()))]
     if not kept:

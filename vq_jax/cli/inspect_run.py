@@ -45,14 +45,17 @@ def _described(trained: "Tokenizer | Prior") -> list[str]:
     config: Any = trained.config
     if isinstance(trained, Prior):
         classes = "no classes" if trained.num_classes is None else f"{trained.num_classes} classes"
+        names = trained.class_names
         grids = ", ".join(map(_grid, jax.tree.leaves(trained.model.code_specs)))
         return [
             f"{config.name}: {config.prior.architecture}, step {trained.step}, over {config.tokenizer}",
             f"  codes: {grids}, {classes}",
+            *([f"  classes: {', '.join(names)}"] if names else []),
         ]
     return [
         f"{config.name}: {config.model.architecture}, step {trained.step}, {config.data.source}",
         f"  quantizer: {config.model.quantizer.describe()}",
+        *([f"  classes: {', '.join(config.data.class_names)}"] if config.data.class_names else []),
     ]
 
 

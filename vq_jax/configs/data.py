@@ -7,6 +7,7 @@ import tyro
 
 from vq_jax.configs.derived import with_optional_fields_of
 from vq_jax.configs.fields import LOCAL, RESUME, Checked
+from vq_jax.errors import require
 from vq_jax.ranges import COUNT, Range, between
 
 _Batch = Annotated[int, between(1, 2**24), tyro.conf.arg(aliases=["--batch-size"])]
@@ -44,12 +45,30 @@ class DataConfig(Checked):
     scaled_decoding: bool = True
     """Decode a JPEG file at a half, a quarter or an eighth of its size where a training picture takes 3, 6 or
     12 times image_size of it; for a folder:PATH too large to stay in memory."""
+    value_range: Annotated[tuple[float, float] | None, between(-(2**40), 2**40)] = None
+    """Of picture files with more than 8 bits: the values that become black and white. When absent, the range
+    that the file says, unless all values lie in 0..255."""
+    max_megapixels: Annotated[int, between(1, 10**6)] = dataclasses.field(default=300, metadata=RESUME)
+    """Larger pictures of folder:PATH count as broken: decoding one takes 3 bytes a pixel and more."""
+    class_names: tyro.conf.Fixed[tuple[str, ...] | None] = dataclasses.field(default=None, metadata=RESUME)
+    """Names of the classes in the order of their numbers, as a run found them in its data."""
     num_workers: _Workers = dataclasses.field(default=0, metadata=LOCAL)
     """Processes that read pictures; 0 reads in threads. It never changes the order of the pictures."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_span(self.value_range)
 
     def plain(self) -> "DataConfig":
         """Returns the settings for pictures that have the right size: an epoch takes each once, as it is."""
         return dataclasses.replace(self, resize="none", crop="center", flip=False, crops_per_picture=1)
+
+
+def _check_span(span: tuple[float, ...] | None) -> None:
+    require(
+        span is None or (len(span) == 2 and span[0] < span[1]),
+        f"data.value_range must be two numbers, the first below the second, got {span}",
+    )
 
 
 @with_optional_fields_of(DataConfig)
@@ -64,8 +83,13 @@ class PriorDataConfig(Checked):
     """Processes that read pictures where codes are made on the fly; 0 reads in threads."""
 
     if TYPE_CHECKING:  # the other fields are not written here
+        value_range: tuple[float, float] | None = None
 
         def __init__(self, **fields: Any) -> None: ...
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_span(self.value_range)
 
     def resolve(self, tokenizer: DataConfig) -> DataConfig:
         """Returns the tokenizer's settings with those that are given here in their place."""

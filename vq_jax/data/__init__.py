@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vq_jax.data.examples import Example, ExampleBuilder, RecordRng
     from vq_jax.data.held_out import test_batches, test_pictures
-    from vq_jax.data.open import SCHEMES, Scheme, open_source
-    from vq_jax.data.pictures import read_picture
+    from vq_jax.data.open import SCHEMES, Scheme, open_source, open_splits
+    from vq_jax.data.pictures import Reading, read_picture
     from vq_jax.data.pipeline import BatchIterator, Order, train_batches
-    from vq_jax.data.source import Batch, Record, Source
+    from vq_jax.data.source import Batch, Record, Source, class_names
     from vq_jax.data.tfds import prepare
     from vq_jax.data.variants import Variants
 
@@ -22,13 +22,16 @@ _NAMES = {
     "Example": "examples",
     "ExampleBuilder": "examples",
     "Order": "pipeline",
+    "Reading": "pictures",
     "Record": "source",
     "RecordRng": "examples",
     "SCHEMES": "open",
     "Scheme": "open",
     "Source": "source",
     "Variants": "variants",
+    "class_names": "source",
     "open_source": "open",
+    "open_splits": "open",
     "prepare": "tfds",
     "read_picture": "pictures",
     "test_batches": "held_out",
@@ -42,13 +45,16 @@ __all__ = [
     "Example",
     "ExampleBuilder",
     "Order",
+    "Reading",
     "Record",
     "RecordRng",
     "SCHEMES",
     "Scheme",
     "Source",
     "Variants",
+    "class_names",
     "open_source",
+    "open_splits",
     "prepare",
     "read_picture",
     "test_batches",

@@ -1,24 +1,25 @@
 """Pictures in an .npz file."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.in_memory import MemorySource
-from vq_jax.data.source import Split, check_channels
+from vq_jax.data.npz import read_npz
+from vq_jax.data.source import Split, check_channels, printable
 from vq_jax.data.splits import even_places, held_out
 from vq_jax.errors import UserError
 
 _KEYS = ("images", "labels", "test_images", "test_labels")
+_CHANNELS = (1, 2, 3, 4)
 
 
 def open_arrays(file: str, split: Split, config: DataConfig, channels: int) -> MemorySource:
     """Reads one split of an .npz file.
 
-    The file has `images` uint8 [N, H, W] or [N, H, W, C] and may have `labels` int [N]. Held out are its
+    The file has `images` uint8 [N, H, W] or [N, H, W, C] and may have `labels`, integers or words [N]; see
+    `_numbered` for the numbers of their classes. Held out are its
     `test_images` (and `test_labels`) or, without those, an evenly spread share of `images`.
 
     Args:
@@ -36,45 +37,36 @@ def open_arrays(file: str, split: Split, config: DataConfig, channels: int) -> M
     arrays = _read(file)
     images = _images(arrays, "images", file, channels)
     labels = _labels(arrays, "labels", len(images), file)
-    num_classes = None if labels is None else int(labels.max()) + 1
+    test_labels, num_classes, names = None, None, None
     if "test_images" in arrays:
         test_images = _images(arrays, "test_images", file, channels)
         test_labels = _labels(arrays, "test_labels", len(test_images), file)
         if (labels is None) != (test_labels is None):
             raise UserError(f"{file}: expected labels and test_labels, or neither; got one of them")
-        if num_classes is not None and test_labels is not None:
-            num_classes = max(num_classes, int(test_labels.max()) + 1)
+    if labels is not None:
+        numbered, num_classes, names = _numbered(
+            [labels] if test_labels is None else [labels, test_labels], file
+        )
+        labels, test_labels = numbered[0], numbered[-1]
+    if "test_images" in arrays:
         if split == "test":
             images, labels = test_images, test_labels
-        return MemorySource(images, labels, num_classes)
+        return MemorySource(images, labels, num_classes, names)
     chosen = held_out(even_places(len(images)), config.test_fraction, np.ones(len(images), bool))
     chosen = chosen if split == "test" else ~chosen
     if not chosen.any():
         raise UserError(f"{file}: expected test_images, or at least two images so that one can be held out")
-    return MemorySource(images[chosen], None if labels is None else labels[chosen], num_classes)
+    return MemorySource(images[chosen], None if labels is None else labels[chosen], num_classes, names)
 
 
 def _read(file: str) -> dict[str, np.ndarray]:
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"expected an .npz file, {file} does not exist")
-    if not zipfile.is_zipfile(path):
+    arrays = read_npz(Path(file).expanduser(), "an .npz file", _KEYS)
+    if "images" not in arrays:
         raise UserError(
-            f"expected an .npz file, {file} is not one: write it with "
-            "numpy.savez_compressed(file, images=images)"
+            f"{file}: expected an array named images (uint8 [N, H, W] or [N, H, W, C]), "
+            f"the file holds {', '.join(map(printable, arrays)) or 'nothing'}"
         )
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if "images" not in arrays.files:
-                raise UserError(
-                    f"{file}: expected an array named images (uint8 [N, H, W] or [N, H, W, C]), "
-                    f"the file holds {', '.join(arrays.files) or 'nothing'}"
-                )
-            return {key: arrays[key] for key in _KEYS if key in arrays.files}
-    except UserError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        raise UserError(f"the .npz file {file} cannot be read: {error}") from error
+    return arrays
 
 
 def _images(arrays: dict[str, np.ndarray], key: str, file: str, channels: int) -> np.ndarray:
@@ -93,18 +85,69 @@ def _images(arrays: dict[str, np.ndarray], key: str, file: str, channels: int) -
     if 0 in images.shape:
         raise UserError(f"{file}: expected pictures in {key}, got shape {list(images.shape)}")
     images = images[..., None] if images.ndim == 3 else images
-    check_channels(images.shape[-1], channels, file)
+    _check_layout(images.shape, key, file, channels)
     return images
+
+
+def _check_layout(shape: tuple[int, ...], key: str, file: str, channels: int) -> None:
+    """Checks the last axis; names the transposition or the slice where another axis holds the channels."""
+    found = shape[-1]
+    if found == channels:
+        return
+    if shape[1] in _CHANNELS and found not in _CHANNELS:
+        raise UserError(
+            f"{file}: expected {key} of shape [N, H, W, C], got {list(shape)}, with the channels first: save "
+            f"{key}.transpose(0, 2, 3, 1)"
+        )
+    if shape[0] in _CHANNELS and found not in _CHANNELS:
+        raise UserError(
+            f"{file}: expected {key} of shape [N, H, W, C], got {list(shape)}, with the pictures last: save "
+            f"numpy.moveaxis({key}, -1, 0)"
+        )
+    if found in (2, 4):
+        raise UserError(
+            f"{file}: expected {key} with {channels} channels (model.image_channels), got {found}, the "
+            f"last of them transparency: save {key}[..., :{found - 1}]"
+        )
+    if found not in _CHANNELS:
+        raise UserError(
+            f"{file}: expected {key} of shape [N, H, W, C] with 1 or 3 channels, got {list(shape)}"
+        )
+    check_channels(found, channels, file)
 
 
 def _labels(arrays: dict[str, np.ndarray], key: str, count: int, file: str) -> np.ndarray | None:
     if key not in arrays:
         return None
     labels = arrays[key]
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (count,):
+    if labels.dtype.kind not in "iuU" or labels.shape != (count,):
         raise UserError(
-            f"{file}: expected {key} of integers, shape [{count}], got {labels.dtype} {list(labels.shape)}"
+            f"{file}: expected {key} of integers or words, shape [{count}], got {labels.dtype} "
+            f"{list(labels.shape)}"
         )
-    if labels.min() < 0:
-        raise UserError(f"{file}: expected {key} of 0 and up, got {labels.min()}")
     return labels
+
+
+def _numbered(given: list[np.ndarray], file: str) -> tuple[list[np.ndarray], int, tuple[str, ...] | None]:
+    """Numbers the classes of labels from 0.
+
+    Numbers from 0 up stay as they are, unless most of those below the largest are missing. All others, and
+    words, are numbered in their order.
+
+    Returns:
+      The labels, int64; the number of classes; and, where labels got other numbers, what they were.
+    """
+    if len({labels.dtype.kind == "U" for labels in given}) > 1:
+        raise UserError(f"{file}: expected labels and test_labels of one kind, got numbers and words")
+    different = np.unique(np.concatenate([labels.astype(object) for labels in given]))
+    if isinstance(different[0], int):
+        if different[0] == 0 and different[-1] < 2 * len(different):
+            return [labels.astype(np.int64) for labels in given], int(different[-1]) + 1, None
+        if different[0] == -1 and 0 in different:
+            raise UserError(
+                f"{file}: expected labels of 0 and up, got -1, which often means none: leave those "
+                "pictures out"
+            )
+    numbers = {label: number for number, label in enumerate(different.tolist())}
+    mapped = [np.array([numbers[label] for label in labels.tolist()], np.int64) for labels in given]
+    return mapped, len(numbers), tuple(map(str, numbers))

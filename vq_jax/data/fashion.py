@@ -17,7 +17,10 @@ from vq_jax.configs.data import DataConfig
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.data.source import Split, check_channels
 
-_NUM_CLASSES = 10
+_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 _TRAIN_OF_CLASS = 800  # of 1,000
 
 
@@ -41,7 +44,7 @@ def open_fashion(argument: str, split: Split, config: DataConfig, channels: int)
     with file.open("rb") as stream, np.load(stream) as arrays:
         images, labels = arrays["images"], arrays["labels"]
     is_train = np.zeros(len(labels), bool)
-    for label in range(_NUM_CLASSES):
+    for label in range(len(_CLASSES)):
         is_train[np.flatnonzero(labels == label)[:_TRAIN_OF_CLASS]] = True
     chosen = is_train if split == "train" else ~is_train
-    return MemorySource(images[chosen][..., None], labels[chosen], _NUM_CLASSES)
+    return MemorySource(images[chosen][..., None], labels[chosen], len(_CLASSES), _CLASSES)

@@ -8,15 +8,16 @@ the next picture that can be read: one bad file never ends a run and never shift
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.crops import Choose
-from vq_jax.data.folder_index import PictureFile, find_broken, list_pictures, reason_of, warn_broken
-from vq_jax.data.pictures import read_picture, read_square
+from vq_jax.data.folder_index import PictureFile, examine, list_pictures, reason_of, warn_broken
+from vq_jax.data.layout import Part, understand
+from vq_jax.data.pictures import DEFAULT_READING, Reading, read_picture, read_square
 from vq_jax.data.source import Record, Split, check_convertible, cut_square
 from vq_jax.data.splits import held_out
 from vq_jax.errors import UserError
@@ -32,11 +33,13 @@ class FolderSource:
       root: the folder.
       names: paths of the pictures, relative to it.
       labels: int [N], or None.
-      num_classes: number of different labels; None without labels.
+      class_names: of the labels; None without labels.
       channels: 1 or 3.
       broken: why a picture cannot be read, by the names of those known to be broken.
-      fingerprint: hash of names and sizes.
+      fingerprint: hash of names and contents.
       cached: keep decoded pictures.
+      reading: how pictures are read.
+      left_out: what of the folder is in no split, in words.
     """
 
     def __init__(
@@ -44,16 +47,21 @@ class FolderSource:
         root: Path,
         names: Sequence[str],
         labels: Sequence[int] | None,
-        num_classes: int | None,
+        class_names: tuple[str, ...] | None,
         channels: int,
         broken: dict[str, str],
         fingerprint: str,
         cached: bool,
+        reading: Reading = DEFAULT_READING,
+        left_out: tuple[str, ...] = (),
     ) -> None:
         self.channels = channels
-        self.num_classes = num_classes
+        self.num_classes = None if class_names is None else len(class_names)
+        self.class_names = class_names
+        self.left_out = left_out
         self.fingerprint = fingerprint
         self._root = root
+        self._reading = reading
         self._names = list(names)
         self._labels = None if labels is None else np.array(labels, np.int32)
         self._broken = {index for index, name in enumerate(self._names) if name in broken}
@@ -63,13 +71,15 @@ class FolderSource:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Record:
-        return self._record(index, lambda path: read_picture(path, self.channels))
+        return self._record(index, lambda path: read_picture(path, self.channels, self._reading))
 
     def square(self, index: int, choose: Choose, size: int, scaled: bool) -> Record:
         """Reads a record with a square of its picture, see `source.take_square`."""
         if self._cache is not None:
             return cut_square(self[index], choose, size)
-        return self._record(index, lambda path: read_square(path, self.channels, choose, size, scaled))
+        return self._record(
+            index, lambda path: read_square(path, self.channels, choose, size, scaled, self._reading)
+        )
 
     def _record(self, index: int, read: Callable[[Path], np.ndarray]) -> Record:
         count = len(self._names)
@@ -109,9 +119,8 @@ class FolderSource:
 def open_folder(path: str, split: Split, config: DataConfig, channels: int) -> FolderSource:
     """Indexes a folder and returns one split of its pictures, in the order of their paths.
 
-    The splits are the folder's own train/ and test/ (or val/) where it has both; otherwise a hash of a
-    picture's relative path decides whether it is held out. Where all pictures lie in subfolders, a picture's
-    label is the number of its first-level subfolder in the order of their names.
+    `layout.understand` finds the folder's own splits and the classes by the names of its folders. Where it
+    has no splits, a hash of a picture's relative path decides whether it is held out.
 
     Args:
       path: the folder; its subfolders belong to it.
@@ -131,49 +140,66 @@ def open_folder(path: str, split: Split, config: DataConfig, channels: int) -> F
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise UserError(f"expected a folder of pictures, {path} {what}")
-    train = root / "train"
-    test = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
-    if train.is_dir() and test is not None:
-        parts = {"train": list_pictures(train), "test": list_pictures(test)}
-        classes = _classes([*parts["train"], *parts["test"]])
-        root, files = (train, parts["train"]) if split == "train" else (test, parts["test"])
-        broken, pixels = find_broken(root, files)
+    listing = list_pictures(root)
+    layout = understand([file.name for file in listing.files])
+    reading = Reading.of(config)
+    both = sorted([*layout.train.files, *(layout.test.files if layout.test is not None else [])])
+    used = tuple(listing.files[number] for number in both)
+    examined = examine(root, used, reading)
+    if layout.test is not None:
+        chosen = layout.train if split == "train" else layout.test
     else:
-        files = list_pictures(root)
-        classes = _classes(files)
-        broken, pixels = find_broken(root, files)
-        places = np.array([_place(file.name) for file in files])
-        test_mask = held_out(places, config.test_fraction, np.array([f.name not in broken for f in files]))
-        chosen = test_mask if split == "test" else ~test_mask
-        if not chosen.any():
+        chosen = _share(layout.train, split, listing.files, config.test_fraction, examined.broken)
+        if not chosen.files:
             raise UserError(
                 f"expected at least two readable pictures in {path} so that one can be held out, "
                 "got one; add more, or put them into subfolders train and test"
             )
-        files = tuple(file for file, keep in zip(files, chosen, strict=True) if keep)
-    labels = None if classes is None else [classes.index(_first_folder(f.name)) for f in files]
-    identity = [channels, classes, *((file.name, file.size) for file in files)]
+    classes = None if layout.class_names is None else list(layout.class_names)
+    digests = dict(zip(both, examined.digests, strict=True))
+    names = [listing.files[number].name for number in chosen.files]
+    labels = None if classes is None else [classes.index(name) for name in chosen.classes or []]
+    contents = [(name, digests[number]) for name, number in zip(names, chosen.files, strict=True)]
+    left_out = [*layout.left_out, *listing.left_out]
+    if examined.broken:
+        left_out.append(f"{len(examined.broken)} that cannot be read")
     return FolderSource(
         root,
-        [file.name for file in files],
+        names,
         labels,
-        None if classes is None else len(classes),
+        layout.class_names,
         channels,
-        broken,
-        hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest(),
-        cached=pixels * channels <= _CACHE_BYTES,
+        examined.broken,
+        _fingerprint(channels, classes, reading.value_range, contents),
+        cached=examined.pixels * channels <= _CACHE_BYTES,
+        reading=reading,
+        left_out=tuple(left_out),
     )
+
+
+def _share(
+    part: Part, split: Split, files: Sequence[PictureFile], fraction: float, broken: Collection[str]
+) -> Part:
+    """The pictures of one split, where a share of all is held out."""
+    names = [files[number].name for number in part.files]
+    places = np.array([_place(name) for name in names])
+    test = held_out(places, fraction, np.array([name not in broken for name in names]))
+    rows = np.flatnonzero(test if split == "test" else ~test).tolist()
+    classes = part.classes
+    return Part(
+        [part.files[row] for row in rows], None if classes is None else [classes[row] for row in rows]
+    )
+
+
+def _fingerprint(
+    channels: int,
+    classes: list[str] | None,
+    value_range: tuple[float, float] | None,
+    contents: list[tuple[str, str]],
+) -> str:
+    identity = [channels, classes, value_range, contents]
+    return hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
 
 
 def _place(name: str) -> float:
     return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=4).digest()) / 2**32
-
-
-def _first_folder(name: str) -> str:
-    return PurePosixPath(name).parts[0]
-
-
-def _classes(files: Sequence[PictureFile]) -> list[str] | None:
-    if any("/" not in file.name for file in files):
-        return None
-    return sorted({_first_folder(file.name) for file in files})

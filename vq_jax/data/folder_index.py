@@ -1,22 +1,36 @@
 """The index of a folder of pictures: its picture files, and which of those are broken."""
 
 import functools
+import json
 import logging
 import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-from vq_jax.data.pictures import decode_check, picture_extensions
+from vq_jax.configs.registry import RUN_KINDS
+from vq_jax.data.identity import digest_of
+from vq_jax.data.pictures import Levels, Reading, count_pixels, decode_check, picture_extensions
+from vq_jax.data.source import printable
 from vq_jax.data.splits import evenly_spaced
 from vq_jax.errors import UserError
 
 _LOG = logging.getLogger("vq_jax")
 _MAX_DECODED = 2000
 _TOLERATED_SHARE = 0.01
-_NAMED = 5  # broken pictures named in one message
+_NAMED = 5  # broken pictures, or kinds of files, named in one message
+_USED_SHARE = 8  # pictures that use less than one part in so many of their range are warned of
+_ARCHIVE_LEFTOVERS = "__MACOSX"
+_CONFIG_FILE, _MAX_CONFIG = "config.json", 2**22
+_HIDDEN_FOLDER, _HIDDEN_FILE, _NO_EXTENSION = "hidden folder", "hidden file", "without extension"
+_SPECIAL = "that are no regular files"
+_FOLDERS = {_HIDDEN_FOLDER}
+_COUNTABLE = {_HIDDEN_FOLDER, _HIDDEN_FILE}
 
 
 class PictureFile(NamedTuple):
@@ -27,100 +41,210 @@ class PictureFile(NamedTuple):
     mtime_ns: int
 
 
-def list_pictures(root: Path) -> tuple[PictureFile, ...]:
-    """Lists the picture files in a folder and its subfolders, without hidden ones.
+class Listing(NamedTuple):
+    """The picture files of a folder, sorted by path, and what else lies in it, in words."""
 
-    Returns:
-      The files, sorted by path.
+    files: tuple[PictureFile, ...]
+    left_out: tuple[str, ...]
+
+
+def list_pictures(root: Path) -> Listing:
+    """Lists the picture files in a folder and its subfolders.
+
+    Hidden files and folders are left out, and so are the runs and models that the library writes, which may
+    lie in the folder: their pictures are not data.
 
     Raises:
-      UserError: there are none.
+      UserError: there are no pictures, or the folder cannot be entered.
     """
-    extensions, others = picture_extensions(), 0
+    extensions = picture_extensions()
     files: list[PictureFile] = []
+    left_out: Counter[str] = Counter()
+    closed: list[str] = []
+    for folder, names in _folders(root, left_out, closed):
+        for name in names:
+            path = os.path.join(folder, name)
+            found = _stat(path, extensions)
+            if isinstance(found, str):
+                left_out[found] += 1
+            else:
+                relative = os.path.relpath(path, root).replace(os.sep, "/")
+                files.append(PictureFile(relative, found.st_size, found.st_mtime_ns))
+    kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    words = [*closed[:_NAMED], *(_counted(kind, count) for kind, count in kinds[:_NAMED])]
+    more = len(closed[_NAMED:]) + sum(count for _, count in kinds[_NAMED:])
+    words += [f"{more} others"] if more else []
+    if not files and not words:
+        raise UserError(f"expected pictures in {root}, the folder is empty")
+    if not files:
+        others = sum(count for kind, count in left_out.items() if kind not in _FOLDERS)
+        raise UserError(
+            f"expected pictures in {root}, none of its {others} files has the extension of a picture "
+            f"(.jpg, .png, .webp, .tif and others); left out: {', '.join(words)}"
+        )
+    return Listing(tuple(sorted(files)), tuple(words))
+
+
+def _folders(root: Path, left_out: Counter[str], closed: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yields all folders to look into with their files; adds to the collections what is left out."""
+
+    def refuse(error: OSError) -> None:
+        if error.filename == os.fspath(root):
+            raise UserError(f"the folder {root} cannot be read: {error.strerror}") from error
+        closed.append(f"the folder {printable(os.path.relpath(error.filename, root))} ({error.strerror})")
+
     seen = {os.path.realpath(root)}
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
+        if folder != os.fspath(root) and _CONFIG_FILE in names and is_written_here(Path(folder)):
+            closed.append(f"the run or model {printable(os.path.relpath(folder, root))}")
+            subfolders.clear()
+            continue
         entered = []
         for name in sorted(subfolders):
             real = os.path.realpath(os.path.join(folder, name))
-            if name[0] != "." and real not in seen:  # a link to a parent would never end
+            if name[0] == "." or name == _ARCHIVE_LEFTOVERS:
+                left_out[_HIDDEN_FOLDER] += 1
+            elif real not in seen:  # a link to a parent would never end
                 seen.add(real)
                 entered.append(name)
         subfolders[:] = entered
-        for name in names:
-            path = Path(folder, name)
-            if name[0] == "." or path.suffix.lower() not in extensions or not path.is_file():
-                others += 1
-                continue
-            status = path.stat()
-            relative = path.relative_to(root).as_posix()
-            files.append(PictureFile(relative, status.st_size, status.st_mtime_ns))
-    if not files and not others:
-        raise UserError(f"expected pictures in {root}, the folder is empty")
-    if not files:
-        raise UserError(
-            f"expected pictures in {root}, none of its {others} files has the extension of a picture "
-            "(.jpg, .png, .webp, .tif and all others that Pillow reads)"
-        )
-    return tuple(sorted(files))
+        yield folder, names
+
+
+def is_written_here(directory: Path) -> bool:
+    """Whether a directory with a `config.json` is a run or a model that the library wrote."""
+    try:
+        path = directory / _CONFIG_FILE
+        if path.stat().st_size > _MAX_CONFIG or not path.is_file():
+            return False
+        values = json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError):
+        return False
+    if not isinstance(values, dict):
+        return False
+    ours = values.get("kind") in ("model", *RUN_KINDS)
+    return ours if "version" in values else {"name", "training", "data"} <= values.keys()
+
+
+def _stat(path: str, extensions: frozenset[str]) -> os.stat_result | str:
+    """Returns the status of a picture file, or what kind of file it is that is left out."""
+    name = os.path.basename(path)
+    suffix = os.path.splitext(name)[1].lower()
+    if name[0] == ".":
+        return _HIDDEN_FILE
+    if suffix not in extensions:
+        return printable(suffix) if suffix else _NO_EXTENSION
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _SPECIAL
+    return status if stat.S_ISREG(status.st_mode) else _SPECIAL
+
+
+def _counted(kind: str, count: int) -> str:
+    return f"{count} {kind}{'s' if count != 1 and kind in _COUNTABLE else ''}"
+
+
+class Examined(NamedTuple):
+    """What the pictures of a folder turned out to be.
+
+    Attributes:
+      broken: why a picture cannot be read, by its name.
+      pixels: of all others together.
+      digests: of the files' content, in the order of the files.
+    """
+
+    broken: dict[str, str]
+    pixels: int
+    digests: tuple[str, ...]
 
 
 @functools.lru_cache(maxsize=8)  # both splits of a folder are opened one after the other
-def find_broken(root: Path, files: tuple[PictureFile, ...]) -> tuple[dict[str, str], int]:
+def examine(root: Path, files: tuple[PictureFile, ...], reading: Reading) -> Examined:
     """Opens every picture, decodes up to 2,000 evenly spaced ones, and warns of the broken ones.
 
     Args:
       root: the folder.
       files: its pictures.
-
-    Returns:
-      Why each broken picture cannot be read, by its name; and how many pixels all others have together.
+      reading: how they are read.
 
     Raises:
       UserError: all are broken, or more than the larger of one and 1 %.
     """
     decoded = evenly_spaced(len(files), _MAX_DECODED)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        headers = list(pool.map(lambda file: _header(root / file.name), files))
-        whole = [index for index in decoded if isinstance(headers[index], int)]
-        damage = list(pool.map(lambda index: _damage(root / files[index].name), whole))
-    reasons = {files[i].name: h for i, h in enumerate(headers) if isinstance(h, str)}
-    in_sample = len(decoded) - len(whole) + sum(reason is not None for reason in damage)
-    reasons |= {
-        files[index].name: reason for index, reason in zip(whole, damage, strict=True) if reason is not None
+        headers = list(pool.map(lambda file: _header(root / file.name, reading), files))
+        whole = [index for index in decoded if isinstance(headers[index].pixels, int)]
+        checked = list(pool.map(lambda index: _check(root / files[index].name, reading), whole))
+    reasons = {
+        file.name: h.pixels for file, h in zip(files, headers, strict=True) if isinstance(h.pixels, str)
     }
-    reasons = dict(sorted(reasons.items()))
-    named = "; ".join(f"{_shown(name)} ({reason})" for name, reason in list(reasons.items())[:_NAMED])
-    if len(reasons) == len(files):
-        raise UserError(f"expected pictures in {root}, all {len(files)} are broken: {named}")
-    tolerated, tolerated_in_sample = (
-        max(1.0, _TOLERATED_SHARE * count) for count in (len(files), len(decoded))
-    )
+    damage = {
+        files[index].name: found
+        for index, found in zip(whole, checked, strict=True)
+        if isinstance(found, str)
+    }
+    in_sample = len(decoded) - len(whole) + len(damage)
+    reasons = dict(sorted({**reasons, **damage}.items()))
+    _check_broken(root, reasons, len(files), in_sample, len(decoded))
+    for name, reason in reasons.items():
+        warn_broken(name, reason)
+    _warn_unused_range(root, [found for found in checked if isinstance(found, Levels)])
+    pixels = sum(header.pixels for header in headers if isinstance(header.pixels, int))
+    return Examined(reasons, pixels, tuple(header.digest for header in headers))
+
+
+def _check_broken(root: Path, reasons: dict[str, str], count: int, in_sample: int, decoded: int) -> None:
+    """Raises UserError where too many pictures are broken."""
+    named = "; ".join(f"{printable(name)} ({reason})" for name, reason in list(reasons.items())[:_NAMED])
+    if len(reasons) == count:
+        raise UserError(f"expected pictures in {root}, all {count} are broken: {named}")
+    tolerated, tolerated_in_sample = (max(1.0, _TOLERATED_SHARE * number) for number in (count, decoded))
     if len(reasons) > tolerated or in_sample > tolerated_in_sample:
         raise UserError(
             f"expected at most one broken picture, or 1 %, in {root}; got {len(reasons)} of "
-            f"{len(files)} ({len(decoded)} were decoded): {named}; repair or remove them"
+            f"{count} ({decoded} were decoded): {named}; repair or remove them"
         )
-    for name, reason in reasons.items():
-        warn_broken(name, reason)
-    return reasons, sum(header for header in headers if isinstance(header, int))
 
 
-def _header(path: Path) -> int | str:
-    """Returns the pixels of a picture, or why its header cannot be read."""
+def _warn_unused_range(root: Path, levels: list[Levels]) -> None:
+    """Warns where pictures with many levels, taken together, use few of them."""
+    for possible in {found.possible for found in levels}:
+        alike = [found for found in levels if found.possible == possible]
+        low, high = min(found.low for found in alike), max(found.high for found in alike)
+        if (high - low) * _USED_SHARE < possible[1] - possible[0]:
+            advice = (
+                f"give --data.value-range {low} {high} to use all of it"
+                if alike[0].settable
+                else "stretch them before they are saved"
+            )
+            _LOG.warning(
+                "pictures in %s use only the values %d to %d of %d to %d and become nearly uniform: %s",
+                root, low, high, *possible, advice,
+            )  # fmt: skip
+
+
+class _Header(NamedTuple):
+    pixels: int | str  # or why the header cannot be read
+    digest: str
+
+
+def _header(path: Path, reading: Reading) -> _Header:
+    digest = ""
     try:
-        with Image.open(path) as image:
-            return image.width * image.height
+        with path.open("rb") as file:
+            digest = digest_of(file)
+            return _Header(count_pixels(path, file, reading), digest)
+    except Exception as error:  # Pillow's decoders raise nearly every kind
+        return _Header(reason_of(error), digest)
+
+
+def _check(path: Path, reading: Reading) -> Levels | str | None:
+    """Decodes a picture: returns why it cannot be read, or the levels that one of more than 8 bits uses."""
+    try:
+        return decode_check(path, reading)
     except Exception as error:  # Pillow's decoders raise nearly every kind
         return reason_of(error)
-
-
-def _damage(path: Path) -> str | None:
-    try:
-        decode_check(path)
-    except Exception as error:  # Pillow's decoders raise nearly every kind
-        return reason_of(error)
-    return None
 
 
 def reason_of(error: Exception) -> str:
@@ -132,9 +256,4 @@ def reason_of(error: Exception) -> str:
 
 def warn_broken(name: str, reason: str) -> None:
     """Warns of a broken picture."""
-    _LOG.warning("broken picture %s, replaced by the next one: %s", _shown(name), reason)
-
-
-def _shown(name: str) -> str:
-    """Returns a name that every terminal and log can write: bytes that are not UTF-8 are escaped."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+    _LOG.warning("broken picture %s, replaced by the next one: %s", printable(name), reason)

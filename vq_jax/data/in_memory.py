@@ -16,6 +16,7 @@ class MemorySource:
       images: uint8 [H, W, C] each; they may differ in height and width.
       labels: of any integer type [N], or None.
       num_classes: number of different labels; None without labels.
+      class_names: of the labels, where they have names.
     """
 
     def __init__(
@@ -23,11 +24,13 @@ class MemorySource:
         images: Sequence[UInt8[np.ndarray, "_ _ C"]] | UInt8[np.ndarray, "N H W C"],
         labels: Integer[np.ndarray, " N"] | None = None,
         num_classes: int | None = None,
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         self._images = images
         self._labels = None if labels is None else labels.astype(np.int32)
         self.channels = int(images[0].shape[-1])
         self.num_classes = num_classes
+        self.class_names = class_names
         digest = hashlib.blake2b(digest_size=16)
         parts = [images] if isinstance(images, np.ndarray) else images
         for part in (*parts, *([] if self._labels is None else [self._labels])):

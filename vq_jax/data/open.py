@@ -5,12 +5,17 @@ A new source is a module with a function of the type `Opener`, a line in `SCHEME
 """
 
 import importlib
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
 from vq_jax.configs.data import DataConfig
-from vq_jax.data.source import Source, Split
+from vq_jax.data.source import Source, Split, class_names, printable
 from vq_jax.errors import UserError, nearest_names
+
+_LOG = logging.getLogger("vq_jax")
+_SPLITS: tuple[Split, Split] = ("train", "test")
+_NAMED = 20  # classes named in a line
 
 Opener = Callable[[str, Split, DataConfig, int], Source]
 """Opens one split of a data set: what is written after the colon, the split, the settings, the channels."""
@@ -66,6 +71,36 @@ def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> S
         complaint = "takes nothing after its name" if argument else "needs something after a colon"
         raise UserError(f"the data source {name} {complaint}: expected {_usage()}, got {spec!r}")
     return scheme.load()(argument, split, config, channels)
+
+
+def open_splits(config: DataConfig, channels: int) -> tuple[Source, Source]:
+    """Opens both halves of a data set and says in one line what was understood of it.
+
+    Args:
+      config: its source, see `open_source`.
+      channels: see `open_source`.
+
+    Returns:
+      The pictures to train on, and those held out.
+
+    Raises:
+      UserError: see `open_source`.
+    """
+    train, test = (open_source(config.source, split, config, channels) for split in _SPLITS)
+    _LOG.info("Data: %s", describe(train, test))
+    return train, test
+
+
+def describe(train: Source, test: Source) -> str:
+    """Says in one line what two halves of a data set are, and what was left out of them."""
+    classes, names = train.num_classes, class_names(train)
+    words = "no classes" if classes is None else f"{classes} class{'es' if classes != 1 else ''}"
+    if names is not None:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        words += f" ({printable(', '.join(names[:_NAMED]))}{more})"
+    left_out = getattr(train, "left_out", ())
+    count = f"{len(train)} picture{'s' if len(train) != 1 else ''} to train on, {len(test)} held out"
+    return f"{count}, {words}{'; left out: ' if left_out else ''}{', '.join(left_out)}"
 
 
 def _usage() -> str:

@@ -1,5 +1,6 @@
 """What a source of pictures is, and what its records are. `open` opens one by name."""
 
+import os
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,9 @@ class Source(Protocol):
     A source may have a method `square(index, choose, size, scaled) -> Record`, which reads a record and cuts
     its picture down to a square with less work than reading all of the picture; see `take_square`.
 
+    It may also have an attribute `class_names`, see the function of that name, and `left_out`, a tuple that
+    says in words what of the data is in no split.
+
     Attributes:
       channels: channels of every picture.
       fingerprint: hash of what defines the records and their order; compared when a run resumes.
@@ -37,6 +41,17 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Record: ...
+
+
+def class_names(source: Source) -> tuple[str, ...] | None:
+    """Returns the names of a source's classes in the order of their numbers; None where they have none."""
+    names: tuple[str, ...] | None = getattr(source, "class_names", None)
+    return names
+
+
+def printable(name: str) -> str:
+    """Returns a name that every terminal and log can write: bytes that are not UTF-8 are escaped."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def cut_square(record: Record, choose: Choose, size: int, scaled: bool = False) -> Record:

@@ -1,13 +1,17 @@
 """Data sets of tensorflow-datasets, read from array_record files without TensorFlow."""
 
 import hashlib
+import os
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from vq_jax.configs.data import DataConfig
+from vq_jax.data.identity import digest_of
 from vq_jax.data.source import Record, Split, check_channels
 from vq_jax.errors import UserError, nearest_names
+from vq_jax.host.files import is_remote
 from vq_jax.host.storage import require_storage
 
 
@@ -19,16 +23,24 @@ class TfdsSource:
       span: which of its records.
       channels: channels of every picture.
       num_classes: number of different labels; None without labels.
-      fingerprint: hash of the data set's version, split and size.
+      fingerprint: hash of the data set's version, split and files.
+      class_names: of the labels, where they have names.
     """
 
     def __init__(
-        self, records: Any, span: range, channels: int, num_classes: int | None, fingerprint: str
+        self,
+        records: Any,
+        span: range,
+        channels: int,
+        num_classes: int | None,
+        fingerprint: str,
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         self._records = records
         self._span = span
         self.channels = channels
         self.num_classes = num_classes
+        self.class_names = class_names
         self.fingerprint = fingerprint
 
     def __len__(self) -> int:
@@ -101,9 +113,22 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
         raise UserError(f"expected records in the {split} part of tfds:{argument}, it holds {len(records)}")
     channels_found = records[span[0]]["image"].shape[-1]
     check_channels(channels_found, channels, name)
-    identity = f"{builder.info.full_name} {chosen} {span} {len(records)}"
+    identity = f"{builder.info.full_name} {chosen} {span} {len(records)} {_contents(builder, chosen)}"
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-    return TfdsSource(records, span, channels, num_classes, digest)
+    names = None if num_classes is None else tuple(builder.info.features["label"].names)
+    return TfdsSource(records, span, channels, num_classes, digest, names)
+
+
+def _contents(builder: Any, chosen: str) -> list[str]:
+    """Digests of the files of a split, or of the split that a slice is cut out of."""
+    digests = []
+    for path in sorted(map(os.fspath, builder.info.splits[chosen].filepaths)):
+        if is_remote(path):
+            digests.append(str(epath.Path(path).stat().length))
+            continue
+        with open(path, "rb") as file:
+            digests.append(digest_of(file))
+    return digests
 
 
 def prepare(name: str, data_dir: str | None = None) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.examples import CROP_NUMBERS, ExampleBuilder, RecordRng
-from vq_jax.data.source import Record, Source, take_square
+from vq_jax.data.source import Record, Source, class_names, take_square
 
 _SEED = 0  # not the run's: runs with different seeds share what was made from the crops
 
@@ -31,6 +31,7 @@ class Variants:
         self._count = variants * config.crops_per_picture
         self.channels = source.channels
         self.num_classes = source.num_classes
+        self.class_names = class_names(source)
         scaled = ("scaled",) if config.scaled_decoding and hasattr(source, "square") else ()
         sizes = (config.image_size, config.resize, config.crop, config.flip, self._count)
         parts = (source.fingerprint, *sizes, *scaled)

@@ -3,7 +3,7 @@
 import dataclasses
 import operator
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,11 +22,10 @@ from vq_jax.errors import UserError, nearest_names
 from vq_jax.generate import adapt_options, fill_codes, sample_prior, sampler_of
 from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes
 from vq_jax.nn import Condition
+from vq_jax.pretrained.labels import Labels, class_numbers
 from vq_jax.pretrained.model_directory import TOKENIZER, model_files, write_model
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.types import CodeSpec, Params
-
-Labels = int | Sequence[int] | np.ndarray | None
 
 
 class Prior:
@@ -86,6 +85,11 @@ class Prior:
         classes: int | None = self.model.num_classes
         return classes
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of their numbers; None where they have none."""
+        return getattr(self.config.data, "class_names", None) if self.num_classes is not None else None
+
     def sample(
         self,
         num: int | None = None,
@@ -101,7 +105,7 @@ class Prior:
 
         Args:
           num: how many; one for each of the labels when absent.
-          labels: classes, one for all or one each; every class in turn when absent.
+          labels: classes by number or name, one for all or one each; every class in turn when absent.
           seed: the same seed and arguments give the same pictures.
           batch_size: pictures drawn together, at most.
           sharding: of a batch over a mesh.
@@ -338,18 +342,7 @@ class Prior:
             ) from error
 
     def _checked(self, labels: Labels) -> np.ndarray:
-        values = np.atleast_1d(np.asarray(labels))
-        if self.num_classes is None:
-            raise UserError("this prior has no classes: it was trained without labels, give none")
-        if values.ndim != 1 or not len(values) or not np.issubdtype(values.dtype, np.integer):
-            raise UserError(f"expected integer labels, got {labels!r}")
-        wrong = values[(values < 0) | (values >= self.num_classes)]
-        if wrong.size:
-            raise UserError(
-                f"expected labels from 0 to {self.num_classes - 1}, the prior's {self.num_classes} classes, "
-                f"got {wrong[0]}"
-            )
-        return values.astype(np.int32)
+        return class_numbers(labels, self.num_classes, self.class_names)
 
     def _call(self, sampler: Any, rng: Any, condition: Condition, *arrays: Any, **options: Any) -> Any:
         try:

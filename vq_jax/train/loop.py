@@ -74,6 +74,7 @@ def train(
     elif init_parts:
         raise UserError(f"init_parts = {tuple(init_parts)} needs init, the run or model to start from")
     task = distributed.together(lambda: open_task(config, workdir))
+    config = task.config  # it also says what the data are
     distributed.check_same(config, task.data)
     make_schedule(config.optimizer, config.training.steps)
     with contextlib.ExitStack() as stack:

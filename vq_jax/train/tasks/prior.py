@@ -1,5 +1,6 @@
 """The run of a prior: it trains a model of a tokenizer's codes."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 
 from vq_jax import ops
 from vq_jax.configs.runs import PriorConfig
-from vq_jax.data import Variants, open_source, test_batches, train_batches
+from vq_jax.data import Variants, class_names, open_splits, test_batches, train_batches
 from vq_jax.errors import UserError
 from vq_jax.evaluate import Likelihood, evaluate
 from vq_jax.generate import adapt_options, sample_prior, sampler_of
@@ -81,10 +82,9 @@ class PriorTask:
         size = self._pictures.image_size
         pictures = abstract_pictures(config.data.batch_size, (size, size, self.tokenizer.channels), self.mesh)
         check_memory(self.mesh, pictures)
-        train_source, test_source = (
-            open_source(self._pictures.source, split, self._pictures, self.tokenizer.channels)
-            for split in ("train", "test")
-        )
+        train_source, test_source = open_splits(self._pictures, self.tokenizer.channels)
+        found: Any = {"class_names": class_names(train_source) if config.conditional else None}
+        self.config = dataclasses.replace(config, data=dataclasses.replace(config.data, **found))
         self.source = Variants(train_source, self._pictures, config.codes.variants)
         classes = train_source.num_classes if config.conditional else None
         self.record = make_record(

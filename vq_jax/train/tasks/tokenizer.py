@@ -14,7 +14,7 @@ from vq_jax import nn, ops
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.configs.training import Phase, PhaseKind
-from vq_jax.data import open_source, train_batches
+from vq_jax.data import class_names, open_splits, train_batches
 from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import VQModel
 from vq_jax.nn.features.lpips import lpips_shapes
@@ -85,15 +85,15 @@ class TokenizerTask:
     pictures = "reconstructions"
 
     def __init__(self, config: ExperimentConfig, workdir: epath.Path) -> None:
-        self.config, training = config, config.training
+        training = config.training
         self.mesh = sharding.make_mesh(training.mesh_data, training.mesh_fsdp)
         sharding.check_batch_size(config.data.batch_size, self.mesh)
         inputs = abstract_inputs(config, self.mesh)
         check_memory(self.mesh, inputs)
         channels = config.model.image_channels
-        self.source, test_source = (
-            open_source(config.data.source, split, config.data, channels) for split in ("train", "test")
-        )
+        self.source, test_source = open_splits(config.data, channels)
+        data = dataclasses.replace(config.data, class_names=class_names(self.source))
+        self.config = config = dataclasses.replace(config, data=data)
         self.data, self.data_name = self.source.fingerprint, f"the pictures of {config.data.source}"
         self.model = build_model(config)
         self.networks = networks(config, self.model)

@@ -133,8 +133,11 @@ def test_every_field_has_a_line_of_help(capsys):
         (["train", "vqvae-foto"], ["unknown preset 'vqvae-foto'; did you mean vqvae-photos"]),
         (["train", "nowhere.py"], ["no such file 'nowhere.py'"]),
         (["train", "--model.codebok-size", "3"], ["--model.codebok-size", "--model.codebook-size"]),
-        (["train", "--steps", "many"], ["--steps", "invalid literal", "'many'"]),
-        (["train", "--losses.reconstruction", "l3"], ["--losses.reconstruction", "l3", "log_laplace"]),
+        (["train", "--steps", "many"], ["--steps", "expected a whole number, got 'many'"]),
+        (
+            ["train", "--losses.reconstruction", "l3"],
+            ["must be one of l2, l1, log_laplace, bernoulli, got 'l3'; did you mean"],
+        ),
         (
             ["train", "--model.codebook-size", "0"],
             ["model.quantizer.codebook_size must be at least 1, got 0"],
@@ -160,6 +163,13 @@ def test_every_field_has_a_line_of_help(capsys):
             ["3 channels", "grey.npz has 1", "--model.image-channels 1"],
         ),
         (["train", "--workdir"], ["--workdir"]),
+        (["train", "--lr", "1e-3"], ["--lr", "did you mean --optimizer.learning-rate?"]),
+        (["train", "--seed", str(2**63)], ["training.seed must be at most 4294967295"]),
+        (["train", "--optimizer.learning-rate", "inf"], ["learning_rate must be a finite number, got inf"]),
+        (["sample", "run", "-o", "grid.png", "--num", str(10**20)], ["--num must be at most"]),
+        (["sample", "run", "-o", "grid.png", "--num", "1.5"], ["--num: expected a whole number, got '1.5'"]),
+        (["reconstruct", "run"], ["Missing from vq-jax reconstruct", "-o DIR"]),
+        (["encode", "run", "-o", "a.npz", "--bad"], ["Unrecognized options: --bad"]),
     ],
 )
 def test_a_mistake_is_one_message_and_makes_no_run(arguments, words, refused, tmp_path, monkeypatch):
@@ -175,6 +185,7 @@ def test_a_mistake_is_one_message_and_makes_no_run(arguments, words, refused, tm
     before = tree(tmp_path)
     message = refused(*arguments)
     assert all(word in " ".join(message.split()) for word in words), message
+    assert len(message.splitlines()) <= 3, message
     assert tree(tmp_path) == before and not Path("runs").exists()
 
 

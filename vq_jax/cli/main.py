@@ -85,12 +85,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _call(name: str, arguments: list[str]) -> int:
-    import tyro
+    from vq_jax.cli.arguments import call
 
     if name in _READS_ARGUMENTS:
         return _command(name)(arguments)
-    status: int = tyro.cli(_command(name), args=arguments, prog=f"vq-jax {name}")
-    return status
+    return call(_command(name), arguments, f"vq-jax {name}")
 
 
 def _command(name: str) -> Callable[..., int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from vq_jax.cli.arguments import read
 from vq_jax.cli.files import Dir
 from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
 from vq_jax.configs.quantizers import QUANTIZERS
@@ -128,17 +129,10 @@ def _parsed(
     default: TrainArguments[Any], arguments: list[str], prog: str, description: str
 ) -> TrainArguments[Any]:
     kind: Any = TrainArguments[type(default.config)]  # type: ignore[misc]  # of a tokenizer or of a prior
-    try:
-        chosen: TrainArguments[Any] = tyro.cli(
-            kind,
-            args=arguments,
-            default=default,
-            prog=prog,
-            description=description,
-            config=(tyro.conf.SuppressFixed,),
-        )
-    except ValueError as error:  # tyro words those of the parts of the configuration, not of the whole
-        raise UserError(str(error)) from error
+    suppressed = (tyro.conf.SuppressFixed,)
+    chosen: TrainArguments[Any] = read(
+        kind, arguments, prog, default=default, description=description, config=suppressed
+    )
     return chosen
 
 

@@ -103,21 +103,35 @@ def _nearest_by_rows(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> I
 def _nearest_blocked(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> Int[Array, " N"]:
     # Minimum, then the first position equal to it: XLA's CPU argmin is over ten times slower.
     size = codebook.shape[0]
+    whole = size // _CPU_BLOCK  # blocks of full length
 
-    def block_best(block: Float[Array, "M D"], start: int) -> tuple[Float[Array, " M"], Int[Array, " M"]]:
-        scores = _scores(block, codebook[start : start + _CPU_BLOCK])
+    def block_best(
+        block: Float[Array, "M D"], codes: Float[Array, "L D"], start: int | Int[Array, ""]
+    ) -> tuple[Float[Array, " M"], Int[Array, " M"]]:
+        scores = _scores(block, codes)
         best = jnp.min(scores, axis=1)
         position = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
         first = jnp.min(jnp.where(scores == best[:, None], position, size), axis=1)
         return best, first + start
 
     def nearest(block: Float[Array, "M D"]) -> Int[Array, " M"]:
-        best, index = block_best(block, 0)
-        for start in range(_CPU_BLOCK, size, _CPU_BLOCK):
-            other, other_index = block_best(block, start)
-            index = jnp.where(other < best, other_index, index)
-            best = jnp.minimum(best, other)
-        return jnp.minimum(index, size - 1)  # a NaN row equals nothing
+        found = block_best(block, codebook[:_CPU_BLOCK], 0)
+
+        def better(
+            found: tuple[Array, Array], codes: Float[Array, "L D"], start: int | Int[Array, ""]
+        ) -> tuple[Array, Array]:
+            (best, index), (other, other_index) = found, block_best(block, codes, start)
+            return jnp.minimum(best, other), jnp.where(other < best, other_index, index)
+
+        def turn(number: Int[Array, ""], found: tuple[Array, Array]) -> tuple[Array, Array]:
+            start = number.astype(jnp.int32) * _CPU_BLOCK
+            return better(found, jax.lax.dynamic_slice_in_dim(codebook, start, _CPU_BLOCK), start)
+
+        # A loop: unrolled, a large codebook takes half a minute to compile, and all scores are kept.
+        found = jax.lax.fori_loop(1, whole, turn, found) if whole > 1 else found
+        if 0 < size - whole * _CPU_BLOCK < size:
+            found = better(found, codebook[whole * _CPU_BLOCK :], whole * _CPU_BLOCK)
+        return jnp.minimum(found[1], size - 1)  # a NaN row equals nothing
 
     return _map_rows(nearest, z, _CPU_BLOCK)
 

@@ -4,6 +4,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from vq_jax.configs.presets import DEFAULT_PRESET, presets
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.host.compilation import keep_compiled_programs
+from vq_jax.host.interruption import Stopped, stopping
 from vq_jax.host.memory import keep_freed_memory
+from vq_jax.host.streams import forgiving_streams, silence
 
 # Where each command's function is. The modules import what is heavy inside the functions, so that help
 # answers at once. The first line of a function's docstring stands in the help.
@@ -33,26 +36,43 @@ _READS_ARGUMENTS = (
     "resume",
 )  # take the arguments as they are: the run decides which options there are
 
-# The machine refuses to write, whatever the command was doing.
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# What to do where the machine refuses, whatever the command was doing.
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room or choose another directory"),
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or choose another directory",
+    errno.EROFS: "choose another directory",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "allow access to it or choose another"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), "check the path; was it removed meanwhile?"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "the disk fails: check it, or use another one"),
+    errno.ENAMETOOLONG: "give it a shorter name",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit on open files (ulimit -n)"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-      0 for success, 2 for a user's mistake, 130 and 143 after Ctrl-C and SIGTERM, 1 for the rest.
+      0 for success, 2 for a user's mistake, 130, 143 and 129 after Ctrl-C, SIGTERM and SIGHUP, 1 for the
+      rest.
     """
-    logging.basicConfig(format="vq-jax: %(message)s", level=logging.WARNING)
-    logging.getLogger("vq_jax").setLevel(logging.INFO)
-    try:
-        status = _run(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # Whoever read the output has left, as `| head` does; Python would complain again at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # What a run writes is in its directory: one that cannot speak goes on.
+    is_run = arguments[:1] and arguments[0] in _READS_ARGUMENTS
+    with forgiving_streams(output=bool(is_run)), stopping():
+        logging.basicConfig(format="vq-jax: %(message)s", level=logging.WARNING)
+        logging.getLogger("vq_jax").setLevel(logging.INFO)
+        try:
+            status = _run(arguments)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # whoever read the output has left, as `| head` does
+            silence(sys.stdout)
+            return 1
+        except OSError as error:  # of the last words
+            silence(sys.stdout)
+            print(f"vq-jax: cannot write to standard output: {error.strerror or error}", file=sys.stderr)
+            return 1
 
 
 def _run(arguments: list[str]) -> int:
@@ -75,13 +95,20 @@ def _run(arguments: list[str]) -> int:
         print(f"vq-jax: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        if error.errno not in _ADVICE:
             raise
-        print(f"vq-jax: {error}; make room or choose another directory", file=sys.stderr)
+        print(f"vq-jax: {error}; {_ADVICE[error.errno]}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("vq-jax: interrupted", file=sys.stderr)
-        return 130
+    except RuntimeError as error:
+        if "nable to initialize backend" not in str(error):  # jax's words, of JAX_PLATFORMS
+            raise
+        first = str(error).splitlines()[0]
+        print(f"vq-jax: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {first}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        number = error.signal if isinstance(error, Stopped) else signal.SIGINT
+        print(f"vq-jax: interrupted by {signal.Signals(number).name}", file=sys.stderr)
+        return 128 + number
 
 
 def _call(name: str, arguments: list[str]) -> int:

@@ -106,7 +106,7 @@ def _begin_worker(index: int, count: int) -> None:
     Signals that reach all processes of a program, by Ctrl-C or the host's shutdown, would otherwise take the
     workers away from a run that still has to save. grain's workers outlive a main process that was killed.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     main = multiprocessing.parent_process()
     assert main is not None, "called in a worker"

@@ -21,6 +21,7 @@ from vq_jax.configs.serialize import specs_to_json
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.generate import adapt_options, fill_codes, sample_prior, sampler_of
 from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes
+from vq_jax.host.streams import progress_stream
 from vq_jax.nn import Condition
 from vq_jax.pretrained.labels import Labels, class_numbers
 from vq_jax.pretrained.model_directory import TOKENIZER, model_files, write_model
@@ -153,7 +154,8 @@ class Prior:
         if batch_size < 1:
             raise UserError(f"expected batch_size of at least 1, got {batch_size}")
         batch, drawn, more = min(total, batch_size), [], self._sampler_arguments()
-        with tqdm(total=total, unit="picture", disable=not (progress and sys.stderr.isatty())) as bar:
+        out = progress_stream()
+        with tqdm(total=total, unit="picture", file=out, disable=not (progress and out.isatty())) as bar:
             for number, first in enumerate(range(0, total, batch)):
                 count = min(batch, total - first)
                 some = None if every is None else np.resize(every[first : first + count], batch)

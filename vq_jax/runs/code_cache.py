@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from vq_jax.configs.serialize import check_header, header
 from vq_jax.data import Batch, Order, Source
 from vq_jax.errors import UserError
 from vq_jax.host.files import is_temporary, read_json, replacing, require_regular, write_atomic
+from vq_jax.host.streams import progress_stream
 from vq_jax.runs import distributed
 from vq_jax.runs.checkpoint_record import body_digest
 from vq_jax.runs.lock import locked
@@ -239,13 +239,12 @@ class _Maker:
 
     def shards(self, process_index: int, process_count: int) -> dict[str, str]:
         """Makes the shards of one process; returns the digests of their files."""
-        total, rows = len(self._source), self._made_of["shard_rows"]
-        starts = range(process_index * rows, total, process_count * rows)
-        spans = [range(start, min(start + rows, total)) for start in starts]
+        count, rows = len(self._source), self._made_of["shard_rows"]
+        starts = range(process_index * rows, count, process_count * rows)
+        spans = [range(start, min(start + rows, count)) for start in starts]
         files: dict[str, str] = {}
-        with tqdm(
-            total=sum(map(len, spans)), unit="picture", desc="codes", disable=not sys.stderr.isatty()
-        ) as bar:
+        out, total = progress_stream(), sum(map(len, spans))
+        with tqdm(total=total, unit="picture", desc="codes", file=out, disable=not out.isatty()) as bar:
             for span in spans:
                 number = f"{span.start // rows:05}"
                 if finished := self._finished(number):

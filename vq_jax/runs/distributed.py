@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.serialize import fixed_differences, from_dict, to_dict
 from vq_jax.errors import UserError
+from vq_jax.host import interruption
 from vq_jax.runs.orbax_managers import wait_for_processes
 from vq_jax.runs.signals import StopRequest
 
@@ -234,24 +235,32 @@ class AgreedStop(StopRequest):
     """A request to stop that all processes see before the same step.
 
     jax's own preemption service handles SIGTERM: the processes agree on a step that none of them has passed.
-    Ctrl-C is passed on as SIGTERM.
+    The other signals are passed on as SIGTERM.
     """
 
-    _signals = (signal.SIGINT,)
-    _noted = False
+    _noted: int | None = None
+
+    def interrupt(self) -> None:
+        """Nothing: jax keeps SIGTERM to itself, and process 0 alone cannot end."""
+
+    def _handle(self) -> dict[int, Any]:
+        before = super()._handle()
+        if signal.SIGTERM in before:
+            signal.signal(signal.SIGTERM, before.pop(signal.SIGTERM))
+        return before
 
     def reached(self, step: int) -> bool:
         """Whether to stop before the update after `step` others."""
         if multihost_utils.reached_preemption_sync_point(step):
-            self.signal = signal.SIGINT if self._noted else signal.SIGTERM
+            self.signal = self._noted or signal.SIGTERM
             return True
         return False
 
     def _note(self, number: int, frame: Any) -> None:
         if self._noted:
-            raise KeyboardInterrupt
+            interruption.stop(number)
         # `signal` is what all have agreed on: after the last step nothing is left to agree on.
-        self._noted = True
+        self._noted = number
         os.kill(os.getpid(), signal.SIGTERM)
 
 

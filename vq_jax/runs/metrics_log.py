@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import sys
 import time
 from typing import Any
 
@@ -12,6 +11,7 @@ from etils import epath
 from tqdm import tqdm
 
 from vq_jax.host.files import write_atomic
+from vq_jax.host.streams import progress_stream
 from vq_jax.runs.rundir import METRICS_FILE
 
 _QUIET_SECONDS = 10.0  # between lines where there is no terminal
@@ -66,8 +66,9 @@ class Progress:
     def __init__(self, first_step: int, steps: int, batch_size: int) -> None:
         self._steps, self._batch_size = steps, batch_size
         self._first, self._started, self._spoke = first_step, time.monotonic(), 0.0
-        terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=steps, initial=first_step, unit="step") if terminal else None
+        self._out = progress_stream()
+        terminal = self._out.isatty()
+        self._bar = tqdm(total=steps, initial=first_step, unit="step", file=self._out) if terminal else None
 
     def advance(self) -> None:
         """Counts one step."""
@@ -89,7 +90,7 @@ class Progress:
         self._spoke = now
         left = (now - self._started) / max(step - self._first, 1) * (self._steps - step)
         text = "  ".join(f"{name} {value}" for name, value in shown.items())
-        print(f"step {step}/{self._steps}  {text}  ETA {left:.0f} s", file=sys.stderr, flush=True)
+        print(f"step {step}/{self._steps}  {text}  ETA {left:.0f} s", file=self._out, flush=True)
 
     def close(self) -> None:
         """Ends the bar."""

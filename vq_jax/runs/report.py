@@ -13,7 +13,7 @@ from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
 from vq_jax.host.files import write_atomic
 from vq_jax.runs.distributed import is_main
 from vq_jax.runs.grids import comparison_grid, write_png
-from vq_jax.runs.rundir import IMAGES, REPORT, read_metrics
+from vq_jax.runs.rundir import IMAGES, REPORT, read_metrics, report_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +101,7 @@ def _heading(
 ) -> list[str]:
     """Draws the loss curve; returns the lines that a report begins with."""
     _plot_losses(workdir / IMAGES / "loss.png", rows, loss)
-    return [f"# {config.name}, {step} steps", "", f"![Loss]({IMAGES}/loss.png)", ""]
+    return [report_title(config.name, step), "", f"![Loss]({IMAGES}/loss.png)", ""]
 
 
 def _figures_table(rows: Sequence[dict[str, float]]) -> list[str]:
@@ -147,7 +147,7 @@ def _plot_losses(path: epath.Path, rows: Sequence[dict[str, float]], loss: str) 
     figure = _figure()
     axes = figure.add_subplot()
     for name, label in ((loss, "training"), ("validation/loss", "test set")):
-        points = [(row["step"], row[name]) for row in rows if name in row]
+        points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), float | int)]
         if points:
             axes.plot(*zip(*points, strict=True), label=label)
     axes.set(xlabel="step", ylabel=loss.replace("_", " "), yscale="log")

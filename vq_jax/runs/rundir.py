@@ -3,14 +3,16 @@
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
 from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.serialize import differences, fixed_differences, from_dict, to_dict
 from vq_jax.errors import UserError
-from vq_jax.host.files import is_temporary, read_json, write_atomic
+from vq_jax.host.files import is_remote, is_temporary, read_json, require_regular, write_atomic
 from vq_jax.host.storage import require_storage
 from vq_jax.runs.lock import LOCK_FILE, locked
 
@@ -84,7 +86,26 @@ def claim(workdir: epath.Path, config: RunConfig) -> Iterator[None]:
         yield
 
 
+def require_inside(workdir: epath.Path) -> None:
+    """Checks that nothing that a run writes in its directory leads out of it.
+
+    Raises:
+      UserError: one of its files or directories is a symbolic link to somewhere else.
+    """
+    if is_remote(workdir):
+        return
+    home = os.path.realpath(workdir)
+    for name in (CONFIG_FILE, METRICS_FILE, CHECKPOINTS, IMAGES, REPORT, PROFILE, "codes"):
+        target = os.path.realpath(os.path.join(home, name))
+        if os.path.commonpath([home, target]) != home:
+            raise UserError(
+                f"{workdir}: {name} is a link out of the run directory, to {target}: put what it leads to in "
+                "its place, or link the whole run directory"
+            )
+
+
 def _check_free(workdir: epath.Path, config: RunConfig) -> None:
+    require_inside(workdir)
     if (workdir / CONFIG_FILE).exists():
         _check_same_run(workdir, read_config(workdir), config, begun=has_checkpoint(workdir))
     elif workdir.exists() and not (workdir.is_dir() and all(map(_is_left_over, workdir.iterdir()))):
@@ -131,30 +152,57 @@ def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig, begun: 
         )
 
 
+def report_title(name: str, step: int) -> str:
+    """The first line of a report: the run, and the step that it is of."""
+    return f"# {name}, {step} steps"
+
+
+def is_reported(workdir: epath.Path, step: int) -> bool:
+    """Whether report.md is there, and of this step."""
+    try:
+        first = (workdir / REPORT).read_bytes().partition(b"\n")[0]
+    except OSError:
+        return False
+    return first.endswith(report_title("", step).removeprefix("# ").encode())
+
+
 def cut_metrics(workdir: epath.Path, step: int) -> None:
     """Removes the rows of metrics.jsonl past `step`, and a torn last line."""
     path = workdir / METRICS_FILE
     if not path.exists():
         return
-    kept = "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step)
-    if kept != path.read_text():
+    rows, content = read_metrics(workdir), path.read_bytes()
+    if lost := max(content.count(b"\n") - len(rows), 0):
+        _log.warning("%s: %d lines are not figures of a run and are left out.", path, lost)
+    kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step)
+    if kept.encode() != content:
         write_atomic(path, kept)  # whole at any moment: these figures are nowhere else
 
 
-def read_metrics(workdir: epath.PathLike) -> list[dict[str, float]]:
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
     """Reads the figures of a run.
 
     Args:
       workdir: its directory.
 
     Returns:
-      The rows of metrics.jsonl, oldest first, without a torn one; an empty list where there are none.
+      The rows of metrics.jsonl, oldest first, without a torn one, and without lines that no run wrote; an
+      empty list where there are none.
+
+    Raises:
+      UserError: there is something that is no file.
     """
     path = epath.Path(workdir) / METRICS_FILE
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue  # torn: a run was killed, or is writing
-    return rows
+    require_regular(path)
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [row for row in map(_row, lines) if row is not None]
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None  # torn: a run was killed, or is writing
+    if not (isinstance(row, dict) and type(row.get("step")) is int):
+        return None
+    return {name: value for name, value in row.items() if isinstance(value, int | float | str)}

@@ -1,27 +1,24 @@
-"""Ctrl-C and SIGTERM as a request that the loop reads between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that the loop reads between two steps."""
 
 import signal
-import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+from vq_jax.host import interruption
 
 
 class StopRequest:
-    """While it is open, `signal` holds the first signal received; a second Ctrl-C interrupts at once.
+    """While it is open, `signal` holds the first signal received.
 
-    Outside the main thread, where Python allows no handlers, no signal is recorded.
+    A second Ctrl-C interrupts at once, and a third one ends the process. Outside the main thread, where
+    Python allows no handlers, no signal is recorded.
     """
 
     signal: int | None = None
-    _signals = _SIGNALS
+    _at_once = False
 
     def __enter__(self) -> "StopRequest":
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in self._signals:
-                self._before[number] = signal.signal(number, self._note)
+        self._before = self._handle()
         return self
 
     def __exit__(
@@ -37,7 +34,16 @@ class StopRequest:
         """Whether to stop now, after `step` updates."""
         return self.signal is not None
 
+    def interrupt(self) -> None:
+        """From now on a signal, one already received too, raises `Stopped`: nothing is left to save."""
+        self._at_once = True
+        if self.signal is not None:
+            raise interruption.Stopped(self.signal)
+
+    def _handle(self) -> dict[int, Any]:
+        return interruption.handle(self._note)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if self._at_once or (self.signal is not None and number == signal.SIGINT):
+            interruption.stop(number)
         self.signal = number

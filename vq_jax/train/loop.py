@@ -15,6 +15,7 @@ from etils import epath
 from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.training import Part
 from vq_jax.errors import UserError
+from vq_jax.host.interruption import Stopped
 from vq_jax.runs import distributed, grids, rundir
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.metrics_log import MetricsLog, Progress, Silent
@@ -127,9 +128,9 @@ class _Run:
         config, steps = self.config, self.config.training.steps
         if self.step >= steps:
             _log.info("The run in %s has all its %d steps; nothing to do.", self.workdir, self.step)
-            reported = (self.workdir / rundir.REPORT).exists()  # it may have been killed before the end
-            figures = self._last_figures() if reported else self._finish()
-            return RunResult(self.workdir, self.step, None, figures)
+            if rundir.is_reported(self.workdir, self.step):  # it may have been killed before the end
+                return RunResult(self.workdir, self.step, None, self._last_figures())
+            return self._finish(stop)
         pending: list[tuple[int, Metrics]] = []  # fetched at intervals, not at every step
         clock = Clock(config.data.batch_size, self.step)
         with (
@@ -165,8 +166,9 @@ class _Run:
                 self._count_broken()
                 self._save(None)
         self.checkpointer.wait()
-        figures = self._finish() if stop.signal is None else self._last_figures()
-        return RunResult(self.workdir, self.step, stop.signal, figures)
+        if stop.signal is None:
+            return self._finish(stop)
+        return RunResult(self.workdir, self.step, stop.signal, self._last_figures())
 
     def _open_progress(self) -> Progress | Silent:
         if not distributed.is_main():
@@ -258,11 +260,16 @@ class _Run:
         meta = {"data": self.task.data, "broken": self.broken}
         self.checkpointer.save(self.step, self.state, meta, validation_loss)
 
-    def _finish(self) -> dict[str, float]:
-        figures = self.task.report(self.workdir, self.state, self.step)
+    def _finish(self, stop: StopRequest) -> RunResult:
+        """Writes the report. A signal leaves it to the next start."""
+        try:
+            stop.interrupt()
+            figures = self.task.report(self.workdir, self.state, self.step)
+        except Stopped as stopped:
+            return RunResult(self.workdir, self.step, stopped.signal, self._last_figures())
         # Process 0 writes the report; were the others to exit long before it, jax would end it with them.
         distributed.wait_for_all()
-        return self._last_figures() | figures
+        return RunResult(self.workdir, self.step, None, self._last_figures() | figures)
 
     def _last_figures(self) -> dict[str, float]:
         figures: dict[str, float] = {}

@@ -153,8 +153,8 @@ def test_sample_writes_a_grid_and_the_single_pictures(run, tmp_path, capsys):
         == 0
     )
     assert capsys.readouterr().out == f"5 pictures, {tmp_path / 'a.png'} and {tmp_path / 'a'}/\n"
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [f"{i}.png" for i in range(5)]
-    with Image.open(tmp_path / "a" / "0.png") as picture:
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [f"0000{i}.png" for i in range(5)]
+    with Image.open(tmp_path / "a" / "00000.png") as picture:
         assert picture.size == (16, 16)
     assert (
         call("sample", run, "--num", 5, "--label", 1, "--guidance", 2, "--seed", 4, "-o", tmp_path / "b.png")

@@ -15,6 +15,7 @@ from vq_jax.cli.files import (
     write_codes,
 )
 from vq_jax.cli.given_pictures import GivenPicture, PictureStream, find_pictures, load_for
+from vq_jax.cli.targets import check_targets, numbered
 from vq_jax.errors import UserError
 
 
@@ -30,12 +31,9 @@ def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
     from vq_jax.runs.grids import comparison_grid, encode_png
 
     given = find_pictures(pictures, output)
-    inputs = {picture.path.resolve() for picture in given}
-    for picture in given:
-        if _target(output, picture).resolve() in inputs:
-            raise UserError(
-                f"{_target(output, picture)} would overwrite a picture given; choose another -o DIR"
-            )
+    check_targets(
+        [_target(output, picture) for picture in given], [picture.path for picture in given], run=run
+    )
     tokenizer = load_for(run, given)
     stream, figures = PictureStream(given, tokenizer), []
     for batch, originals in stream:
@@ -66,7 +64,9 @@ def encode(run: Run, pictures: Pictures, output: OutputFile) -> int:
 
     if not output.name or output.is_dir():
         raise UserError(f"expected a file to write for -o, got the directory {output}")
+    target = output if output.suffix == ".npz" else output.with_name(output.name + ".npz")
     given = find_pictures(pictures, output)
+    check_targets([target], [picture.path for picture in given], run=run)
     tokenizer = load_for(run, given)
     stream, encoded, codes, sizes = PictureStream(given, tokenizer), [], [], []
     for batch, originals in stream:
@@ -77,7 +77,6 @@ def encode(run: Run, pictures: Pictures, output: OutputFile) -> int:
             sizes.append(originals.shape[1:-1])
             if not picture.listed:
                 print(f"{picture.path}: {sum(grid.size for grid in jax.tree.leaves(codes[-1]))} codes")
-    target = output if output.suffix == ".npz" else output.with_name(output.name + ".npz")
     names, files = [picture.name for picture in encoded], [str(picture.path) for picture in encoded]
     write_codes(target, names, sizes, codes, files=files, tokenizer=tokenizer)
     print(f"{_counted(len(encoded), stream.left_out)}, {target}")
@@ -99,7 +98,9 @@ def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> i
     from vq_jax.runs.grids import encode_png
 
     found = read_codes(codes)
-    names, sizes, grids = found.names, found.sizes, found.codes
+    names, sizes, grids = numbered(found.names), found.sizes, found.codes
+    targets = [output / f"{name}.png" for name in names]
+    check_targets(targets, [codes], run=run)
     tokenizer = load_tokenizer(run)
     if not force:
         found.check(tokenizer, run, codes)
@@ -108,8 +109,7 @@ def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> i
         tokenizer.decode(jax.tree.map(lambda grid: grid[None], of_picture), size=size)[0]
         for of_picture, size in zip(grids, sizes, strict=True)
     ]
-    for name, picture in zip(names, decoded, strict=True):
-        target = output / f"{name}.png"
+    for target, picture in zip(targets, decoded, strict=True):
         write(target, encode_png(picture))
         print(target)
     return 0

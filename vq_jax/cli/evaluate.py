@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vq_jax.cli.files import Run, write
+from vq_jax.cli.targets import check_targets
 from vq_jax.configs.serialize import header
 from vq_jax.errors import UserError
 
@@ -33,6 +34,8 @@ def evaluate(run: Run, metrics: tuple[str, ...] = (), output: OutputJson = None)
 
     if output is not None and output.suffix.lower() != ".json":
         raise UserError(f"expected a .json file to write for -o, got {output}")
+    if output is not None:
+        check_targets([output], run=run)
     trained = load(run)
     if isinstance(trained, Prior):
         if metrics:

@@ -7,6 +7,7 @@ import tyro
 
 from vq_jax.cli.files import Run, read_picture, write
 from vq_jax.cli.options import given_options, option_flags
+from vq_jax.cli.targets import check_targets
 from vq_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def sample(
 
     Args:
       run: directory that `vq-jax train` wrote for a prior.
-      output: the grid to write; the single pictures go beside it, into a folder of the same name.
+      output: the grid to write; the single pictures go beside it, into a folder of the same name, in place of
+        those that were drawn into it before.
       num: how many; 16 when absent.
       label: class to draw by name or number, or several in turn; every class in turn when absent.
       seed: the same seed gives the same pictures.
@@ -53,6 +55,8 @@ def sample(
     if num is not None and num < 1:
         raise UserError(f"expected --num of at least 1, got {num}")
     count = 16 if num is None else num
+    folder = output.with_suffix("")
+    check_targets([output, *(folder / _numbered(index) for index in range(count))], run=run)
     prior = _load_prior(run)
     labels = None
     if label is not None:
@@ -65,10 +69,9 @@ def sample(
         progress=True,
         **given_options(options),
     )[:count]
-    folder = output.with_suffix("")
-    width = len(str(len(drawn) - 1))
     for index, picture in enumerate(drawn):
-        write(folder / f"{index:0{width}}.png", encode_png(picture))
+        write(folder / _numbered(index), encode_png(picture))
+    _remove_from(folder, len(drawn))
     columns = prior.num_classes if prior.num_classes and label is None else math.isqrt(len(drawn) - 1) + 1
     write(output, encode_png(picture_grid(drawn, min(columns, 20))))
     print(f"{len(drawn)} {'picture' if len(drawn) == 1 else 'pictures'}, {output} and {folder}/")
@@ -113,6 +116,7 @@ def inpaint(
         )
     if not picture.is_file():
         raise UserError(f"no such picture: {picture}")
+    check_targets([output], [picture, *([] if mask is None else [mask])], run=run)
     prior = _load_prior(run)
     whole = read_picture(picture, prior.tokenizer)
     classes = None if label is None else by_name_or_number([label], prior.class_names)
@@ -139,6 +143,17 @@ def _load_prior(run: str) -> "Prior":
             f"vq-jax train prior-fashion --tokenizer {run}, and give the prior's run"
         )
     return trained
+
+
+def _numbered(index: int) -> str:
+    return f"{index:05}.png"
+
+
+def _remove_from(folder: Path, index: int) -> None:
+    """Removes the pictures of a longer drawing, which would look like ones of this."""
+    while (path := folder / _numbered(index)).is_file():
+        path.unlink()
+        index += 1
 
 
 def _check_output(output: Path) -> None:

@@ -127,7 +127,8 @@ def _command(name: str) -> Callable[..., int]:
 def _help() -> str:
     lines = ["usage: vq-jax COMMAND ...", "", "Discrete codes for pictures: VQ-VAE and VQ-GAN in JAX.", ""]
     for name in _COMMANDS:
-        lines.append(f"  {name:12} {(_command(name).__doc__ or '').splitlines()[0]}")
+        summary = (_command(name).__doc__ or "").partition("\n")[0]  # none under python -OO
+        lines.append(f"  {name:12} {summary}")
     default = {DEFAULT_PRESET: f"{DEFAULT_PRESET} (the default)"}
     lines += ["", "presets for train:", *(f"  {default.get(name, name)}" for name in presets())]
     lines += [

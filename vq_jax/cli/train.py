@@ -147,10 +147,16 @@ def _split_preset(arguments: list[str]) -> tuple[str, list[str]]:
         return arguments[0], arguments[1:]
     known = presets()
     for index, argument in enumerate(arguments):
-        is_workdir = index > 0 and arguments[index - 1] == "--workdir"
-        if not is_workdir and (argument in known or argument.endswith(".py")):
+        is_name = argument in known or (argument.endswith(".py") and not argument.startswith("-"))
+        if is_name and _is_free(arguments[index - 1]):
             return argument, arguments[:index] + arguments[index + 1 :]
     return DEFAULT_PRESET, arguments
+
+
+def _is_free(before: str) -> bool:
+    """Whether a word after `before` is no option's value: a file that is one is data, and is not run."""
+    takes_none = "=" in before or before == "--distributed"
+    return takes_none or not before.startswith("--")
 
 
 def _split_commas(arguments: list[str]) -> list[str]:

@@ -557,7 +557,9 @@ def test_an_output_that_cannot_be_written_is_named(run, picture_files, tmp_path,
     assert "the directory ." in refused("encode", run, picture, "-o", ".")
     assert "the directory pictures" in refused("encode", run, picture, "-o", "pictures")
     before = tree(tmp_path)
-    assert "would overwrite a file that the command reads" in refused("reconstruct", run, picture, "-o", "pictures")
+    assert "would overwrite a file that the command reads" in refused(
+        "reconstruct", run, picture, "-o", "pictures"
+    )
     assert tree(tmp_path) == before
 
 

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from vq_jax.configs.serialize import fixed_differences, from_dict, to_dict
 from vq_jax.errors import UserError
 from vq_jax.host import interruption
 from vq_jax.runs.orbax_managers import wait_for_processes
+from vq_jax.runs.rendezvous import meet, parse_coordinator
 from vq_jax.runs.signals import StopRequest
 
 HEARTBEAT_SECONDS = 20
@@ -61,17 +61,13 @@ def start(
             f"{' and '.join(missing)} the processes cannot find each other"
         )
     if coordinator is not None and num_processes is not None and process_id is not None:
-        host, _, port = coordinator.rpartition(":")
-        if not host or not port.isdigit():
-            raise UserError(f"expected --coordinator HOST:PORT, got {coordinator!r}")
+        host, port = parse_coordinator(coordinator)
         if not 0 <= process_id < num_processes:
             raise UserError(
                 f"expected --process-id from 0 to {num_processes - 1}, for --num-processes {num_processes}; "
                 f"got {process_id}"
             )
-        if process_id:
-            # jax ends a process that cannot connect, without waiting.
-            _await_coordinator(host.strip("[]"), int(port), timeout)
+        meet(host, port, process_id, num_processes, timeout)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
@@ -92,21 +88,6 @@ def start(
             f"not all processes of the run connected within {timeout} s: start each with the same "
             f"--coordinator and --num-processes ({str(error).splitlines()[0]})"
         ) from error
-
-
-def _await_coordinator(host: str, port: int, timeout: int) -> None:
-    end = time.monotonic() + timeout
-    while True:
-        try:
-            socket.create_connection((host, port), timeout=5).close()
-            return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise UserError(
-                    f"the coordinator {host}:{port} was not reached within {timeout} s ({error}): start "
-                    "process 0 there, and let the hosts reach its port"
-                ) from error
-            time.sleep(0.5)
 
 
 def is_main() -> bool:

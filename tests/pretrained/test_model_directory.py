@@ -183,3 +183,30 @@ def test_the_commands_take_a_model_directory(saved, tmp_path, capsys):
     np.savez(tmp_path / "codes.npz", names=["a"], sizes=[[8, 8]], codes_0=np.zeros(4, np.int32))
     assert call("decode", saved, tmp_path / "codes.npz", "-o", tmp_path / "out") == 0
     assert (tmp_path / "out" / "a.png").exists()
+
+
+def test_a_checkpoint_or_model_is_loaded_by_its_step(tmp_path):
+    write_run(tmp_path / "run", steps=(1, 2))
+    assert [vq_jax.load(tmp_path / "run", step=step).step for step in (1, 2)] == [1, 2]
+    vq_jax.load(tmp_path / "run", step=1).save(tmp_path / "model")
+    assert vq_jax.load(tmp_path / "model", step=1).step == 1
+    for place, options, message in (
+        ("run", {"step": 3}, r"no checkpoint of step 3 .*there are \[1, 2\]"),
+        ("run", {"step": 1, "best": True}, "expected best or a step, got both"),
+        ("model", {"step": 2}, "holds the model of step 1 alone"),
+        ("model", {"tokenizer": tmp_path / "run"}, "holds a tokenizer, not a prior"),
+    ):
+        with pytest.raises(UserError, match=message):
+            vq_jax.load(tmp_path / place, **options)
+
+
+def test_the_tokenizer_of_a_saved_prior_may_be_elsewhere(tmp_path):
+    prior = make_prior()
+    prior.save(tmp_path / "prior")
+    prior.tokenizer.save(tmp_path / "same")
+    make_tokenizer(seed=1).save(tmp_path / "other")
+    shutil.rmtree(tmp_path / "prior" / "tokenizer")
+    loaded = vq_jax.load(tmp_path / "prior", tokenizer=tmp_path / "same")
+    assert loaded.tokenizer.fingerprint == prior.tokenizer.fingerprint
+    with pytest.raises(UserError, match="gives other codes"):
+        vq_jax.load(tmp_path / "prior", tokenizer=tmp_path / "other")

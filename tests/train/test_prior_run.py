@@ -9,6 +9,7 @@ import signal
 
 import numpy as np
 import pytest
+from cli_runs import trained_run
 from etils import epath
 from prior_runs import CLASSES, STEPS, labelled_file, prior_config, prior_run, tokenizer_run
 from runs import rows_of
@@ -18,10 +19,12 @@ from vq_jax.data.in_memory import MemorySource
 from vq_jax.errors import UserError
 from vq_jax.generate import adapt_options
 from vq_jax.pretrained.load import load
+from vq_jax.pretrained.record import keep_copy
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import code_cache
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.digest import leaf_names
+from vq_jax.runs.rundir import read_config
 from vq_jax.train import jit, train
 from vq_jax.train.tasks.base import open_task
 from vq_jax.types import CodeSpec
@@ -281,6 +284,7 @@ def test_a_cache_of_other_pictures_is_made_again_and_said(tmp_path, caplog):
 
 def test_a_missing_and_a_changed_tokenizer_are_refused(finished, tmp_path):
     workdir = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(workdir / "tokenizer")  # as in a run from before it kept a copy
     record = json.loads((workdir / "tokenizer.json").read_text())
     record |= {"path": str(tmp_path / "nowhere"), "relative": "../nowhere"}
     (workdir / "tokenizer.json").write_text(json.dumps(record))
@@ -292,11 +296,37 @@ def test_a_missing_and_a_changed_tokenizer_are_refused(finished, tmp_path):
         train(prior_config(), workdir)
 
 
+def test_a_prior_needs_its_tokenizers_run_no_longer(finished, tmp_path, caplog):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    for file in ("tokenizer.json", "config.json"):
+        text = (workdir / file).read_text().replace(str(tokenizer_run()), str(tmp_path / "gone"))
+        (workdir / file).write_text(text)
+    known = load(finished).tokenizer.fingerprint
+    assert load(workdir).tokenizer.fingerprint == known
+    assert open_task(read_config(workdir), workdir).tokenizer.fingerprint == known
+    (workdir / "tokenizer" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="is damaged"):
+        load(workdir)
+    assert load(workdir, tokenizer=tokenizer_run()).tokenizer.fingerprint == known
+    with pytest.raises(UserError, match="gives other codes: say with --tokenizer where that one is"):
+        load(workdir, tokenizer=trained_run())
+
+
+def test_the_copy_of_the_tokenizer_is_made_where_it_is_missing(finished, tmp_path):
+    keep_copy(epath.Path(tmp_path), load(tokenizer_run()))
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "tokenizer" / name).read_bytes() == (finished / "tokenizer" / name).read_bytes()
+    before = (tmp_path / "tokenizer" / "config.json").stat().st_mtime_ns
+    keep_copy(epath.Path(tmp_path), load(tokenizer_run()))
+    assert (tmp_path / "tokenizer" / "config.json").stat().st_mtime_ns == before
+
+
 def test_a_tokenizer_moved_with_its_prior_is_found(finished, tmp_path):
     import vq_jax
 
     moved = tmp_path / "elsewhere"
     prior = shutil.copytree(finished, moved / finished.name)
+    shutil.rmtree(prior / "tokenizer")  # as in a run from before it kept a copy
     shutil.copytree(tokenizer_run(), moved / "tokenizer")
     for file in ("tokenizer.json", "config.json"):
         text = (prior / file).read_text().replace(str(finished.parent), str(tmp_path / "old"))

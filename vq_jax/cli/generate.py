@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vq_jax.cli.files import Run, read_picture, write
+from vq_jax.cli.files import Dir, Run, read_picture, write
 from vq_jax.cli.options import given_options, option_flags
 from vq_jax.cli.targets import check_targets
 from vq_jax.errors import UserError
@@ -33,6 +33,7 @@ def sample(
     num: int | None = None,
     label: Names = None,
     seed: int = 0,
+    tokenizer: Dir = None,
     options: Flags = _NONE,
 ) -> int:
     """Draw new pictures from a trained prior: a grid, and each picture in a file.
@@ -44,6 +45,7 @@ def sample(
       num: how many; 16 when absent.
       label: class to draw by name or number, or several in turn; every class in turn when absent.
       seed: the same seed gives the same pictures.
+      tokenizer: run or model directory of the prior's tokenizer; the prior's own copy of it when absent.
       options: how codes are drawn.
     """
     import math
@@ -57,7 +59,7 @@ def sample(
     count = 16 if num is None else num
     folder = output.with_suffix("")
     check_targets([output, *(folder / _numbered(index) for index in range(count))], run=run)
-    prior = _load_prior(run)
+    prior = _load_prior(run, tokenizer)
     labels = None
     if label is not None:
         classes = by_name_or_number(label, prior.class_names)
@@ -87,6 +89,7 @@ def inpaint(
     outpaint: Sides = None,
     label: Name = None,
     seed: int = 0,
+    tokenizer: Dir = None,
     options: Flags = _NONE,
 ) -> int:
     """Fill a hole in a picture, or continue it beyond its edges, with a trained prior.
@@ -100,6 +103,7 @@ def inpaint(
       outpaint: instead of a hole, pixels to add: left,top,right,bottom.
       label: class of the picture by name or number; none when absent.
       seed: the same seed gives the same picture.
+      tokenizer: run or model directory of the prior's tokenizer; the prior's own copy of it when absent.
       options: how codes are drawn.
     """
     from vq_jax.pretrained.labels import by_name_or_number
@@ -117,7 +121,7 @@ def inpaint(
     if not picture.is_file():
         raise UserError(f"no such picture: {picture}")
     check_targets([output], [picture, *([] if mask is None else [mask])], run=run)
-    prior = _load_prior(run)
+    prior = _load_prior(run, tokenizer)
     whole = read_picture(picture, prior.tokenizer)
     classes = None if label is None else by_name_or_number([label], prior.class_names)
     arguments: dict[str, Any] = {"labels": classes, "seed": _seed(seed), **given_options(options)}
@@ -132,11 +136,11 @@ def inpaint(
     return 0
 
 
-def _load_prior(run: str) -> "Prior":
+def _load_prior(run: str, tokenizer: str | None) -> "Prior":
     from vq_jax.pretrained.load import load
     from vq_jax.pretrained.prior import Prior
 
-    trained = load(run)
+    trained = load(run, tokenizer=tokenizer)
     if not isinstance(trained, Prior):
         raise UserError(
             f"{run} holds a tokenizer, which cannot draw pictures: train a prior over its codes with "

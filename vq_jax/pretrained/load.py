@@ -3,6 +3,7 @@
 from etils import epath
 
 from vq_jax.configs.runs import PriorConfig
+from vq_jax.errors import UserError
 from vq_jax.pretrained.hub import local_copy
 from vq_jax.pretrained.load_prior import read_prior, restore_prior
 from vq_jax.pretrained.load_tokenizer import load_tokenizer
@@ -12,21 +13,36 @@ from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs.rundir import read_config
 
 
-def load(place: epath.PathLike, *, best: bool = False) -> Tokenizer | Prior:
+def load(
+    place: epath.PathLike,
+    *,
+    best: bool = False,
+    step: int | None = None,
+    tokenizer: epath.PathLike | None = None,
+) -> Tokenizer | Prior:
     """Loads a trained model: a tokenizer, or a prior with its tokenizer.
 
     Args:
       place: a run or model directory, local or gs://, or the name owner/name of a model of the Hugging Face
         hub.
       best: of a run, take the checkpoint with the lowest validation loss rather than the newest.
+      step: of a run, take the checkpoint of this step.
+      tokenizer: of a prior, where its tokenizer is: a run or model directory, or a name of the hub. When
+        absent, the copy that the prior's run keeps, or where the run found it.
 
     Raises:
-      UserError: there is no such directory; no whole checkpoint in it; a file of it is damaged; or the
-        tokenizer that a prior was trained on is missing or gives other codes.
+      UserError: there is no such directory; no whole checkpoint in it, or none of that step; a file of it is
+        damaged; or the tokenizer that a prior was trained on is missing or gives other codes.
     """
+    if best and step is not None:
+        raise UserError(f"expected best or a step, got both: best=True and step={step}")
     directory = local_copy(place)
     saved = open_model(directory)
     config = read_config(directory) if saved is None else saved.config
     if not isinstance(config, PriorConfig):
-        return load_tokenizer(directory, best=best)
-    return restore_prior(directory, config, best=best) if saved is None else read_prior(saved, config)
+        if tokenizer is not None:
+            raise UserError(f"{place} holds a tokenizer, not a prior: give no other tokenizer ({tokenizer})")
+        return load_tokenizer(directory, best=best, step=step)
+    if saved is not None:
+        return read_prior(saved, config, step=step, tokenizer=tokenizer)
+    return restore_prior(directory, config, best=best, step=step, tokenizer=tokenizer)

@@ -14,12 +14,15 @@ from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs.rundir import read_config
 
 
-def load_tokenizer(place: epath.PathLike, *, best: bool = False, prefer_step: int | None = None) -> Tokenizer:
+def load_tokenizer(
+    place: epath.PathLike, *, best: bool = False, step: int | None = None, prefer_step: int | None = None
+) -> Tokenizer:
     """Loads a tokenizer.
 
     Args:
       place: a run or model directory, local or gs://, or the name owner/name of a model of the hub.
       best: of a run, the checkpoint with the lowest validation loss rather than the newest.
+      step: of a run, the checkpoint of this step.
       prefer_step: of a run, the checkpoint of this step if there is one.
 
     Raises:
@@ -33,10 +36,13 @@ def load_tokenizer(place: epath.PathLike, *, best: bool = False, prefer_step: in
     model = build_model(config)
     abstract = abstract_variables(config, model)
     if saved is not None:
+        saved.require_step(step)
         step, variables = saved.step, saved.weights(abstract)
     else:
         places = {"params": f"generator/{params_name(config)}", "codebook": "generator/codebook"}
         wanted = {places[name]: tree for name, tree in abstract.items()}
-        step, found = restore_weights(directory, config, wanted, best=best, prefer_step=prefer_step)
+        step, found = restore_weights(
+            directory, config, wanted, best=best, step=step, prefer_step=prefer_step
+        )
         variables = {name: found[places[name]] for name in abstract}
     return Tokenizer(model, jax.tree.map(jnp.asarray, dict(variables)), config, step)

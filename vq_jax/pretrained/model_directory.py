@@ -49,6 +49,11 @@ class ModelDirectory:
     sha256: str
     codes: dict[str, Any]
 
+    def require_step(self, step: int | None) -> None:
+        """Raises UserError where a step is asked for and the model is of another one."""
+        if step not in (None, self.step):
+            raise UserError(f"{self.path} holds the model of step {self.step} alone, not of step {step}")
+
     def weights(self, abstract: Params) -> Params:
         """Reads the weights.
 

@@ -75,6 +75,7 @@ class Prior:
             "specs": specs_to_json(self.model.code_specs),
             "num_classes": self.num_classes,
             "image_size": self.image_size,
+            "tokenizer": self.tokenizer.fingerprint,
         }
         config = dataclasses.replace(self.config, tokenizer=TOKENIZER)
         files = {f"{TOKENIZER}/{name}": content for name, content in self.tokenizer.files().items()}

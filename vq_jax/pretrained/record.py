@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 
 from etils import epath
@@ -13,12 +14,14 @@ from vq_jax.host.files import require_regular, write_atomic
 from vq_jax.host.storage import require_storage
 from vq_jax.pretrained.hub import is_hub_name
 from vq_jax.pretrained.load_tokenizer import load_tokenizer
+from vq_jax.pretrained.model_directory import TOKENIZER, open_model
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs.rundir import CONFIG_FILE
 from vq_jax.types import CodeSpecs
 
 _RECORD = "tokenizer.json"
 _KIND = "tokenizer-record"
+_log = logging.getLogger("vq_jax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +98,29 @@ def make_record(
     )
 
 
-def find_tokenizer(workdir: epath.PathLike, config: PriorConfig, record: TokenizerRecord) -> Tokenizer:
-    """Finds the tokenizer that a prior was trained on: where the configuration says, where it was then, or
-    where it would be if both runs were moved together.
+def find_tokenizer(
+    workdir: epath.PathLike,
+    config: PriorConfig,
+    record: TokenizerRecord,
+    *,
+    given: epath.PathLike | None = None,
+) -> Tokenizer:
+    """Finds the tokenizer that a prior was trained on: the copy in the prior's run or, in runs from before
+    there were copies, where the configuration says, where it was then, or where it would be if both runs were
+    moved together.
+
+    Args:
+      workdir: the prior's run.
+      config: its configuration.
+      record: of the tokenizer.
+      given: the only place to look at, if the user names one.
 
     Raises:
       UserError: it is not there, or what is there gives other codes.
     """
-    places = [config.tokenizer, record.path]
+    if given is not None:
+        return load_same_tokenizer(given, record.fingerprint, workdir, prefer_step=record.step)
+    places = [os.fspath(epath.Path(workdir) / TOKENIZER), config.tokenizer, record.path]
     if record.relative is not None:
         places.append(os.path.normpath(os.path.join(workdir, record.relative)))
     others = []
@@ -110,17 +128,49 @@ def find_tokenizer(workdir: epath.PathLike, config: PriorConfig, record: Tokeniz
         require_storage(place)
         if not place or not ((epath.Path(place) / CONFIG_FILE).exists() or is_hub_name(place)):
             continue
-        tokenizer = load_tokenizer(place, prefer_step=record.step)
-        if tokenizer.has_fingerprint(record.fingerprint):
-            return tokenizer
-        others.append(place)
+        try:
+            return load_same_tokenizer(place, record.fingerprint, workdir, prefer_step=record.step)
+        except UserError as error:
+            others.append(error)
     if others:
-        raise UserError(
-            f"the tokenizer in {others[0]} is not the one that the prior in {workdir} was trained on and "
-            f"gives other codes: put the tokenizer back as it was at step {record.step}, or train the prior "
-            "anew in another --workdir"
-        )
+        raise others[-1]
     raise UserError(
         f"the tokenizer of the prior in {workdir} is missing: there is no run in "
-        f"{' or '.join(dict.fromkeys(places))}; put its directory back there"
+        f"{' or '.join(dict.fromkeys(places[1:]))}; say where it is with --tokenizer"
     )
+
+
+def load_same_tokenizer(
+    place: epath.PathLike, fingerprint: str, prior: epath.PathLike, *, prefer_step: int | None = None
+) -> Tokenizer:
+    """Loads the tokenizer of a prior.
+
+    Args:
+      place: where it is.
+      fingerprint: of the one that the prior was trained on.
+      prior: where the prior is, for the message.
+      prefer_step: of a run, the checkpoint of this step if there is one.
+
+    Raises:
+      UserError: there is none, or it gives other codes.
+    """
+    tokenizer = load_tokenizer(place, prefer_step=prefer_step)
+    if not tokenizer.has_fingerprint(fingerprint):
+        raise UserError(
+            f"the tokenizer in {place} is not the one that the prior in {prior} was trained on and gives "
+            "other codes: say with --tokenizer where that one is, or train another prior in a new --workdir"
+        )
+    return tokenizer
+
+
+def keep_copy(workdir: epath.Path, tokenizer: Tokenizer) -> None:
+    """Saves the tokenizer in the prior's run, as a model directory, unless it is there."""
+    place = workdir / TOKENIZER
+    try:
+        kept = open_model(place)
+        same = kept is not None and load_tokenizer(place).has_fingerprint(tokenizer.fingerprint)
+    except UserError as error:
+        _log.warning("The copy of the tokenizer in %s cannot be used and is left alone: %s", place, error)
+        return
+    if not same:
+        tokenizer.save(place)

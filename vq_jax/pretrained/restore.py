@@ -23,6 +23,7 @@ def restore_weights(
     wanted: dict[str, Any],
     *,
     best: bool = False,
+    step: int | None = None,
     prefer_step: int | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Restores parts of a run's state in NumPy; the mesh of the run need not be there.
@@ -33,21 +34,23 @@ def restore_weights(
       wanted: shapes of the parts, nested dictionaries by their place in the state, such as
         "generator/params".
       best: restore the checkpoint with the lowest validation loss rather than the newest.
+      step: restore the checkpoint of this step.
       prefer_step: restore the checkpoint of this step if there is one.
 
     Returns:
       The step of the checkpoint, and the arrays of each part.
 
     Raises:
-      UserError: no whole checkpoint, or one of another model.
+      UserError: no whole checkpoint, none of that step, or one of another model.
     """
     held = {place: tree for place, tree in wanted.items() if jax.tree.leaves(tree)}
     target, parts = traverse_util.unflatten_dict(held, sep="/"), tuple(wanted)
     keep = config.training.keep_checkpoints
     with Checkpointer(epath.Path(run) / CHECKPOINTS, keep=keep, read_only=True) as checkpointer:
-        step = checkpointer.best_step() if best else None
         if prefer_step in checkpointer.steps():
             step = prefer_step
+        elif best:
+            step = checkpointer.best_step()
         if step is None:
             restored = checkpointer.restore_latest(target, parts)
         else:

@@ -140,6 +140,8 @@ def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig, begun: 
             workdir,
             was or "random weights",
         )
+    if "tokenizer" in changed and has_checkpoint(workdir):
+        _log.warning("The run in %s keeps its tokenizer: another --tokenizer has no effect.", workdir)
     if "training.steps" in changed and new.optimizer.schedule != "constant":
         was, now = changed["training.steps"]
         _log.warning(

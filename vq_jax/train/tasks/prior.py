@@ -24,7 +24,7 @@ from vq_jax.nn import Condition
 from vq_jax.pretrained.build import abstract_prior, build_prior
 from vq_jax.pretrained.load_tokenizer import load_tokenizer
 from vq_jax.pretrained.prior import Prior
-from vq_jax.pretrained.record import TokenizerRecord, find_tokenizer, make_record, read_record
+from vq_jax.pretrained.record import TokenizerRecord, find_tokenizer, keep_copy, make_record, read_record
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import grids, report
 from vq_jax.runs.code_cache import CodeBatches, CodeCache, open_cache
@@ -202,9 +202,10 @@ class PriorTask:
         return params
 
     def prepare(self, workdir: epath.Path) -> None:
-        """Records the tokenizer, makes or opens the cache, and encodes the held-out pictures."""
+        """Records and copies the tokenizer, makes or opens the cache, and encodes the held-out pictures."""
         if jax.process_index() == 0:
             self.record.write(workdir)
+            keep_copy(workdir, self.tokenizer)
         # Each of several processes encodes its own share, on its own devices.
         mesh = self.mesh if jax.process_count() == 1 else sharding.local_mesh()
         encoder = self._encode if mesh is self.mesh else _encoder(self.tokenizer, mesh)

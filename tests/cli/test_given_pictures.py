@@ -1,6 +1,7 @@
 """Commands that take whole folders of pictures."""
 
 import shutil
+import types
 
 import cli_runs
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from vq_jax.cli.files import read_codes, write_codes
 from vq_jax.cli.given_pictures import PictureStream, find_pictures, output_names
+from vq_jax.configs import DataConfig
 from vq_jax.errors import UserError
 
 
@@ -79,6 +81,7 @@ def test_places_without_pictures_are_named(places, message, tmp_path, monkeypatc
 def test_batches_have_one_size_and_their_lengths_are_powers_of_two(folder):
     class Taker:
         channels = 3
+        config = types.SimpleNamespace(data=DataConfig())
 
         def check(self, pictures):
             pass

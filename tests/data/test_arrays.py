@@ -114,7 +114,7 @@ def test_a_missing_file_and_a_file_of_another_kind_have_different_messages(tmp_p
     np.save(tmp_path / "single.npy", numbered(2))
     (tmp_path / "text.npz").write_text("hello")
     for name in ("single.npy", "text.npz"):
-        with pytest.raises(UserError, match=f"expected an .npz file, .*{name} is not one"):
+        with pytest.raises(UserError, match=f"expected an .npz file of pictures, .*{name} is not an"):
             data.open_source(f"arrays:{tmp_path / name}", "train", CONFIG, 3)
 
 

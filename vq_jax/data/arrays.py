@@ -60,7 +60,8 @@ def open_arrays(file: str, split: Split, config: DataConfig, channels: int) -> M
 
 
 def _read(file: str) -> dict[str, np.ndarray]:
-    arrays = read_npz(Path(file).expanduser(), "an .npz file", _KEYS)
+    advice = ": write one with numpy.savez_compressed(file, images=images)"
+    arrays = read_npz(Path(file).expanduser(), "an .npz file of pictures", _KEYS, advice)
     if "images" not in arrays:
         raise UserError(
             f"{file}: expected an array named images (uint8 [N, H, W] or [N, H, W, C]), "

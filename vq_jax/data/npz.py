@@ -21,13 +21,16 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError
 _ERRORS = (*_ZIP_ERRORS, RuntimeError, ValueError, TypeError, SyntaxError, tokenize.TokenError)
 
 
-def read_npz(path: Path, what: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path, what: str, names: Collection[str] | None = None, advice: str = ""
+) -> dict[str, np.ndarray]:
     """Reads arrays of an .npz file.
 
     Args:
       path: the file.
       what: what was expected, with an article, for the messages.
       names: the arrays to read, as far as the file has them; all when absent.
+      advice: end of the message where it is another kind of file.
 
     Returns:
       The arrays by name. One that is not read has only its name and the shape [0].
@@ -44,9 +47,7 @@ def read_npz(path: Path, what: str, names: Collection[str] | None = None) -> dic
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     if not is_zip:
-        raise UserError(
-            f"expected {what}, {path} is not one: write it with numpy.savez_compressed(file, images=images)"
-        )
+        raise UserError(f"expected {what}, {path} is not an .npz file{advice}")
     arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as file:

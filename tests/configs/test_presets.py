@@ -4,6 +4,7 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
+from processes import Forked
 
 from vq_jax.configs import ExperimentConfig
 from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
@@ -100,3 +101,30 @@ def test_a_file_that_is_not_an_experiment_is_refused(tmp_path, code, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file .*nowhere.py"):
         load_preset(str(tmp_path / "nowhere.py"))
+
+
+@pytest.mark.parametrize(
+    "text, what",
+    [
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("raise BaseException('a\\nb')", "BaseException: a"),
+        ("raise GeneratorExit", "GeneratorExit: "),
+    ],
+)
+def test_a_file_that_ends_the_program_is_an_error_of_the_file(text, what, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(UserError) as told:
+        load_preset(str(tmp_path / "mine.py"))
+    assert str(told.value) == f"{tmp_path / 'mine.py'} fails when it is run: {what}"
+
+
+def load_and_say(path):
+    print(load_preset(path).name, flush=True)
+
+
+def test_a_file_that_forks_describes_one_run(tmp_path):
+    preset = presets()["vqvae-photos"]
+    (tmp_path / "mine.py").write_text(f"import os\nos.fork()\n{preset.read_text()}")
+    process = Forked(load_and_say, str(tmp_path / "mine.py"))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and said == "vqvae-photos\n"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from vq_jax import nn
 from vq_jax.configs import Phase
 from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
+from vq_jax.runs.lock import locked
 from vq_jax.runs.rundir import cut_metrics, read_metrics
 from vq_jax.train import NonFiniteError, jit, train
 from vq_jax.train.tasks import tokenizer as tokenizer_task
@@ -174,6 +176,31 @@ def test_a_run_stopped_by_a_signal_saves_and_resumes_to_the_same_bits(
     assert train(small_config(), tmp_path).step == STEPS
     # a stop between two logged steps adds no row; here every step is logged
     assert_same_run(tmp_path, finished)
+
+
+def test_a_report_that_a_signal_stops_is_written_at_the_next_start(finished, tmp_path, monkeypatch):
+    run = shutil.copytree(finished, tmp_path / "run")
+    left = "# of the run when it was shorter, 4 steps\n"
+    (run / "report.md").write_text(left)
+    stop = lambda *inputs: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizer_task.TokenizerTask, "report", stop)
+        result = train(small_config(image_every=6), run)
+    assert result.signal == signal.SIGTERM and result.step == STEPS
+    assert (run / "report.md").read_text() == left
+    assert train(small_config(image_every=6), run).signal is None
+    assert (run / "report.md").read_text() == (finished / "report.md").read_text()
+
+
+def test_a_second_run_in_the_directory_is_refused_before_it_writes(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with locked(run):
+        held = {*before, run / ".lock"}
+        with pytest.raises(UserError, match=f"in use: process {os.getpid()} on "):
+            train(small_config(image_every=6, steps=STEPS + 1), run)
+        assert {*run.rglob("*")} == held
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
 def test_rows_past_the_checkpoint_and_a_torn_line_are_cut(finished, tmp_path):

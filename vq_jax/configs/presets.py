@@ -1,6 +1,7 @@
 """Experiments, by name or by file: Python files that define `config`."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -46,10 +47,17 @@ def load_preset(name: str) -> RunConfig:
         raise UserError(f"{path} cannot be loaded as a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # the file's dataclasses look up their types here
+    process = os.getpid()
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path} fails when it is run: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: the file describes a run, and does not end the program
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"{path} fails when it is run: {what}") from error
+    finally:
+        if os.getpid() != process:  # the file forked: its copy of the program is no second run
+            os._exit(1)
     config = getattr(module, "config", None)
     if not isinstance(config, ExperimentConfig | PriorConfig):
         raise UserError(

@@ -7,6 +7,7 @@ byte that changed.
 
 import contextlib
 import dataclasses
+import errno
 import logging
 import math
 import os
@@ -348,6 +349,8 @@ class Checkpointer:
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):
             raise  # a fault of this machine, not of the checkpoint
         except Exception as error:
+            if "Too many open files" in str(error):  # of tensorstore, which has no errno
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(self.directory)) from error
             raise CheckpointError(
                 step, f"its {name} does not restore: {orbax_managers.brief(error)}"
             ) from error

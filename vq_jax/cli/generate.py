@@ -98,7 +98,8 @@ def inpaint(
       run: directory that `vq-jax train` wrote for a prior.
       picture: picture file, at least as large as the prior's pictures.
       output: picture to write.
-      mask: picture of the same size, white where it is to be filled.
+      mask: picture of the same size: white where it is to be filled or, with transparency, strokes of any
+        colour there, or a copy of the picture erased there.
       box: instead of a mask, the hole as x0,y0,x1,y1: pixels from the upper left, x1 and y1 excluded.
       outpaint: instead of a hole, pixels to add: left,top,right,bottom.
       label: class of the picture by name or number; none when absent.
@@ -129,7 +130,7 @@ def inpaint(
         left, top, right, bottom = _four(outpaint, "--outpaint LEFT,TOP,RIGHT,BOTTOM")
         filled = prior.outpaint(whole[None], left=left, top=top, right=right, bottom=bottom, **arguments)[0]
     else:
-        hole = _read_mask(mask) if mask is not None else _box(box or "", whole.shape[:2])
+        hole = _read_mask(mask, whole) if mask is not None else _box(box or "", whole.shape[:2])
         filled = prior.inpaint(whole[None], hole[None], **arguments)[0]
     write(output, encode_png(filled))
     print(output)
@@ -194,13 +195,12 @@ def _box(text: str, size: tuple[int, ...]) -> "np.ndarray":
     return hole
 
 
-def _read_mask(path: Path) -> "np.ndarray":
-    from vq_jax import data
+def _read_mask(path: Path, picture: "np.ndarray") -> "np.ndarray":
+    from vq_jax.data import read_mask
 
     if not path.is_file():
         raise UserError(f"no such mask: {path}")
     try:
-        hole: np.ndarray = data.read_picture(path, 1)[..., 0] >= 128
+        return read_mask(path, picture)
     except Exception as error:  # of many kinds, Pillow's
         raise UserError(f"{path} cannot be read as a picture: {error or type(error).__name__}") from error
-    return hole

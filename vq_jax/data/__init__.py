@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vq_jax.data.examples import Example, ExampleBuilder, RecordRng
     from vq_jax.data.held_out import test_batches, test_pictures
+    from vq_jax.data.masks import read_mask
     from vq_jax.data.open import SCHEMES, Scheme, open_source, open_splits
     from vq_jax.data.pictures import Reading, read_picture
     from vq_jax.data.pipeline import BatchIterator, Order, train_batches
@@ -33,6 +34,7 @@ _NAMES = {
     "open_source": "open",
     "open_splits": "open",
     "prepare": "tfds",
+    "read_mask": "masks",
     "read_picture": "pictures",
     "test_batches": "held_out",
     "test_pictures": "held_out",
@@ -56,6 +58,7 @@ __all__ = [
     "open_source",
     "open_splits",
     "prepare",
+    "read_mask",
     "read_picture",
     "test_batches",
     "test_pictures",

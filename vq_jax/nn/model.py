@@ -45,7 +45,8 @@ class VQModel(nn.Module):
     Attributes:
       encoder: maps pictures [B, *S, C] in [-1, 1] to latents [B, *s, D].
       quantizer: maps latents to a `QuantizerOutput`.
-      decoder: maps latents to the head's inputs [B, *S, O].
+      decoder: maps latents to the head's inputs [B, *S, O]. For the adaptive weight of an adversarial loss it
+        has `last_layer`, the name of its last layer with a kernel (slash-joined where it is nested).
       head: what the decoder outputs: `picture`, or the parameters of a likelihood, `bernoulli` or
         `log_laplace`, see `ops.head_to_picture`.
     """

@@ -227,7 +227,7 @@ def codebook_from_averages(averages: CodeAverages, epsilon: float) -> Float[Arra
     size = averages.cluster_size
     total = jnp.sum(size)
     smoothed = (size + epsilon) / (total + size.shape[0] * epsilon) * total
-    return averages.embedding_sum / smoothed[:, None]
+    return averages.embedding_sum / jnp.where(smoothed > 0.0, smoothed, 1.0)[:, None]  # zero before any use
 
 
 @auto_axes(lambda *_: PartitionSpec())

@@ -1,5 +1,9 @@
 """The output of all quantizers, and the base of those with a codebook of vectors."""
 
+import contextlib
+import contextvars
+import functools
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +14,10 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.ranges import check_ranges
-from vq_jax.types import Array, Bool, Codes, CodeSpec, Float, Int, Key, Latents, Metrics
+from vq_jax.types import Array, Bool, Codes, CodeSpec, Float, Int, Key, Latents, Metrics, Num
+
+_log = logging.getLogger("vq_jax")
+_silent = contextvars.ContextVar("silent", default=False)
 
 
 @struct.dataclass
@@ -122,7 +129,11 @@ class CodebookQuantizer(nn.Module):
         raise TypeError(f"{type(self).__name__} has no codebook: use one of its subclasses")
 
     def _updating(self, train: bool) -> bool:
-        return train and self.is_mutable_collection("codebook") and not self.is_initializing()
+        if not train or self.is_initializing():
+            return False
+        if not self.is_mutable_collection("codebook") and not _silent.get():
+            _say_unchanged(type(self).__name__)
+        return self.is_mutable_collection("codebook")
 
     def _axis(self, train: bool) -> str | tuple[str, ...] | None:
         """Returns the axes to sum statistics over in this call.
@@ -139,16 +150,23 @@ class CodebookQuantizer(nn.Module):
             )
         return self.axis_name if train and not self.is_initializing() else None
 
-    def _flatten(self, z: Float[Array, "B *S D"]) -> Float[Array, "N D"]:
+    def _flatten(self, z: Num[Array, "B *S D"]) -> Float[Array, "N D"]:
+        name = type(self).__name__
+        check_float(z, name)
         if z.shape[-1] != self.code_dim:
             raise ValueError(
-                f"{type(self).__name__} expected latents of width code_dim = {self.code_dim}, got "
-                f"shape {z.shape}: give the encoder latent_channels = {self.code_dim}"
+                f"{name} expected latents of width code_dim = {self.code_dim}, got shape {z.shape}: give the "
+                f"encoder latent_channels = {self.code_dim}"
             )
         flat = z.astype(jnp.float32).reshape(-1, self.code_dim)
         return ops.normalize_vectors(flat) if self.normalize else flat
 
     def _draw(self, flat: Float[Array, "N D"]) -> Float[Array, "K D"]:
+        if not self.has_rng("quantizer") and not self.has_rng("params"):
+            raise ValueError(
+                f"{type(self).__name__} draws what replaces dead codes (revive_threshold = "
+                f'{self.revive_threshold}) and needs a key for it: give rngs={{"quantizer": key}} to apply'
+            )
         rng = self.make_rng("quantizer")
         return ops.sample_vectors(rng, flat, self.codebook_size, self.axis_name)
 
@@ -174,14 +192,14 @@ class CodebookQuantizer(nn.Module):
         counts: Float[Array, " K"],
     ) -> QuantizerOutput:
         """Makes the straight-through output, with the commitment and entropy losses and the usage metrics."""
-        commitment = jnp.mean(jnp.square(flat - jax.lax.stop_gradient(quantized)))
+        commitment = mean_square(flat - jax.lax.stop_gradient(quantized))
         loss = self.commitment_weight * commitment
         metrics = {
             "commitment_loss": commitment,
             "perplexity": ops.perplexity(counts),
             "usage": ops.usage(counts),
         }
-        if self.entropy_weight > 0:
+        if self.entropy_weight > 0 and flat.size:
             entropy = ops.entropy_loss(flat, self.codebook(), self.entropy_temperature)
             loss = loss + self.entropy_weight * entropy
             metrics["entropy_loss"] = entropy
@@ -191,6 +209,36 @@ class CodebookQuantizer(nn.Module):
             loss=loss,
             metrics=metrics,
         )
+
+
+def check_float(z: Array, name: str) -> None:
+    """Raises ValueError where latents are not floating-point numbers, whose gradient would be lost."""
+    if not jnp.issubdtype(z.dtype, jnp.floating):
+        raise ValueError(f"{name} expected float latents, got {z.dtype}: give it the encoder's outputs")
+
+
+def mean_square(x: Array) -> Float[Array, ""]:
+    """Returns the mean square, 0 of no elements."""
+    return jnp.mean(jnp.square(x)) if x.size else jnp.zeros((), jnp.float32)
+
+
+@contextlib.contextmanager
+def silent_without_updates() -> Iterator[None]:
+    """Within it, training without a mutable codebook is meant and not warned of."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+@functools.cache
+def _say_unchanged(name: str) -> None:
+    _log.warning(
+        '%s was called with train=True, and its codebook does not change: give mutable=["codebook"] to '
+        "apply, and keep the updates that it then returns.",
+        name,
+    )
 
 
 def init_codebook(

@@ -8,9 +8,9 @@ import numpy as np
 from flax import linen as nn
 
 from vq_jax import ops
-from vq_jax.nn.quantizers.base import QuantizerOutput
+from vq_jax.nn.quantizers.base import QuantizerOutput, check_float
 from vq_jax.ranges import check_ranges
-from vq_jax.types import Array, CodeSpec, Float, Int
+from vq_jax.types import Array, CodeSpec, Float, Int, Num
 
 _BOUNDS = ("tanh", "sigmoid")
 _MARGIN = 1e-3  # share by which tanh reaches beyond the outermost levels, as in the paper's code
@@ -60,7 +60,7 @@ class FSQ(nn.Module):
         """The codes of one picture, given the shape (*s, D) of its latents."""
         return CodeSpec(latent_shape[:-1], self.codebook_size)
 
-    def __call__(self, z: Float[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
+    def __call__(self, z: Num[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
         """Quantizes latents, in float32; in training as in evaluation.
 
         Args:
@@ -71,9 +71,10 @@ class FSQ(nn.Module):
           Output with loss zero.
 
         Raises:
-          ValueError: z does not have one channel for each of the levels.
+          ValueError: the latents are not float, or z does not have one channel for each of the levels.
         """
         width = len(self.levels)
+        check_float(z, "FSQ")
         if z.shape[-1] != width:
             raise ValueError(
                 f"FSQ expected latents with {width} channels, one for each of levels = {self.levels}, got "

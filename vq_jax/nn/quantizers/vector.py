@@ -9,8 +9,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax import ops
-from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival, init_codebook
-from vq_jax.types import Array, Float, Key
+from vq_jax.nn.quantizers.base import (
+    CodebookQuantizer,
+    QuantizerOutput,
+    Revival,
+    init_codebook,
+    mean_square,
+)
+from vq_jax.types import Array, Float, Key, Num
 
 
 class VectorQuantizer(CodebookQuantizer):
@@ -44,7 +50,7 @@ class VectorQuantizer(CodebookQuantizer):
         embedding = self.embedding.astype(jnp.float32)
         return ops.normalize_vectors(embedding) if self.normalize else embedding
 
-    def __call__(self, z: Float[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
+    def __call__(self, z: Num[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
         """Quantizes latents and, in training, counts how often each code is used.
 
         Args:
@@ -56,7 +62,7 @@ class VectorQuantizer(CodebookQuantizer):
           mean((z - sg(q))^2): the commitment weight is on the commitment term.
 
         Raises:
-          ValueError: the last axis of z is not code_dim wide.
+          ValueError: the latents are not float, or the last axis of z is not code_dim wide.
         """
         flat = self._flatten(z)
         codebook = self.codebook()
@@ -64,12 +70,13 @@ class VectorQuantizer(CodebookQuantizer):
         counts, _ = ops.code_statistics(flat, indices, self.codebook_size, self._axis(train))
         quantized = ops.look_up(codebook, indices)
         output = self._output(z, flat, quantized, indices, counts)
-        codebook_loss = jnp.mean(jnp.square(jax.lax.stop_gradient(flat) - quantized))
+        codebook_loss = mean_square(jax.lax.stop_gradient(flat) - quantized)
         output.metrics["codebook_loss"] = codebook_loss
         loss = output.loss + self.codebook_weight * codebook_loss
         output = dataclasses.replace(output, loss=loss)
         if self._updating(train):
-            output = dataclasses.replace(output, revival=self._update(flat, counts))
+            revival = self._update(flat, counts) if flat.size else {}
+            output = dataclasses.replace(output, revival=revival)
             output.metrics["revived"] = sum(
                 (jnp.sum(revival.mask.astype(jnp.float32)) for revival in output.revival.values()),
                 jnp.zeros((), jnp.float32),

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from vq_jax import ops
 from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, init_codebook
-from vq_jax.types import Array, Float, Key
+from vq_jax.types import Array, Float, Key, Num
 
 
 class VectorQuantizerEMA(CodebookQuantizer):
@@ -48,7 +48,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         """Returns the codebook, float32."""
         return self.embedding.value
 
-    def __call__(self, z: Float[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
+    def __call__(self, z: Num[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
         """Quantizes latents and, in training, updates the codebook.
 
         Args:
@@ -59,14 +59,14 @@ class VectorQuantizerEMA(CodebookQuantizer):
           Output with the loss commitment_weight * mean((z - sg(q))^2).
 
         Raises:
-          ValueError: the last axis of z is not code_dim wide.
+          ValueError: the latents are not float, or the last axis of z is not code_dim wide.
         """
         flat = self._flatten(z)
         indices = ops.nearest_code(flat, self.codebook())
         counts, sums = ops.code_statistics(flat, indices, self.codebook_size, self._axis(train))
         output = self._output(z, flat, ops.look_up(self.codebook(), indices), indices, counts)
         if self._updating(train):
-            revived = self._update(flat, counts, sums)
+            revived = self._update(flat, counts, sums) if flat.size else jnp.zeros((), jnp.float32)
             output.metrics["revived"] = revived
         return output
 

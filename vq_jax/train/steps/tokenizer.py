@@ -5,10 +5,11 @@ One forward pass of the generator serves both networks: `generator_step` returns
 that one forward pass, restricted to the decoder's last kernel, gives both gradients that it compares.
 """
 
+import contextlib
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from vq_jax import nn, ops
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.training import PhaseKind
 from vq_jax.nn import QuantizerOutput, VQModel, VQOutput
+from vq_jax.nn.quantizers.base import silent_without_updates
 from vq_jax.ops.meshes import auto_axes, places_of, rows_of
 from vq_jax.train.optimizers import apply_revival, keep_frozen
 from vq_jax.train.state import DiscriminatorState, GeneratorState
@@ -188,6 +190,8 @@ def _check(
             f"losses.reconstruction = {losses.reconstruction!r} needs a model with head = "
             f"{losses.head!r}, got {model.head!r}"
         )
+    if losses.has_discriminator and losses.adaptive:
+        _last_kernel(params, model)
     if losses.has_discriminator and (discriminator is None or discriminator_model is None):
         raise ValueError(
             f"expected a discriminator's state and model for losses.adversarial_weight = "
@@ -201,6 +205,26 @@ def _check(
             f"{', '.join(unknown)}, which no phase would train: make them part of one of these modules, or "
             "add them to the phases that train them in vq_jax.train.steps.tokenizer.TRAINABLE"
         )
+
+
+def _last_kernel(params: Params, model: VQModel) -> Array:
+    """The kernel of the decoder's last layer, where the adaptive weight of the adversarial loss is measured.
+
+    Raises:
+      ValueError: the decoder does not say which layer that is, or has none of that name.
+    """
+    name = getattr(model.decoder, "last_layer", None)
+    layer: Any = params["decoder"]
+    for part in () if name is None else name.split("/"):
+        layer = layer.get(part, {}) if isinstance(layer, Mapping) else {}
+    if name is None or "kernel" not in layer:
+        raise ValueError(
+            f"losses.adaptive = True needs {type(model.decoder).__name__}.last_layer, the name of the last "
+            f"of the decoder's layers ({', '.join(params['decoder'])}) with a kernel, got {name!r}: define "
+            "it, or set losses.adaptive to False"
+        )
+    kernel: Array = layer["kernel"]
+    return kernel
 
 
 def _gradients(
@@ -240,8 +264,7 @@ def _gradients(
     def at_last_kernel(cotangents: dict[str, Array]) -> Array:
         # All but this leaf is unused and never computed.
         (grads,) = pullback(cotangents)
-        kernel: Array = grads["decoder"][model.decoder.last_layer]["kernel"]
-        return kernel
+        return _last_kernel(grads, model)
 
     if discriminator is not None and discriminator_model is not None:
         pull, adversarial = adversarial_pull(
@@ -275,14 +298,16 @@ def _forward(
     params = {
         name: group if name in learning else jax.lax.stop_gradient(group) for name, group in params.items()
     }
-    result: Any = model.apply(
-        {"params": params, "codebook": codebook},
-        images,
-        train=True,
-        quantize=quantize,
-        mutable=mutable,
-        rngs={"quantizer": rng},
-    )
+    # A part of a batch changes no codebook; the whole batch does.
+    with contextlib.nullcontext() if mutable else silent_without_updates():
+        result: Any = model.apply(
+            {"params": params, "codebook": codebook},
+            images,
+            train=True,
+            quantize=quantize,
+            mutable=mutable,
+            rngs={"quantizer": rng},
+        )
     output, updates = result if mutable else (result, {})
     return {name: getattr(output, name) for name in _DIFFERENTIABLE}, (output, updates)
 

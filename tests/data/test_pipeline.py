@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from runs import shared_memory
 
 from vq_jax import data
 from vq_jax.configs import DataConfig
-from vq_jax.data import folder
+from vq_jax.data import folder, workers
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.errors import UserError
 
@@ -284,8 +285,8 @@ def test_an_error_of_the_source_reaches_the_caller_with_and_without_workers(tmp_
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "a.png")
-    for workers in (0, 1):
-        config = DataConfig(batch_size=2, image_size=8, num_workers=workers)
+    for number in (0, 1):
+        config = DataConfig(batch_size=2, image_size=8, num_workers=number)
         source = data.open_source(f"folder:{tmp_path}", "train", config, 1)
         (tmp_path / "train" / "a.png").rename(tmp_path / "moved.png")
         with pytest.raises(UserError, match="none of 1 can be read any more"):
@@ -302,6 +303,57 @@ def test_workers_leave_signals_to_the_process_that_started_them():
         for _ in range(8):  # more than are made ahead
             next(batches)
     assert not worker.is_alive()
+
+
+UNGUARDED = """
+import numpy as np
+from vq_jax import data
+from vq_jax.configs import DataConfig
+from vq_jax.data.in_memory import MemorySource
+
+source = MemorySource(np.zeros((8, 64, 64, 3), np.uint8), None, None)
+with data.train_batches(source, DataConfig(batch_size=8, num_workers=2), seed=0) as batches:
+    next(batches)
+"""
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("from_file", [True, False])
+def test_workers_that_cannot_start_are_noticed_within_seconds(tmp_path, from_file):
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    arguments = [sys.executable, script if from_file else "-"]
+    stdin = None if from_file else UNGUARDED
+    ended = subprocess.run(arguments, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1 and ended.stderr.count("UserError: workers cannot start") == 1
+    assert '`if __name__ == "__main__":`' in ended.stderr and "/spawn.py" not in ended.stderr
+
+
+def test_workers_cannot_start_from_what_is_no_file(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", types.SimpleNamespace(__file__="/nowhere/<stdin>"))
+    with pytest.raises(UserError, match="workers cannot start from <stdin>: a script .* has to be a file"):
+        data.train_batches(numbered(5), dataclasses.replace(WHOLE, num_workers=1), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(-7, "--shm-size"), (-9, "want of memory"), (1, "the lines above")]
+)
+def test_a_worker_s_end_is_explained(status, words):
+    error = RuntimeError(f"Worker process was terminated unexpectedly with exit code {status}. Search")
+    explained = workers.explained(error)
+    assert isinstance(explained, UserError) and words in str(explained)
+    assert workers.explained(other := RuntimeError("something else")) is other
+
+
+@pytest.mark.ci
+def test_the_death_of_a_worker_is_noticed():
+    with data.train_batches(numbered(10), dataclasses.replace(WHOLE, num_workers=1), seed=0) as batches:
+        next(batches)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(UserError, match="ended with status -9.*lower data.num_workers"):
+            for _ in range(20):  # more than are made ahead
+                next(batches)
 
 
 KILLED = """

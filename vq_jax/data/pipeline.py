@@ -9,10 +9,7 @@ The batch at position i depends only on the seed and i: a checkpoint keeps a pos
 """
 
 import functools
-import multiprocessing
 import os
-import signal
-import threading
 from types import TracebackType
 from typing import Any
 
@@ -22,6 +19,7 @@ from absl import flags
 from jaxtyping import Int
 
 from vq_jax.configs.data import DataConfig
+from vq_jax.data import workers
 from vq_jax.data.examples import CROP_NUMBERS, ExampleBuilder, RecordRng, stack
 from vq_jax.data.source import Batch, Source, take_square
 from vq_jax.errors import UserError
@@ -62,7 +60,7 @@ def train_batches(
       S = config.image_size. Close it, or use it as a context manager.
 
     Raises:
-      UserError: the processes cannot share a batch evenly, or the source is empty.
+      UserError: the processes cannot share a batch evenly, the source is empty, or workers cannot start.
 
     Example:
       >>> with train_batches(source, DataConfig(batch_size=8), seed=0) as batches:
@@ -90,32 +88,15 @@ def train_batches(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, 2 * threads))
     )
     if config.num_workers:
+        workers.require_start()
         # grain reads absl's flags, which only absl's own main function parses.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         stream = stream.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=config.num_workers, per_worker_buffer_size=2),
-            worker_init_fn=_begin_worker,
+            worker_init_fn=workers.begin,
         )
     return BatchIterator(iter(stream), start_batch, copy=copy and config.num_workers > 0)
-
-
-def _begin_worker(index: int, count: int) -> None:
-    """Lets only the process that started a worker end it, and ends it when that process is gone.
-
-    Signals that reach all processes of a program, by Ctrl-C or the host's shutdown, would otherwise take the
-    workers away from a run that still has to save. grain's workers outlive a main process that was killed.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    main = multiprocessing.parent_process()
-    assert main is not None, "called in a worker"
-
-    def end_with_it() -> None:
-        main.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_it, name="end-with-main", daemon=True).start()
 
 
 class BatchIterator:
@@ -135,10 +116,14 @@ class BatchIterator:
         return self
 
     def __next__(self) -> Batch:
+        try:
+            made = next(self._batches)
+        except RuntimeError as error:
+            raise workers.explained(error) from error
         batch = {
             # A view keeps grain's own kind of array, which frees the shared memory when it goes.
             key: value.view(np.ndarray) if key == "image" and not self._copy else np.array(value, subok=False)
-            for key, value in next(self._batches).items()
+            for key, value in made.items()
         }
         self.position += 1
         return batch

@@ -14,6 +14,7 @@ from etils import epath
 
 from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.training import Part
+from vq_jax.data import workers
 from vq_jax.errors import UserError
 from vq_jax.host.interruption import Stopped
 from vq_jax.runs import distributed, grids, rundir
@@ -68,6 +69,7 @@ def train(
       UserError: the data, the directory or the configuration cannot be used; nothing has been written.
       NonFiniteError: a metric became infinite or not a number.
     """
+    workers.end_if_unguarded()
     workdir = epath.Path(workdir)
     if init is not None:
         started = dataclasses.replace(config.training, init=os.fspath(init), init_parts=tuple(init_parts))

@@ -163,6 +163,12 @@ def test_every_field_has_a_line_of_help(capsys):
             ["3 channels", "grey.npz has 1", "--model.image-channels 1"],
         ),
         (["train", "--workdir"], ["--workdir"]),
+        (["train", "--workdir", "s3://bucket/run"], ["must be a local path or gs://"]),
+        (["inspect", "http://host/run"], ["RUN must be a local path", "copy it to a local directory"]),
+        (["encode", "run", "a\0b.png", "-o", "a.npz"], ["has a null byte"]),
+        (["decode", "run", "a.npz", "-o", "s3://bucket/a"], ["--output must be a local path"]),
+        (["train", "--workdir", "runs/" + "n" * 300], ["must be a shorter path"]),
+        (["train", "a\0b.py"], ["has a null byte"]),
         (["train", "--lr", "1e-3"], ["--lr", "did you mean --optimizer.learning-rate?"]),
         (["train", "--seed", str(2**63)], ["training.seed must be at most 4294967295"]),
         (["train", "--optimizer.learning-rate", "inf"], ["learning_rate must be a finite number, got inf"]),
@@ -247,13 +253,14 @@ def test_a_run_of_another_configuration_is_left_alone(copied, training, refused)
 def test_other_pictures_in_the_same_place_are_noticed(copied, tmp_path, training, refused):
     config = json.loads((copied / "config.json").read_text())
     file = shutil.copy(config["data"]["source"].removeprefix("arrays:"), tmp_path / "pictures.npz")
-    config["data"]["source"] = f"arrays:{file}"
-    (copied / "config.json").write_text(json.dumps(config))
-    assert call(*training(copied, "--data", f"arrays:{file}")) == 0
+    assert call(*training(copied, "--data", f"arrays:{file}")) == 0  # the same pictures, moved
+    config = json.loads((copied / "config.json").read_text())
+    assert config["data"]["source"] == f"arrays:{file}"
     np.savez(file, images=pictures(40, 24, 24, seed=1))
     for steps in (STEPS, STEPS + 1):
         message = refused(*training(copied, "--data", f"arrays:{file}", "--steps", steps))
         assert "are not those that the run in" in message
+        assert json.loads((copied / "config.json").read_text()) == config
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def test_what_may_differ_is_the_same_for_both():
         "data.class_names": ("resume",),
         "data.data_dir": ("resume", "processes"),
         "data.max_megapixels": ("resume",),
+        "data.source": ("resume", "processes"),
         "data.num_workers": ("resume", "processes"),
         "data.test_limit": ("resume",),
         "codes.directory": ("resume", "processes"),

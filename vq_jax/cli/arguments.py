@@ -60,12 +60,19 @@ def call(command: Callable[..., int], arguments: list[str], prog: str) -> int:
 
     bound = read(bind, arguments, prog)
     hints = typing.get_type_hints(command, include_extras=True)
+    positional = {
+        name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())
+    }
     try:
         for name, value in bound.arguments.items():
-            bound.arguments[name] = check_value(hints[name], value, f"--{name.replace('_', '-')}")
+            bound.arguments[name] = check_value(hints[name], value, _called(name, name in positional))
     except ValueError as error:
         raise UserError(str(error)) from error
     return command(*bound.args, **bound.kwargs)
+
+
+def _called(name: str, positional: bool) -> str:
+    return name.upper() if positional else f"--{name.replace('_', '-')}"
 
 
 def brief(boxes: str) -> str:

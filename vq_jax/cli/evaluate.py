@@ -8,6 +8,7 @@ import tyro
 
 from vq_jax.cli.files import Run, write
 from vq_jax.cli.targets import check_targets
+from vq_jax.configs.fields import PATH
 from vq_jax.configs.serialize import header
 from vq_jax.errors import UserError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from vq_jax.pretrained.prior import Prior
     from vq_jax.pretrained.tokenizer import Tokenizer
 
-OutputJson = Annotated[Path | None, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.json")]
+OutputJson = Annotated[Path | None, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.json")]
 
 
 def evaluate(run: Run, metrics: tuple[str, ...] = (), output: OutputJson = None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
+from vq_jax.configs.fields import PATH
 from vq_jax.configs.serialize import check_header, header
 from vq_jax.errors import UserError
 from vq_jax.host.files import write_atomic
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
     from vq_jax.pretrained.tokenizer import Tokenizer
 
-Run = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Pictures = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE|FOLDER [...]")]
-Codes = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
-OutputDir = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="DIR")]
-OutputFile = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.npz")]
+Run = Annotated[str, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Pictures = Annotated[
+    tuple[Annotated[Path, PATH], ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE|FOLDER [...]")
+]
+Codes = Annotated[Path, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
+OutputDir = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="DIR")]
+OutputFile = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.npz")]
 Force = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _KIND = "codes"
 _FINGERPRINT, _MADE_BY = "tokenizer", "made_by"

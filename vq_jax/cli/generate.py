@@ -8,6 +8,7 @@ import tyro
 from vq_jax.cli.files import Dir, Run, read_picture, write
 from vq_jax.cli.options import given_options, option_flags
 from vq_jax.cli.targets import check_targets
+from vq_jax.configs.fields import PATH
 from vq_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
     from vq_jax.pretrained.prior import Prior
 
-Picture = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE")]
-OutputPicture = Annotated[Path, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.png")]
-Mask = Annotated[Path | None, tyro.conf.arg(metavar="MASK.png")]
+Picture = Annotated[Path, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE")]
+OutputPicture = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.png")]
+Mask = Annotated[Path | None, PATH, tyro.conf.arg(metavar="MASK.png")]
 Four = Annotated[str | None, tyro.conf.arg(metavar="X0,Y0,X1,Y1")]
 _FLAGS: Any = option_flags()
 _NONE: Any = _FLAGS()

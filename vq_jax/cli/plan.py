@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from vq_jax.cli.files import write
+from vq_jax.configs.fields import PATH
 from vq_jax.configs.presets import load_preset
 from vq_jax.errors import UserError
 from vq_jax.host.chips import Slice, parse_slice
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 Preset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
 Topologies = Annotated[tuple[str, ...], tyro.conf.arg(metavar="CHIP:SHAPE [CHIP:SHAPE ...]")]
-JsonFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")]
+JsonFile = Annotated[Path | None, PATH, tyro.conf.arg(metavar="FILE.json")]
 
 
 def plan(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tyro
 
 from vq_jax.configs.derived import with_optional_fields_of
-from vq_jax.configs.fields import LOCAL, RESUME, Checked
+from vq_jax.configs.fields import LOCAL, PATH, RESUME, SOURCE, Checked
 from vq_jax.errors import require
 from vq_jax.ranges import COUNT, Range, between
 
@@ -21,9 +21,12 @@ class DataConfig(Checked):
 
     path: ClassVar[str] = "data"
 
-    source: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "photos"
-    """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]."""
-    data_dir: str | None = dataclasses.field(default=None, metadata=LOCAL)
+    source: Annotated[str, SOURCE, tyro.conf.arg(aliases=["--data"])] = dataclasses.field(
+        default="photos", metadata=LOCAL
+    )
+    """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]. A run resumes wherever the same
+    pictures are."""
+    data_dir: Annotated[str | None, PATH] = dataclasses.field(default=None, metadata=LOCAL)
     """Directory of the prepared tensorflow-datasets sets (their own default when absent)."""
     batch_size: _Batch = 32
     """Pictures a step, over all devices and processes."""
@@ -110,5 +113,5 @@ class CodesConfig(Checked):
     variants: _Repeats = 1
     """Number of crops of a picture (times data.crops_per_picture) whose codes are made; where pictures are
     mirrored, every other crop is the mirror image of the one before."""
-    directory: str | None = dataclasses.field(default=None, metadata=LOCAL)
+    directory: Annotated[str | None, PATH] = dataclasses.field(default=None, metadata=LOCAL)
     """Where the files are kept; in the run directory when absent."""

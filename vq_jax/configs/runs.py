@@ -7,7 +7,7 @@ import tyro
 
 from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
-from vq_jax.configs.fields import LOCAL, RESUME, Checked
+from vq_jax.configs.fields import LOCAL, PATH, RESUME, RUN_NAME, Checked
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import ARCHITECTURES, Architecture
 from vq_jax.configs.optimizers import OptimizerConfig
@@ -23,7 +23,7 @@ class ExperimentConfig(Checked):
 
     kind: ClassVar[str] = "tokenizer"
 
-    name: tyro.conf.Fixed[str]
+    name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     model: Architecture
     data: DataConfig = DataConfig()
     losses: Losses = Losses()
@@ -91,9 +91,11 @@ class PriorConfig(Checked):
 
     kind: ClassVar[str] = "prior"
 
-    name: tyro.conf.Fixed[str]
+    name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     prior: PriorArchitecture
-    tokenizer: Annotated[str, tyro.conf.arg(metavar="RUN")] = dataclasses.field(default="", metadata=LOCAL)
+    tokenizer: Annotated[str, PATH, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
+        default="", metadata=LOCAL
+    )
     """Run or model directory of the tokenizer whose codes the prior learns."""
     conditional: bool = True
     """Condition the prior on the class, if the pictures have labels."""

@@ -1,14 +1,78 @@
-"""What a path needs to be read: the package for its storage."""
+"""Paths as they come in: checked and expanded once, with the package that their storage needs."""
 
 import importlib.util
 import os
+import re
 
 from vq_jax.errors import UserError
 
+PathLike = str | os.PathLike[str]
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib makes one slash of two
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of a file system
 
-def require_storage(path: str | os.PathLike[str]) -> None:
-    """Raises UserError for a path on gs:// if no package that reads from there is installed."""
-    # etils.epath, which opens all such paths, uses TensorFlow if it is installed, else gcsfs.
-    packages = ("gcsfs", "tensorflow")
-    if os.fspath(path).startswith("gs://") and not any(map(importlib.util.find_spec, packages)):
-        raise UserError(f'{path} needs a package for Google Cloud Storage: pip install "vq-jax[gcs]"')
+
+def checked_path(path: PathLike, name: str = "the path") -> str:
+    """Checks a path that a user gives, and writes out the home directory.
+
+    Args:
+      path: local or gs://; need not exist. An empty one stays empty.
+      name: what it is, for messages, such as "--workdir".
+
+    Returns:
+      The path without `~`.
+
+    Raises:
+      UserError: no file can have this path, it is a URL of another kind, or nothing is installed that reads
+        from there.
+    """
+    text = os.fspath(path)
+    shown = repr(text if len(text) <= 80 else f"{text[:77]}...")
+    if "\0" in text:
+        raise UserError(f"{name} must be a path, got {shown}, which has a null byte")
+    scheme = _SCHEME.match(text)
+    if scheme and not text.startswith("gs://"):
+        raise UserError(
+            f"{name} must be a local path or gs://BUCKET/..., got {shown}: copy it to a local directory and "
+            "give that"
+        )
+    if scheme:
+        # etils.epath, which opens all such paths, uses TensorFlow if it is installed, else gcsfs.
+        if not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
+            raise UserError(f'{text} needs a package for Google Cloud Storage: pip install "vq-jax[gcs]"')
+        return text
+    expanded = os.path.expanduser(text)
+    if text.startswith("~") and expanded == text:
+        raise UserError(
+            f"{name} must be a path, got {shown}, whose home directory is not known: write it out"
+        )
+    longest = max(len(_encoded(part)) for part in expanded.split(os.sep))
+    if longest > _LONGEST_NAME or len(_encoded(expanded)) > _LONGEST_PATH:
+        raise UserError(f"{name} must be a shorter path, got {shown} with a name of {longest} bytes")
+    return expanded
+
+
+def require_storage(path: PathLike) -> None:
+    """Raises UserError for a path that cannot be opened, see `checked_path`."""
+    checked_path(path)
+
+
+def checked_directory(path: PathLike, name: str) -> str:
+    """Checks a directory that will be written to, see `checked_path`; its whole name has to be UTF-8.
+
+    Raises:
+      UserError: as `checked_path`, or the path is empty or not UTF-8, which checkpoints cannot be kept under.
+    """
+    if not os.fspath(path):
+        raise UserError(f"{name} must be a directory, got an empty name")
+    expanded = checked_path(path, name)
+    try:
+        (expanded if "://" in expanded else os.path.abspath(expanded)).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{name} must be a path in UTF-8, got {os.fsencode(expanded)!r}: checkpoints cannot be kept there"
+        ) from error
+    return expanded
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")

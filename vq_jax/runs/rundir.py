@@ -13,7 +13,7 @@ from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.serialize import differences, fixed_differences, from_dict, to_dict
 from vq_jax.errors import UserError
 from vq_jax.host.files import is_remote, is_temporary, read_json, require_regular, write_atomic
-from vq_jax.host.storage import require_storage
+from vq_jax.host.storage import checked_path, require_storage
 from vq_jax.runs.lock import LOCK_FILE, locked
 
 CONFIG_FILE = "config.json"
@@ -33,8 +33,7 @@ def read_config(run: epath.PathLike) -> RunConfig:
     Raises:
       UserError: it is not a run directory, or its configuration cannot be read.
     """
-    require_storage(run)
-    path = epath.Path(run) / CONFIG_FILE
+    path = epath.Path(checked_path(run, "a run")) / CONFIG_FILE
     if not path.exists():
         raise UserError(
             f"{run} is not a run directory: it has no {CONFIG_FILE}. Give a directory that "
@@ -61,10 +60,11 @@ def has_checkpoint(workdir: epath.PathLike) -> bool:
 
 @contextlib.contextmanager
 def claim(workdir: epath.Path, config: RunConfig) -> Iterator[None]:
-    """Makes the run directory, or checks that the run in it is this one, and writes the configuration.
+    """Makes the run directory, or checks that the run in it is this one.
 
     While the block runs, no other process claims it, see `lock.locked`. A run without a checkpoint has
-    nothing to lose: another configuration takes its place.
+    nothing to lose: another configuration takes its place; that of a run with one is not written yet, see
+    `write_config`.
 
     Raises:
       UserError: another process trains in it; it holds another run, with the fields that differ; it holds
@@ -72,13 +72,18 @@ def claim(workdir: epath.Path, config: RunConfig) -> Iterator[None]:
     """
     require_storage(workdir)
     _check_free(workdir, config)
+    missing = [directory for directory in (workdir, *workdir.parents) if not directory.exists()]
     with contextlib.ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(workdir))
             _check_free(workdir, config)  # another process may have made it in the meantime
-            write_atomic(workdir / CONFIG_FILE, json.dumps(to_dict(config), indent=2) + "\n")
+            if not has_checkpoint(workdir):
+                write_config(workdir, config)
         except OSError as error:
+            for directory in missing:  # a run that does not start leaves nothing
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
             raise UserError(
                 f"cannot write the run directory {workdir}: {error.strerror or error}; "
                 "give another one with --workdir"
@@ -102,6 +107,11 @@ def require_inside(workdir: epath.Path) -> None:
                 f"{workdir}: {name} is a link out of the run directory, to {target}: put what it leads to in "
                 "its place, or link the whole run directory"
             )
+
+
+def write_config(workdir: epath.Path, config: RunConfig) -> None:
+    """Writes the configuration of a run: of one that resumes, once it is known to be of the same data."""
+    write_atomic(workdir / CONFIG_FILE, json.dumps(to_dict(config), indent=2) + "\n")
 
 
 def _check_free(workdir: epath.Path, config: RunConfig) -> None:

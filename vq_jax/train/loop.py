@@ -17,6 +17,7 @@ from vq_jax.configs.training import Part
 from vq_jax.data import workers
 from vq_jax.errors import UserError
 from vq_jax.host.interruption import Stopped
+from vq_jax.host.storage import checked_directory
 from vq_jax.runs import distributed, grids, rundir
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.metrics_log import MetricsLog, Progress, Silent
@@ -70,7 +71,7 @@ def train(
       NonFiniteError: a metric became infinite or not a number.
     """
     workers.end_if_unguarded()
-    workdir = epath.Path(workdir)
+    workdir = epath.Path(checked_directory(workdir, "workdir"))
     if init is not None:
         started = dataclasses.replace(config.training, init=os.fspath(init), init_parts=tuple(init_parts))
         config = dataclasses.replace(config, training=started)
@@ -104,7 +105,7 @@ class _Run:
     def _restore_or_init(self) -> tuple[Any, int]:
         restored = self.checkpointer.restore_latest(self.task.abstract_state())
         if restored is None:
-            self._cut_metrics(0)
+            self._begin(0)
             return self.task.init_state(), 0
         if not {"data", "broken"} <= restored.meta.keys():
             raise UserError(
@@ -117,12 +118,13 @@ class _Run:
                 "give it the same ones, or another --workdir"
             )
         self.broken = restored.meta["broken"]
-        self._cut_metrics(restored.step)
+        self._begin(restored.step)
         _log.info("Resuming from the checkpoint of step %d.", restored.step)
         return restored.state, restored.step
 
-    def _cut_metrics(self, step: int) -> None:
+    def _begin(self, step: int) -> None:
         if distributed.is_main():
+            rundir.write_config(self.workdir, self.config)
             rundir.cut_metrics(self.workdir, step)
 
     def go(self, stop: StopRequest, profile: tuple[int, int] | None) -> RunResult:

@@ -3,10 +3,13 @@ import json
 import shutil
 
 import cli_runs
+import jax
 import numpy as np
 import pytest
 from cli_runs import call, pictures
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jitted import apply
+from PIL import ExifTags, Image
 
 import vq_jax
 from vq_jax.errors import UserError
@@ -162,3 +165,33 @@ def test_a_model_whose_fields_do_not_fit_together_is_a_users_mistake():
     config = dataclasses.replace(preset, model=preset.model.override(levels=(2, 5)))
     with pytest.raises(UserError, match="levels must be at least 3 unless symmetric = True"):
         build_model(config)
+
+
+def test_pictures_are_encoded_in_batches_over_a_mesh_and_one_by_one(tokenizer):
+    given = pictures(5, 16, 12)
+    codes, whole = tokenizer.encode(given), tokenizer.reconstruct(given)
+    spread = NamedSharding(jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,)), PartitionSpec("data"))
+    for options in (
+        {"batch_size": 2},
+        {"batch_size": 8},
+        {"sharding": spread},
+        {"batch_size": 3, "sharding": spread},
+    ):
+        np.testing.assert_array_equal(tokenizer.encode(given, **options), codes)
+        np.testing.assert_array_equal(tokenizer.reconstruct(given, **options), whole)
+    np.testing.assert_array_equal(tokenizer.encode(given[0]), codes[0])
+    np.testing.assert_array_equal(tokenizer.decode(codes[0], size=(16, 12)), whole[0])
+    np.testing.assert_array_equal(tokenizer.reconstruct(given[0]), whole[0])
+    with pytest.raises(UserError, match="batch_size of at least 1, got 0"):
+        tokenizer.encode(given, batch_size=0)
+
+
+def test_a_picture_of_pillow_is_encoded_as_its_file_is(tokenizer, tmp_path):
+    pixels = np.dstack([pictures(1, 8, 12)[0], np.arange(96).reshape(8, 12, 1) * 2])
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "p.png", exif=turned)
+    with Image.open(tmp_path / "p.png") as picture:
+        found = tokenizer.encode(picture)
+    np.testing.assert_array_equal(found, tokenizer.encode(vq_jax.data.read_picture(tmp_path / "p.png", 3)))
+    assert found.shape == (3, 2)

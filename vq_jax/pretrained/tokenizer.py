@@ -1,20 +1,28 @@
 """A trained model as it is used: uint8 pictures to codes and back."""
 
 import functools
+import operator
 from typing import Any, cast
 
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import NamedSharding
+from PIL import Image
 
 from vq_jax import ops
 from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.data.pictures import to_array
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
+from vq_jax.pretrained.batches import in_batches
 from vq_jax.pretrained.build import image_shape
 from vq_jax.pretrained.fingerprint import fingerprint, old_fingerprint
 from vq_jax.pretrained.model_directory import model_files, write_model
 from vq_jax.types import Array, CodeSpec, CodeSpecs, Params
+
+Pictures = np.ndarray | Array | Image.Image
+"""Pictures as `Tokenizer.encode` takes them."""
 
 
 class Tokenizer:
@@ -84,35 +92,52 @@ class Tokenizer:
         """The files of its model directory by their names."""
         return model_files(self.config, self.step, self.variables)
 
-    def encode(self, pictures: np.ndarray) -> Any:
+    def encode(
+        self,
+        pictures: Pictures,
+        *,
+        batch_size: int | None = None,
+        sharding: NamedSharding | None = None,
+    ) -> Any:
         """Encodes pictures.
 
         Their lengths need not be multiples of the model's strides: the last pixels along an axis are
         repeated.
 
         Args:
-          pictures: uint8 [B, *S, C].
+          pictures: uint8 [B, *S, C], one picture [*S, C], or one of Pillow's.
+          batch_size: pictures encoded together; all at once when absent.
+          sharding: of a batch over a mesh.
 
         Returns:
-          Codes, int32: [B, *s] or [B, *s, Q] for one grid.
+          Codes, int32: [B, *s] or [B, *s, Q] for one grid, without B for one picture.
 
         Raises:
           UserError: another dtype, rank, number of channels, or size than the model takes.
         """
-        pictures = np.asarray(pictures)
-        self.check(pictures)
+        given, single = self._batch_of(pictures)
         if self._fixed_shape is None and self.strides:
-            lengths = zip(pictures.shape[1:-1], self.strides, strict=True)
+            lengths = zip(given.shape[1:-1], self.strides, strict=True)
             pad = [(0, -length % stride) for length, stride in lengths]
-            pictures = np.pad(pictures, [(0, 0), *pad, (0, 0)], mode="edge")
-        return jax.tree.map(np.asarray, self._encode(self.variables, pictures))
+            given = np.pad(given, [(0, 0), *pad, (0, 0)], mode="edge")
+        codes = in_batches(functools.partial(self._encode, self.variables), given, batch_size, sharding)
+        return jax.tree.map(operator.itemgetter(0), codes) if single else codes
 
-    def decode(self, codes: Any, size: tuple[int, ...] | None = None) -> np.ndarray:
+    def decode(
+        self,
+        codes: Any,
+        size: tuple[int, ...] | None = None,
+        *,
+        batch_size: int | None = None,
+        sharding: NamedSharding | None = None,
+    ) -> np.ndarray:
         """Decodes codes to pictures.
 
         Args:
-          codes: integers as `encode` returns them, each in [0, codebook_size).
+          codes: integers as `encode` returns them for several pictures, each in [0, codebook_size).
           size: lengths *S to cut the pictures to; whole multiples of the strides when absent.
+          batch_size: pictures decoded together; all at once when absent.
+          sharding: of a batch over a mesh.
 
         Returns:
           Pictures, uint8 [B, *S, C].
@@ -123,9 +148,11 @@ class Tokenizer:
         codes = self._checked(codes)
         shapes = ", ".join(str(grid.shape) for grid in jax.tree.leaves(codes))
         try:
-            pictures = np.asarray(self._decode(self.variables, codes))
+            pictures: np.ndarray = in_batches(
+                functools.partial(self._decode, self.variables), codes, batch_size, sharding
+            )
         except (TypeError, ValueError) as error:
-            if isinstance(self._specs, CodeSpec):
+            if isinstance(self._specs, CodeSpec) or isinstance(error, UserError):
                 raise
             raise UserError(
                 f"grids of codes of shapes {shapes} are not those of one picture: {error}"
@@ -139,9 +166,29 @@ class Tokenizer:
             )
         return pictures[(slice(None), *(slice(0, length) for length in size))]
 
-    def reconstruct(self, pictures: np.ndarray) -> np.ndarray:
-        """Pictures uint8 [B, *S, C] through the codes and back, same shape and dtype."""
-        return self.decode(self.encode(pictures), size=pictures.shape[1:-1])
+    def reconstruct(
+        self,
+        pictures: Pictures,
+        *,
+        batch_size: int | None = None,
+        sharding: NamedSharding | None = None,
+    ) -> np.ndarray:
+        """Pictures through the codes and back, uint8 of the same shape; arguments as in `encode`."""
+        given, single = self._batch_of(pictures)
+        codes = self.encode(given, batch_size=batch_size, sharding=sharding)
+        decoded = self.decode(codes, size=given.shape[1:-1], batch_size=batch_size, sharding=sharding)
+        return decoded[0] if single else decoded
+
+    def _batch_of(self, pictures: Pictures) -> tuple[np.ndarray, bool]:
+        """Pictures [B, *S, C] that the model takes, and whether one without B was given."""
+        if isinstance(pictures, Image.Image):
+            pictures = to_array(pictures, self.channels)
+        given = np.asarray(pictures)
+        single = given.ndim == self._axes + 1
+        if single:
+            given = given[None]
+        self.check(given)
+        return given, single
 
     def code_specs(self, image_size: int) -> CodeSpecs:
         """The codes of a picture of equal sides, or of the one size that the model takes."""

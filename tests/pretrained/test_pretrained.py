@@ -92,7 +92,7 @@ def test_a_fully_connected_model_takes_its_own_size(mlp):
     "given, message",
     [
         (pictures(1, 8, 8).astype(np.float32), "expected uint8 pictures .*, got float32"),
-        (pictures(1, 8, 8)[0], r"expected uint8 pictures \[B, H, W, C\], got uint8 \[8, 8, 3\]"),
+        (pictures(1, 8, 8)[0, ..., 0], r"expected uint8 pictures \[B, H, W, C\], got uint8 \[8, 8\]"),
         (pictures(1, 8, 8, 1), "expected pictures with 3 channels .model.image_channels., got 1"),
         (pictures(1, 8, 8)[:, :0], r"got uint8 \[1, 0, 8, 3\]"),
     ],
@@ -180,7 +180,6 @@ def test_pictures_are_encoded_in_batches_over_a_mesh_and_one_by_one(tokenizer):
         np.testing.assert_array_equal(tokenizer.encode(given, **options), codes)
         np.testing.assert_array_equal(tokenizer.reconstruct(given, **options), whole)
     np.testing.assert_array_equal(tokenizer.encode(given[0]), codes[0])
-    np.testing.assert_array_equal(tokenizer.decode(codes[0], size=(16, 12)), whole[0])
     np.testing.assert_array_equal(tokenizer.reconstruct(given[0]), whole[0])
     with pytest.raises(UserError, match="batch_size of at least 1, got 0"):
         tokenizer.encode(given, batch_size=0)

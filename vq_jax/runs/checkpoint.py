@@ -362,6 +362,8 @@ class Checkpointer:
         if jax.process_index() == 0:
             orbax_managers.remove_unfinished(self.directory, step)
         # Orbax has already struck off the steps that this save would have replaced.
+        if not self.directory.exists() or os.strerror(errno.ENOENT) in str(error):
+            return CheckpointError(step, f"not saved: {self.directory} was removed while the run wrote it.")
         self._manager.reload()
         kept = sorted(self._manager.all_steps())
         return CheckpointError(

@@ -1,18 +1,21 @@
 """Where a run's figures go: metrics.jsonl, TensorBoard, and the terminal."""
 
+import contextlib
 import json
 import logging
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from etils import epath
 from tqdm import tqdm
 
+from vq_jax.errors import UserError
 from vq_jax.host.files import write_atomic
 from vq_jax.host.streams import progress_stream
-from vq_jax.runs.rundir import METRICS_FILE
+from vq_jax.runs.rundir import CONFIG_FILE, METRICS_FILE
 
 _QUIET_SECONDS = 10.0  # between lines where there is no terminal
 _log = logging.getLogger("vq_jax")
@@ -25,15 +28,10 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: epath.Path, first_step: int) -> None:
-        self._path = workdir / METRICS_FILE
+        self._path, self._config = workdir / METRICS_FILE, workdir / CONFIG_FILE
         self._remote = "://" in os.fspath(workdir)
         self._lines = self._path.read_text() if self._remote and self._path.exists() else ""
-        self._board: Any = None
-        if not self._remote:
-            # Imported here, because the import warns of protobuf descriptors: only a run needs it.
-            from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(os.fspath(workdir), purge_step=first_step + 1)
+        self._board = None if self._remote else _Events(os.fspath(workdir), first_step)
 
     def write(self, step: int, figures: dict[str, float | str]) -> None:
         """Writes the row of a step, and its numbers to TensorBoard."""
@@ -42,22 +40,79 @@ class MetricsLog:
             self._lines += line
             write_atomic(self._path, self._lines)
             return
+        if not self._config.exists():
+            raise UserError(
+                f"{self._path.parent} was removed while the run wrote in it: the same command begins anew"
+            )
         with self._path.open("a") as file:
             file.write(line)
-        for name, value in figures.items():
-            if not isinstance(value, str):
-                self._board.add_scalar(name, value, step)
-        self._board.flush()
+        if self._board is not None:
+            self._board.write(step, figures)
 
     def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
         """Sends a picture uint8 [H, W, 3] to TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, picture, step, dataformats="HWC")
+            self._board.write_picture(step, name, picture)
 
     def close(self) -> None:
         """Closes the files."""
         if self._board is not None:
             self._board.close()
+
+
+class _Events:
+    """TensorBoard's events. They are to look at: what cannot be written of them is left out, and said once.
+
+    They are written by this thread: a thread of the library's that dies of a full disk stops those who hand
+    it events for ever.
+    """
+
+    def __init__(self, workdir: str, first_step: int) -> None:
+        # Imported here, because the import warns of protobuf descriptors: only a run needs it.
+        from tensorboardX import summary
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._summary, self._event, self._writer = summary, Event, None
+        with self._looking():
+            self._writer = EventsWriter(os.path.join(workdir, "events"))
+            # What an earlier start wrote of the steps to come is hidden.
+            start = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(step=first_step + 1, wall_time=time.time(), session_log=start))
+
+    def write(self, step: int, figures: dict[str, float | str]) -> None:
+        """Writes the numbers of a step."""
+        numbers = {name: value for name, value in figures.items() if not isinstance(value, str)}
+        self._write(step, [self._summary.scalar(name, value) for name, value in numbers.items()])
+
+    def write_picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Writes a picture uint8 [H, W, 3]."""
+        self._write(step, [self._summary.image(name, picture, dataformats="HWC")])
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._looking():
+            if self._writer is not None:
+                self._writer.close()
+
+    def _write(self, step: int, summaries: list[Any]) -> None:
+        with self._looking():
+            if self._writer is None:
+                return
+            for summary in summaries:
+                self._writer.write_event(self._event(step=step, wall_time=time.time(), summary=summary))
+            self._writer.flush()
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            writer, self._writer = self._writer, None
+            with contextlib.suppress(OSError):
+                if writer is not None:  # it was opened
+                    writer.close()
+            _log.warning("TensorBoard's events are left out from here on: %s", error.strerror or error)
 
 
 class Progress:

@@ -4,6 +4,8 @@ The only module that imports orbax. A directory has one manager that writes, sha
 one in each process that reads without waiting for another.
 """
 
+import errno
+import os
 import sys
 import threading
 import time
@@ -108,9 +110,11 @@ def remove_unfinished(directory: epath.Path, step: int) -> None:
 
 
 def brief(error: Exception) -> str:
-    """Returns the kind of an error and the first line of its message."""
-    if "No space left on device" in str(error):
-        return "no space left on device."
+    """Returns the kind of an error and the first line of its message; of a refusal of the disk, its words."""
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+        words = os.strerror(number)
+        if words in str(error):  # tensorstore wraps them in its own
+            return f"{words[0].lower()}{words[1:]}."
     lines = str(error).partition(TENSORSTORE)[0].strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}."
 

@@ -1,0 +1,38 @@
+"""Figures of a run: TensorBoard's events are to look at, and cost no step."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+from etils import epath
+from tensorboardX.event_file_writer import EventsWriter
+
+from vq_jax.errors import UserError
+from vq_jax.runs.metrics_log import MetricsLog
+from vq_jax.runs.rundir import read_metrics
+
+
+def test_events_that_cannot_be_written_are_left_out_and_said_once(tmp_path, monkeypatch, caplog):
+    def full(writer, event):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "config.json").touch()
+    log = MetricsLog(epath.Path(tmp_path), 0)
+    log.write(1, {"loss": 1.0, "phase": "gan"})
+    monkeypatch.setattr(EventsWriter, "write_event", full)
+    for step in range(2, 40):
+        log.write(step, {"loss": 1.0})
+        log.write_picture(step, "a", np.zeros((4, 4, 3), np.uint8))
+    log.close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == list(range(1, 40))
+    assert caplog.text.count("events are left out from here on: No space left on device") == 1
+
+
+def test_a_run_whose_directory_was_removed_says_so(tmp_path):
+    (tmp_path / "config.json").touch()
+    log = MetricsLog(epath.Path(tmp_path), 0)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match=f"{tmp_path} was removed while the run wrote in it"):
+        log.write(1, {"loss": 1.0})
+    log.close()

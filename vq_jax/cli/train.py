@@ -1,9 +1,13 @@
 """The command that trains: `vq-jax train`."""
 
+import contextlib
 import dataclasses
+import hashlib
 import logging
+import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
@@ -13,11 +17,12 @@ from vq_jax.cli.files import Dir
 from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
 from vq_jax.configs.quantizers import QUANTIZERS
 from vq_jax.configs.runs import ExperimentConfig, RunConfig
+from vq_jax.configs.serialize import to_dict
 from vq_jax.errors import UserError
 from vq_jax.host.storage import checked_path
 
 if TYPE_CHECKING:
-    from vq_jax.train import RunResult
+    from vq_jax.train import Callback, RunResult
 
 Config = TypeVar("Config", bound=RunConfig)
 Quantizer = Annotated[
@@ -49,6 +54,8 @@ class TrainArguments(Generic[Config]):
     """Which of them this is, from 0, for --distributed elsewhere."""
     profile: str | None = None
     """START:STOP, steps to write a trace of into the run directory, for XProf."""
+    wandb: Annotated[str | None, tyro.conf.arg(metavar="PROJECT")] = None
+    """Project of Weights & Biases to log to as well (extra wandb)."""
 
 
 def train(arguments: list[str]) -> int:
@@ -70,7 +77,8 @@ def _run(chosen: TrainArguments[Any]) -> int:
     profile = None if chosen.profile is None else parse_profile(chosen.profile)
     workdir = chosen.workdir or _default_workdir(chosen.config)
     try:
-        result = train_run(chosen.config, workdir, profile=profile)
+        with _callbacks(chosen, workdir, is_main) as callbacks:
+            result = train_run(chosen.config, workdir, profile=profile, callbacks=callbacks)
     except NonFiniteError as error:
         print(f"vq-jax: {error}", file=sys.stderr)
         return 1
@@ -84,6 +92,25 @@ def _run(chosen: TrainArguments[Any]) -> int:
     if is_main:
         _print_figures(result)
     return 0
+
+
+@contextlib.contextmanager
+def _callbacks(chosen: TrainArguments[Any], workdir: str, is_main: bool) -> "Iterator[list[Callback]]":
+    if chosen.wandb is None or not is_main:
+        yield []
+        return
+    from vq_jax.runs.weights_and_biases import WeightsAndBiases
+
+    # The same run there, too, when it resumes.
+    identity = hashlib.sha256(os.path.abspath(workdir).encode()).hexdigest()[:16]
+    settings = {
+        "name": chosen.config.name,
+        "config": to_dict(chosen.config),
+        "resume": "allow",
+        "id": identity,
+    }
+    with contextlib.closing(WeightsAndBiases(chosen.wandb, **settings)) as callback:
+        yield [callback]
 
 
 def parse(arguments: list[str]) -> TrainArguments[Any]:

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from vq_jax.configs.losses import Losses
     from vq_jax.configs.optimizers import OptimizerConfig
     from vq_jax.runs.checkpoint import Checkpointer
+    from vq_jax.runs.weights_and_biases import WeightsAndBiases
+    from vq_jax.train.finite import NonFiniteError
     from vq_jax.train.jit import jit_noise_step, jit_prior_step, jit_train_step
-    from vq_jax.train.loop import NonFiniteError, RunResult, train
+    from vq_jax.train.loop import Callback, RunResult, train
     from vq_jax.train.optimizers import apply_revival, make_optimizer, make_schedule
     from vq_jax.train.sharding import make_mesh, shard_local_batch
     from vq_jax.train.state import (
@@ -28,15 +30,17 @@ if TYPE_CHECKING:
     from vq_jax.train.steps.tokenizer import generator_loss, generator_step
 
 _NAMES = {
+    "Callback": "vq_jax.train.loop",
     "Checkpointer": "vq_jax.runs.checkpoint",
     "DiscriminatorState": "vq_jax.train.state",
     "GeneratorState": "vq_jax.train.state",
     "Losses": "vq_jax.configs.losses",
-    "NonFiniteError": "vq_jax.train.loop",
+    "NonFiniteError": "vq_jax.train.finite",
     "OptimizerConfig": "vq_jax.configs.optimizers",
     "PriorState": "vq_jax.train.steps.prior",
     "RunResult": "vq_jax.train.loop",
     "TrainState": "vq_jax.train.state",
+    "WeightsAndBiases": "vq_jax.runs.weights_and_biases",
     "apply_revival": "vq_jax.train.optimizers",
     "discriminator_step": "vq_jax.train.steps.discriminator",
     "generator_loss": "vq_jax.train.steps.tokenizer",
@@ -59,6 +63,7 @@ _NAMES = {
 }
 
 __all__ = [
+    "Callback",
     "Checkpointer",
     "DiscriminatorState",
     "GeneratorState",
@@ -68,6 +73,7 @@ __all__ = [
     "PriorState",
     "RunResult",
     "TrainState",
+    "WeightsAndBiases",
     "apply_revival",
     "discriminator_step",
     "generator_loss",

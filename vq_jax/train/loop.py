@@ -3,9 +3,8 @@
 import contextlib
 import dataclasses
 import logging
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +23,7 @@ from vq_jax.runs.metrics_log import MetricsLog, Progress, Silent
 from vq_jax.runs.signals import StopRequest
 from vq_jax.runs.telemetry import FLOPS, Clock, Trace
 from vq_jax.runs.watchdog import Watchdog
+from vq_jax.train.finite import NonFiniteError, fetch_finite, require_finite
 from vq_jax.train.optimizers import make_schedule
 from vq_jax.train.tasks.base import Task, open_task
 from vq_jax.types import Metrics
@@ -34,9 +34,7 @@ _INTERVALS = ("log_every", "eval_every", "image_every", "save_every")
 _IN_FLIGHT = 2
 _log = logging.getLogger("vq_jax")
 
-
-class NonFiniteError(RuntimeError):
-    """A metric is not finite: the run was stopped, and its last checkpoint is from before that step."""
+Callback = Callable[[int, dict[str, Any]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +53,7 @@ def train(
     *,
     init: epath.PathLike | None = None,
     init_parts: Sequence[Part] = (),
+    callbacks: Sequence[Callback] = (),
     profile: tuple[int, int] | None = None,
 ) -> RunResult:
     """Trains what the configuration describes, or resumes the run in `workdir`.
@@ -64,6 +63,8 @@ def train(
       workdir: run directory, local or gs://; created if it does not exist.
       init: run or model directory whose weights the run starts from: `training.init`.
       init_parts: parts of a tokenizer to train, the others staying as they are: `training.init_parts`.
+      callbacks: called by process 0 with the step and the metrics by name, whenever these are logged; an
+        exception of one ends the run, and the steps taken are saved.
       profile: first and last step of a trace to write into the run directory.
 
     Raises:
@@ -89,13 +90,16 @@ def train(
         task.prepare(workdir)
         stop = stack.enter_context(distributed.stop_request())
         saved = Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints)
-        return _Run(task, workdir, stack.enter_context(saved)).go(stop, profile)
+        return _Run(task, workdir, stack.enter_context(saved), callbacks).go(stop, profile)
 
 
 class _Run:
     """The objects of one run, and its loop."""
 
-    def __init__(self, task: Task, workdir: epath.Path, checkpointer: Checkpointer) -> None:
+    def __init__(
+        self, task: Task, workdir: epath.Path, checkpointer: Checkpointer, callbacks: Sequence[Callback]
+    ) -> None:
+        self.callbacks = callbacks if distributed.is_main() else ()
         self.task, self.workdir, self.checkpointer = task, workdir, checkpointer
         self.config = task.config
         self.schedule = make_schedule(self.config.optimizer, self.config.training.steps)
@@ -191,8 +195,10 @@ class _Run:
         if save or self._due("eval_every"):
             figures = self.task.evaluate(self.state, self.step)
             row |= {f"validation/{name}": value for name, value in figures.items()}
-            self._require_finite(self.step, row)
+            require_finite(self.step, row, self.task.metric_groups)
         log.write(self.step, row)
+        for callback in self.callbacks:
+            callback(self.step, dict(row))
         if save:
             self._save(row["validation/loss"])
         if self._due("image_every"):
@@ -226,31 +232,8 @@ class _Run:
             raise
 
     def _fetch(self, pending: list[tuple[int, Metrics]]) -> dict[str, float]:
-        """Brings metrics to the host and returns the last step's.
-
-        Raises:
-          NonFiniteError: one is not finite; the message names it and its step.
-        """
-        figures: dict[str, float] = {}
-        for step, metrics in jax.device_get(pending):
-            figures = {name: float(np.asarray(value)) for name, value in metrics.items()}
-            self._require_finite(step, figures)
-        return figures
-
-    def _require_finite(self, step: int, figures: dict[str, Any]) -> None:
-        bad = [
-            name for name, value in figures.items() if isinstance(value, float) and not math.isfinite(value)
-        ]
-        if not bad:
-            return
-        groups = self.task.metric_groups
-        group = {name: max(filter(name.startswith, groups), key=len) for name in bad}
-        name = min(bad, key=lambda name: list(groups).index(group[name]))
-        optimizer = groups[group[name]]
-        raise NonFiniteError(
-            f"{name} is {figures[name]} at step {step}: the run was stopped and its last checkpoint "
-            f"is from before. Lower {optimizer}.learning_rate, set {optimizer}.clip_norm, or train in float32"
-        )
+        """Brings metrics to the host and returns the last step's; raises NonFiniteError."""
+        return fetch_finite(pending, self.task.metric_groups)
 
     def _count_broken(self) -> None:
         self.broken += sum(distributed.exchange(self._new_broken))

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from vq_jax.nn.quantizers.base import silent_without_updates
 from vq_jax.ops.meshes import auto_axes, places_of, rows_of
 from vq_jax.train.optimizers import apply_revival, keep_frozen
 from vq_jax.train.state import DiscriminatorState, GeneratorState
+from vq_jax.train.steps.checks import check_networks, last_kernel
 from vq_jax.train.steps.discriminator import adversarial_pull
 from vq_jax.train.steps.update import accumulate_gradients, apply_update, join_batch
 from vq_jax.types import Array, Float, Key, Latents, Metrics, Params
@@ -131,7 +132,7 @@ def generator_step(
       ValueError: model and losses disagree on the decoder's head; the losses ask for a discriminator
         or a perceptual distance that is not given; or no phase trains a group of the parameters.
     """
-    _check(generator.params, model, losses, discriminator, discriminator_model)
+    check_networks(generator.params, model, losses, discriminator, discriminator_model, TRAINABLE)
     learning = tuple(group for group in TRAINABLE[phase] if group in trained)
     gradients = functools.partial(
         _gradients,
@@ -177,56 +178,6 @@ def generator_step(
     return new, reconstruction, metrics | norms
 
 
-def _check(
-    params: Params,
-    model: VQModel,
-    losses: Losses,
-    discriminator: DiscriminatorState | None,
-    discriminator_model: linen.Module | None,
-) -> None:
-    """Raises ValueError where networks and losses do not fit together."""
-    if model.head != losses.head:
-        raise ValueError(
-            f"losses.reconstruction = {losses.reconstruction!r} needs a model with head = "
-            f"{losses.head!r}, got {model.head!r}"
-        )
-    if losses.has_discriminator and losses.adaptive:
-        _last_kernel(params, model)
-    if losses.has_discriminator and (discriminator is None or discriminator_model is None):
-        raise ValueError(
-            f"expected a discriminator's state and model for losses.adversarial_weight = "
-            f"{losses.adversarial_weight}, got none: give both, or set the weight to 0"
-        )
-    known = {group for groups in TRAINABLE.values() for group in groups}
-    unknown = sorted(params.keys() - known)
-    if unknown:
-        raise ValueError(
-            f"expected the groups {', '.join(sorted(known))} in the model's parameters, got "
-            f"{', '.join(unknown)}, which no phase would train: make them part of one of these modules, or "
-            "add them to the phases that train them in vq_jax.train.steps.tokenizer.TRAINABLE"
-        )
-
-
-def _last_kernel(params: Params, model: VQModel) -> Array:
-    """The kernel of the decoder's last layer, where the adaptive weight of the adversarial loss is measured.
-
-    Raises:
-      ValueError: the decoder does not say which layer that is, or has none of that name.
-    """
-    name = getattr(model.decoder, "last_layer", None)
-    layer: Any = params["decoder"]
-    for part in () if name is None else name.split("/"):
-        layer = layer.get(part, {}) if isinstance(layer, Mapping) else {}
-    if name is None or "kernel" not in layer:
-        raise ValueError(
-            f"losses.adaptive = True needs {type(model.decoder).__name__}.last_layer, the name of the last "
-            f"of the decoder's layers ({', '.join(params['decoder'])}) with a kernel, got {name!r}: define "
-            "it, or set losses.adaptive to False"
-        )
-    kernel: Array = layer["kernel"]
-    return kernel
-
-
 def _gradients(
     generator: GeneratorState,
     discriminator: DiscriminatorState | None,
@@ -264,7 +215,7 @@ def _gradients(
     def at_last_kernel(cotangents: dict[str, Array]) -> Array:
         # All but this leaf is unused and never computed.
         (grads,) = pullback(cotangents)
-        return _last_kernel(grads, model)
+        return last_kernel(grads, model)
 
     if discriminator is not None and discriminator_model is not None:
         pull, adversarial = adversarial_pull(

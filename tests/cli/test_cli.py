@@ -156,7 +156,7 @@ def test_every_field_has_a_line_of_help(capsys):
         (["train", "--data", "folder:texts"], ["expected pictures in texts", "1 files"]),
         (["train", "--data", "folder:broken"], ["expected at most one broken picture", "bad-0.jpg"]),
         (["train", "--data", "arrays:nowhere.npz"], ["nowhere.npz"]),
-        (["train", "--data", "arrays:texts/note.txt"], ["expected an .npz file, texts/note.txt is not one"]),
+        (["train", "--data", "arrays:texts/note.txt"], ["texts/note.txt is not an .npz file"]),
         (["train", "--data", "arrays:other.npz"], ["an array named images", "the file holds pixels"]),
         (
             ["train", "--data", "arrays:grey.npz"],

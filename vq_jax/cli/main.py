@@ -1,4 +1,4 @@
-"""The program `vq-jax`: its commands, its errors and its help."""
+"""The program `vq-jax`: its commands and its errors."""
 
 import errno
 import importlib
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vq_jax.configs.presets import DEFAULT_PRESET, presets
+from vq_jax.cli.overview import overview
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.host.compilation import keep_compiled_programs
 from vq_jax.host.interruption import Stopped, stopping
@@ -31,10 +31,8 @@ _COMMANDS = {
     "prepare": "vq_jax.cli.prepare",
     "plan": "vq_jax.cli.plan",
 }
-_READS_ARGUMENTS = (
-    "train",
-    "resume",
-)  # take the arguments as they are: the run decides which options there are
+# These take the arguments as they are: the run decides which options there are.
+_READS_ARGUMENTS = ("train", "resume")
 
 # What to do where the machine refuses, whatever the command was doing.
 _ADVICE = {
@@ -77,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        print(overview({name: _command(name).__doc__ for name in _COMMANDS}))
         return 0 if arguments else 2
     if arguments[0] == "--version":
         from vq_jax import __version__
@@ -122,25 +120,6 @@ def _call(name: str, arguments: list[str]) -> int:
 def _command(name: str) -> Callable[..., int]:
     command: Any = getattr(importlib.import_module(_COMMANDS[name]), name)
     return command
-
-
-def _help() -> str:
-    lines = ["usage: vq-jax COMMAND ...", "", "Discrete codes for pictures: VQ-VAE and VQ-GAN in JAX.", ""]
-    for name in _COMMANDS:
-        summary = (_command(name).__doc__ or "").partition("\n")[0]  # none under python -OO
-        lines.append(f"  {name:12} {summary}")
-    default = {DEFAULT_PRESET: f"{DEFAULT_PRESET} (the default)"}
-    lines += ["", "presets for train:", *(f"  {default.get(name, name)}" for name in presets())]
-    lines += [
-        "",
-        "for a start:",
-        "  vq-jax train vqvae-fashion",
-        "  vq-jax inspect runs/vqvae-fashion",
-        "",
-        "Compiled programs are kept for the next start in ~/.cache/vq_jax/xla, or in the directory",
-        "JAX_COMPILATION_CACHE_DIR; JAX_ENABLE_COMPILATION_CACHE=false keeps none.",
-    ]
-    return "\n".join([*lines, "", "vq-jax COMMAND --help says more; vq-jax --version."])
 
 
 if __name__ == "__main__":

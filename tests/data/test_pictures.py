@@ -500,3 +500,40 @@ def test_a_damaged_tiff_tag_costs_the_orientation_and_not_the_picture(tmp_path):
     content[place + 8] = 99
     path.write_bytes(content)
     assert np.array_equal(read_picture(path, 3), ramps(24, 16))
+
+
+@pytest.mark.parametrize(
+    "compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "group4"]
+)
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "RGBA", "I;16"])
+def test_a_tiff_without_its_metadata_decodes_to_the_same_pixels(tmp_path, compression, mode):
+    image = Image.fromarray(ramps(48, 40))
+    deep = Image.fromarray(ramps(48, 40)[..., 0].astype(np.uint16) * 256)
+    image = deep if mode == "I;16" else image.quantize(8) if mode == "P" else image.convert(mode)
+    try:
+        path = saved(tmp_path, image, "a.tif", compression=compression, software="a name", dpi=(72, 72))
+    except (OSError, ValueError, RuntimeError):
+        pytest.skip("Pillow does not write this")
+    with Image.open(path) as reference:
+        opened = reference.convert("RGB") if mode != "I;16" else None
+        expected = np.asarray(opened) if opened else (np.asarray(reference) >> 8).astype(np.uint8)[..., None]
+    got = read_picture(path, 3 if opened else 1)
+    assert np.array_equal(got, expected)
+
+
+def test_damaged_tags_of_a_tiff_that_are_no_pixels_cannot_break_it(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x011A], exif[0x0128], exif[0x0132] = "maker", 72.0, 2, "2020:01:01 00:00:00"
+    path = saved(tmp_path, Image.fromarray(ramps(24, 16)), "a.tif", exif=exif)
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    (place,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, place)
+    tags = {
+        struct.unpack_from("<H", content, at)[0]: at for at in range(place + 2, place + 2 + 12 * count, 12)
+    }
+    for _ in range(100):
+        damaged = bytearray(content)
+        for tag in (0x010F, 0x011A, 0x0128, 0x0132):
+            damaged[tags[tag] + 2 + rng.integers(10)] = rng.integers(256)
+        path.write_bytes(damaged)
+        assert np.array_equal(read_picture(path, 3), ramps(24, 16))

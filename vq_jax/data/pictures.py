@@ -233,8 +233,9 @@ def _opened(path: str | os.PathLike[str], reading: Reading) -> Iterator[tuple[Im
         with _identify(path, plain.file) as image:
             pixels = _check_size(image, reading)
             orientation = plain.orientation
-            if image.format == "TIFF":  # its metadata are what describes its pixels
-                orientation = _tag(image, ExifTags.Base.Orientation, 1)
+            if image.format == "TIFF":
+                if not isinstance(plain.file, Spliced):  # a BigTIFF
+                    orientation = _tag(image, ExifTags.Base.Orientation, 1)
                 # Pillow would read all of EXIF, to turn the picture; turned it is here.
                 setattr(image, "load_end", lambda: None)  # noqa: B010
             elif image.format in ("WEBP", "AVIF"):

@@ -17,6 +17,7 @@ LEVELS = {
     **dict.fromkeys(("convert", "train"), 7),
     "plan": 8,
     "cli": 9,
+    "__main__": 10,
 }
 MAIN_PATH = ("cli/main.py", "train/loop.py", "train/steps/tokenizer.py", "nn/model.py")
 PATHS = {

@@ -77,8 +77,14 @@ def fill_closed_streams() -> None:
 
 @contextlib.contextmanager
 def forgiving_streams(*, output: bool) -> Iterator[None]:
-    """Lets failures of standard error pass while the block runs, and of standard output too if asked to."""
+    """Lets failures of standard error pass while the block runs, and of standard output too if asked to.
+
+    Names that the encoding of a stream does not have are written with escapes.
+    """
     before = sys.stdout, sys.stderr
+    errors = [(stream, getattr(stream, "errors", None)) for stream in before]
+    for stream, _ in errors:
+        _set_errors(stream, "backslashreplace")
     sys.stderr = Forgiving(sys.stderr)
     if output or sys.stdout is None:
         sys.stdout = Forgiving(sys.stdout)
@@ -87,3 +93,10 @@ def forgiving_streams(*, output: bool) -> Iterator[None]:
     finally:
         sys.stderr.flush()
         sys.stdout, sys.stderr = before
+        for stream, was in errors:
+            _set_errors(stream, was)
+
+
+def _set_errors(stream: Any, errors: str | None) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, broken, or no text file
+        stream.reconfigure(errors=errors)

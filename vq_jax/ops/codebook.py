@@ -5,7 +5,6 @@ with a sharded batch they are sums over the global batch; under `jax.shard_map` 
 that take an `axis_name` sum over its devices.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -83,7 +82,11 @@ def _map_rows(function: Callable[[Array], Array], z: Float[Array, "N D"], rows: 
     Block j takes rows j, j + blocks, j + 2 blocks, ...: a batch sharded along N stays so in every block.
     """
     num = z.shape[0]
-    blocks = max(1, math.ceil(num / rows))
+    if not isinstance(num, int):  # a size left open by jax.export, which no mesh spreads
+        blocks = (num + rows - 1) // rows
+        padded = jnp.pad(z, ((0, blocks * rows - num), (0, 0)))
+        return jax.lax.map(function, padded.reshape(blocks, rows, z.shape[1])).reshape(-1)[:num]
+    blocks = max(1, -(-num // rows))
     if blocks == 1:
         return function(z)
     padded = jnp.pad(z, ((0, -num % blocks), (0, 0)))

@@ -5,6 +5,7 @@ import operator
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import NamedSharding
@@ -42,7 +43,8 @@ class Tokenizer:
         self, model: VQModel, variables: dict[str, Params], config: ExperimentConfig, step: int
     ) -> None:
         self.model = model
-        self.variables = variables
+        # Of another process or file they may be on the host: moved once, not at every call.
+        self.variables = jax.tree.map(jnp.asarray, variables)
         self.config = config
         self.step = step
         self._fixed_shape: tuple[int, ...] | None = model.image_shape
@@ -57,6 +59,10 @@ class Tokenizer:
             return ops.to_uint8(pictures)
 
         self._decode = jax.jit(decode)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled functions do not travel: another process, or a copy, makes its own.
+        return type(self), (self.model, jax.device_get(self.variables), self.config, self.step)
 
     @property
     def channels(self) -> int:

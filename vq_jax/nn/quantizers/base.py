@@ -199,7 +199,7 @@ class CodebookQuantizer(nn.Module):
             "perplexity": ops.perplexity(counts),
             "usage": ops.usage(counts),
         }
-        if self.entropy_weight > 0 and flat.size:
+        if self.entropy_weight > 0 and is_filled(flat):
             entropy = ops.entropy_loss(flat, self.codebook(), self.entropy_temperature)
             loss = loss + self.entropy_weight * entropy
             metrics["entropy_loss"] = entropy
@@ -217,9 +217,14 @@ def check_float(z: Array, name: str) -> None:
         raise ValueError(f"{name} expected float latents, got {z.dtype}: give it the encoder's outputs")
 
 
+def is_filled(x: Array) -> bool:
+    """Whether an array has elements; so it has where jax.export leaves a size open."""
+    return 0 not in x.shape
+
+
 def mean_square(x: Array) -> Float[Array, ""]:
     """Returns the mean square, 0 of no elements."""
-    return jnp.mean(jnp.square(x)) if x.size else jnp.zeros((), jnp.float32)
+    return jnp.mean(jnp.square(x)) if is_filled(x) else jnp.zeros((), jnp.float32)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from vq_jax.nn.quantizers.base import (
     QuantizerOutput,
     Revival,
     init_codebook,
+    is_filled,
     mean_square,
 )
 from vq_jax.types import Array, Float, Key, Num
@@ -75,7 +76,7 @@ class VectorQuantizer(CodebookQuantizer):
         loss = output.loss + self.codebook_weight * codebook_loss
         output = dataclasses.replace(output, loss=loss)
         if self._updating(train):
-            revival = self._update(flat, counts) if flat.size else {}
+            revival = self._update(flat, counts) if is_filled(flat) else {}
             output = dataclasses.replace(output, revival=revival)
             output.metrics["revived"] = sum(
                 (jnp.sum(revival.mask.astype(jnp.float32)) for revival in output.revival.values()),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vq_jax import ops
-from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, init_codebook
+from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, init_codebook, is_filled
 from vq_jax.types import Array, Float, Key, Num
 
 
@@ -66,7 +66,7 @@ class VectorQuantizerEMA(CodebookQuantizer):
         counts, sums = ops.code_statistics(flat, indices, self.codebook_size, self._axis(train))
         output = self._output(z, flat, ops.look_up(self.codebook(), indices), indices, counts)
         if self._updating(train):
-            revived = self._update(flat, counts, sums) if flat.size else jnp.zeros((), jnp.float32)
+            revived = self._update(flat, counts, sums) if is_filled(flat) else jnp.zeros((), jnp.float32)
             output.metrics["revived"] = revived
         return output
 

@@ -43,8 +43,7 @@ class Tokenizer:
         self, model: VQModel, variables: dict[str, Params], config: ExperimentConfig, step: int
     ) -> None:
         self.model = model
-        # Of another process or file they may be on the host: moved once, not at every call.
-        self.variables = jax.tree.map(jnp.asarray, variables)
+        self.variables = variables
         self.config = config
         self.step = step
         self._fixed_shape: tuple[int, ...] | None = model.image_shape
@@ -62,7 +61,7 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled functions do not travel: another process, or a copy, makes its own.
-        return type(self), (self.model, jax.device_get(self.variables), self.config, self.step)
+        return _rebuilt, (type(self), self.model, jax.device_get(self.variables), self.config, self.step)
 
     @property
     def channels(self) -> int:
@@ -261,3 +260,7 @@ class Tokenizer:
                 f"{'' if self._fixed_shape else ' or of other spatial size'}{where}, got {grid.shape}"
             )
         return grid.astype(np.int32)
+
+
+def _rebuilt(kind: type[Tokenizer], model: VQModel, variables: Any, *rest: Any) -> Tokenizer:
+    return kind(model, jax.tree.map(jnp.asarray, variables), *rest)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from vq_jax.host.storage import checked_directory
 from vq_jax.runs import distributed, grids, rundir
 from vq_jax.runs.checkpoint import Checkpointer
 from vq_jax.runs.metrics_log import MetricsLog, Progress, Silent
+from vq_jax.runs.notes import Figures, shown_notes
 from vq_jax.runs.signals import StopRequest
 from vq_jax.runs.telemetry import FLOPS, Clock, Trace
 from vq_jax.runs.watchdog import Watchdog
@@ -39,14 +41,18 @@ Callback = Callable[[int, dict[str, Any]], None]
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """How a run ended: its last step, the signal that stopped it (None: it finished), its last figures."""
+    """How a run ended: its last step, the signal that stopped it (None: it finished), its last figures.
+
+    A run that was stopped has no figures of the report, such as `test/psnr`: asking for one says so.
+    """
 
     workdir: epath.Path
     step: int
     signal: int | None
-    figures: dict[str, float]
+    figures: Figures
 
 
+@shown_notes()
 def train(
     config: RunConfig,
     workdir: epath.PathLike,
@@ -137,7 +143,7 @@ class _Run:
         if self.step >= steps:
             _log.info("The run in %s has all its %d steps; nothing to do.", self.workdir, self.step)
             if rundir.is_reported(self.workdir, self.step):  # it may have been killed before the end
-                return RunResult(self.workdir, self.step, None, self._last_figures())
+                return self._result()
             return self._finish(stop)
         pending: list[tuple[int, Metrics]] = []  # fetched at intervals, not at every step
         clock = Clock(config.data.batch_size, self.step)
@@ -170,13 +176,13 @@ class _Run:
                     progress.show(self.step, row)
                     clock.start(self.step)
             if stop.signal is not None:
-                self._fetch(pending)  # a state that is not finite is never saved
+                last = self._fetch(pending)  # a state that is not finite is never saved
                 self._count_broken()
                 self._save(None)
         self.checkpointer.wait()
         if stop.signal is None:
             return self._finish(stop)
-        return RunResult(self.workdir, self.step, stop.signal, self._last_figures())
+        return self._result(stop.signal, last)
 
     def _open_progress(self) -> Progress | Silent:
         if not distributed.is_main():
@@ -253,13 +259,15 @@ class _Run:
             stop.interrupt()
             figures = self.task.report(self.workdir, self.state, self.step)
         except Stopped as stopped:
-            return RunResult(self.workdir, self.step, stopped.signal, self._last_figures())
+            return self._result(stopped.signal)
         # Process 0 writes the report; were the others to exit long before it, jax would end it with them.
         distributed.wait_for_all()
-        return RunResult(self.workdir, self.step, None, self._last_figures() | figures)
+        return self._result(None, figures)
 
-    def _last_figures(self) -> dict[str, float]:
+    def _result(self, number: int | None = None, last: dict[str, float] | None = None) -> RunResult:
+        """The end of the run: by a signal, if one is given, and with figures newer than those logged."""
         figures: dict[str, float] = {}
         for row in rundir.read_metrics(self.workdir):
             figures |= row
-        return figures
+        stopped = None if number is None else f"{signal.Signals(number).name} at step {self.step}"
+        return RunResult(self.workdir, self.step, number, Figures(figures | (last or {}), stopped))

@@ -62,13 +62,14 @@ def last_kernel(params: Params, model: VQModel) -> Array:
       ValueError: the decoder does not say which layer that is, or has none of that name.
     """
     name = getattr(model.decoder, "last_layer", None)
-    layer: Any = params["decoder"]
+    layers: Any = params.get("decoder", {})
+    layer = layers
     for part in () if name is None else name.split("/"):
         layer = layer.get(part, {}) if isinstance(layer, Mapping) else {}
     if name is None or "kernel" not in layer:
         raise ValueError(
             f"losses.adaptive = True needs {type(model.decoder).__name__}.last_layer, the name of the last "
-            f"of the decoder's layers ({', '.join(params['decoder'])}) with a kernel, got {name!r}: define "
+            f"of the decoder's layers ({', '.join(layers)}) with a kernel, got {name!r}: define "
             "it, or set losses.adaptive to False"
         )
     kernel: Array = layer["kernel"]

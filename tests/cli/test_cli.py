@@ -151,6 +151,8 @@ def test_every_field_has_a_line_of_help(capsys):
         (["train", "vqvae-fashion", "--model.image-channels", "3"], ["3 channels", "fashion has 1"]),
         (["train", "--model.image-channels", "2"], ["model.image_channels must be 1 (grey) or 3"]),
         (["train", "--data", "fotos"], ["got 'fotos'; did you mean photos"]),
+        (["train", "--data", "texts"], ["got 'texts'; did you mean folder:texts?"]),
+        (["train", "--data", "grey.npz"], ["got 'grey.npz'; did you mean arrays:grey.npz?"]),
         (["train", "--data", "folder:nowhere"], ["nowhere"]),
         (["train", "--data", "folder:empty"], ["empty"]),
         (["train", "--data", "folder:texts"], ["expected pictures in texts", "1 files"]),
@@ -207,11 +209,15 @@ def test_the_short_options_are_the_fields(run):
     assert config["data"]["source"].startswith("arrays:") and config["training"]["seed"] == 0
 
 
-def test_a_finished_run_says_so_and_a_longer_one_goes_on(copied, training, caplog):
+def test_a_finished_run_says_so_and_a_longer_one_goes_on(copied, training, caplog, capsys):
     before = tree(copied / "checkpoints")
     assert call(*training(copied)) == 0
     assert f"has all its {STEPS} steps; nothing to do" in caplog.text
     assert tree(copied / "checkpoints") == before
+    config = (copied / "config.json").read_bytes()
+    assert call(*training(copied, "--steps", STEPS - 1)) == 2
+    assert f"has taken {STEPS} steps, more than training.steps = {STEPS - 1}" in capsys.readouterr().err
+    assert (copied / "config.json").read_bytes() == config
     caplog.clear()
     assert call(*training(copied, "--steps", 6)) == 0
     assert "Resuming from the checkpoint of step 4" in caplog.text

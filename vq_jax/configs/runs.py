@@ -76,6 +76,16 @@ class ExperimentConfig(Checked):
 
         _check_parts(self)
 
+    def starts_beyond_the_end(self) -> list[str]:
+        """Returns the fields of the losses by which one that has a weight never starts."""
+        losses, steps = self.losses, self.training.steps
+        weights = {
+            "perceptual_start": losses.perceptual_weight,
+            "disc_start": losses.adversarial_weight,
+            "adversarial_start": losses.adversarial_weight,
+        }
+        return [name for name, weight in weights.items() if weight > 0 and getattr(losses, name) >= steps]
+
     def phase_starts(self) -> tuple[int, ...]:
         """Returns the first step of each phase."""
         starts, start = [], 0

@@ -7,6 +7,7 @@ A new source is a module with a function of the type `Opener`, a line in `SCHEME
 import importlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from vq_jax.configs.data import DataConfig
@@ -65,7 +66,10 @@ def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> S
     """
     name, _, argument = spec.partition(":")
     if name not in SCHEMES:
-        raise UserError(f"expected a data source ({_usage()}), got {spec!r}{nearest_names(name, SCHEMES)}")
+        kinds = {"folder": Path.is_dir, "arrays": Path.is_file}
+        meant = [f"{kind}:{spec}" for kind, is_there in kinds.items() if is_there(Path(spec))]
+        hint = f"; did you mean {meant[0]}?" if meant else nearest_names(name, SCHEMES)
+        raise UserError(f"expected a data source ({_usage()}), got {spec!r}{hint}")
     scheme = SCHEMES[name]
     if bool(argument) != bool(scheme.argument):
         complaint = "takes nothing after its name" if argument else "needs something after a colon"

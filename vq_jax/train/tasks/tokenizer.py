@@ -1,6 +1,7 @@
 """The run of a tokenizer: it trains one on pictures, in phases, with a discriminator where there is one."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
 from vq_jax.train.tasks.check import abstract_pictures, check_memory, check_step, judging
 from vq_jax.train.tasks.validation import Validation
 from vq_jax.types import Array, Metrics
+
+_log = logging.getLogger("vq_jax")
 
 
 def networks(config: ExperimentConfig, model: VQModel) -> dict[str, Any]:
@@ -94,6 +97,12 @@ class TokenizerTask:
         self.source, test_source = open_splits(config.data, channels)
         data = dataclasses.replace(config.data, class_names=class_names(self.source))
         self.config = config = dataclasses.replace(config, data=data)
+        for name in config.starts_beyond_the_end():
+            _log.warning(
+                "losses.%s = %d is not below training.steps = %d: this run trains without that loss. "
+                "Lower it, or raise --steps.",
+                *(name, getattr(config.losses, name), training.steps),
+            )
         self.data, self.data_name = self.source.fingerprint, f"the pictures of {config.data.source}"
         self.model = build_model(config)
         self.networks = networks(config, self.model)

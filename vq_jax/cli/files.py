@@ -151,8 +151,12 @@ def read_codes(path: Path) -> CodesFile:
     missing = [f"codes_{index}" for index, grids in enumerate(codes or [None]) if grids is None]
     if missing:
         raise UserError(f"{path} names {len(names)} pictures and has no {', '.join(missing)}")
+    files = [Path(str(name)).name for name in names]
+    wrong = [str(name) for name, file in zip(names, files, strict=True) if not file or "\0" in file]
+    if wrong:
+        raise UserError(f"{path}: expected names that a file can have, got {wrong[0]!r}")
     return CodesFile(
-        [Path(str(name)).name for name in names],
+        files,
         [tuple(size) for size in sizes.tolist()],
         codes,
         *(str(arrays.get(name, "")) for name in (_FINGERPRINT, _MADE_BY)),

@@ -156,9 +156,10 @@ def open_folder(path: str, split: Split, config: DataConfig, channels: int) -> F
                 "got one; add more, or put them into subfolders train and test"
             )
     classes = None if layout.class_names is None else list(layout.class_names)
+    numbers = {name: number for number, name in enumerate(classes or [])}
     digests = dict(zip(both, examined.digests, strict=True))
     names = [listing.files[number].name for number in chosen.files]
-    labels = None if classes is None else [classes.index(name) for name in chosen.classes or []]
+    labels = None if classes is None else [numbers[name] for name in chosen.classes or []]
     contents = [(name, digests[number]) for name, number in zip(names, chosen.files, strict=True)]
     left_out = [*layout.left_out, *listing.left_out]
     if examined.broken:

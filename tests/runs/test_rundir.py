@@ -64,6 +64,9 @@ def test_a_report_is_of_its_step(tmp_path):
     assert not any(rundir.is_reported(workdir, step) for step in (2, 112, 120))
     (tmp_path / "report.md").write_bytes(b"")
     assert not rundir.is_reported(workdir, 12)
+    (tmp_path / "report.md").unlink()
+    os.mkfifo(tmp_path / "report.md")
+    assert not rundir.is_reported(workdir, 12)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "images", "checkpoints", "report.md"])

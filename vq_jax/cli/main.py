@@ -1,18 +1,16 @@
 """The program `vq-jax`: its commands and its errors."""
 
-import errno
 import importlib
 import logging
-import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from vq_jax.cli.failures import explain
 from vq_jax.cli.overview import overview
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.host.compilation import keep_compiled_programs
-from vq_jax.host.interruption import Stopped, stopping
+from vq_jax.host.interruption import stopping
 from vq_jax.host.memory import keep_freed_memory
 from vq_jax.host.streams import forgiving_streams, silence
 
@@ -33,18 +31,6 @@ _COMMANDS = {
 }
 # These take the arguments as they are: the run decides which options there are.
 _READS_ARGUMENTS = ("train", "resume")
-
-# What to do where the machine refuses, whatever the command was doing.
-_ADVICE = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room or choose another directory"),
-    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or choose another directory",
-    errno.EROFS: "choose another directory",
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "allow access to it or choose another"),
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), "check the path; was it removed meanwhile?"),
-    **dict.fromkeys((errno.EIO, errno.ESTALE), "the disk fails: check it, or use another one"),
-    errno.ENAMETOOLONG: "give it a shorter name",
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit on open files (ulimit -n)"),
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,24 +75,12 @@ def _run(arguments: list[str]) -> int:
             raise UserError(f"unknown command {name!r}{nearest_names(name, _COMMANDS)}; see vq-jax --help")
         keep_compiled_programs()
         return _call(name, rest)
-    except UserError as error:
-        print(f"vq-jax: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _ADVICE:
+    except (Exception, KeyboardInterrupt) as error:
+        if (told := explain(error)) is None:
             raise
-        print(f"vq-jax: {error}; {_ADVICE[error.errno]}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if "nable to initialize backend" not in str(error):  # jax's words, of JAX_PLATFORMS
-            raise
-        first = str(error).splitlines()[0]
-        print(f"vq-jax: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {first}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        number = error.signal if isinstance(error, Stopped) else signal.SIGINT
-        print(f"vq-jax: interrupted by {signal.Signals(number).name}", file=sys.stderr)
-        return 128 + number
+        message, status = told
+        print(f"vq-jax: {message}", file=sys.stderr)
+        return status
 
 
 def _call(name: str, arguments: list[str]) -> int:

@@ -1,0 +1,34 @@
+"""What the program says where it fails, in one line, and its exit status."""
+
+import errno
+import os
+import signal
+
+from vq_jax.errors import UserError
+from vq_jax.host.interruption import Stopped
+
+# What to do where the machine refuses, whatever the command was doing.
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room or choose another directory"),
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or choose another directory",
+    errno.EROFS: "choose another directory",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "allow access to it or choose another"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), "check the path; was it removed meanwhile?"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "the disk fails: check it, or use another one"),
+    errno.ENAMETOOLONG: "give it a shorter name",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit on open files (ulimit -n)"),
+}
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """What to say of an error, and the exit status; None where only a traceback says what it is."""
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, OSError) and error.errno in _ADVICE:
+        return f"{error}; {_ADVICE[error.errno]}", 2
+    if isinstance(error, RuntimeError) and "nable to initialize backend" in str(error):  # jax's words
+        return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {str(error).splitlines()[0]}", 2
+    if isinstance(error, KeyboardInterrupt):
+        number = error.signal if isinstance(error, Stopped) else signal.SIGINT
+        return f"interrupted by {signal.Signals(number).name}", 128 + number
+    return None

@@ -143,6 +143,7 @@ def test_a_start_that_cannot_be_is_one_message_and_makes_no_run(
         ([], "expected a run directory first"),
         (["nowhere"], "not a run directory"),
         (["RUN", "--seed", "3"], "training.seed: 0 there, 3 requested"),
+        (["RUN", "--steps", "3"], "has taken 4 steps, and training.steps = 3 is fewer"),
     ],
 )
 def test_what_cannot_be_resumed_is_one_message(arguments, words, run, capsys):

@@ -58,6 +58,13 @@ def has_checkpoint(workdir: epath.PathLike) -> bool:
     return any(entry.name.removesuffix(".damaged").isdigit() for entry in entries)
 
 
+def _newest_step(workdir: epath.Path) -> int:
+    """The step of the newest checkpoint, whole or not; 0 where there is none."""
+    directory = workdir / CHECKPOINTS
+    entries = directory.iterdir() if directory.is_dir() else ()
+    return max((int(entry.name) for entry in entries if entry.name.isdecimal()), default=0)
+
+
 @contextlib.contextmanager
 def claim(workdir: epath.Path, config: RunConfig) -> Iterator[None]:
     """Makes the run directory, or checks that the run in it is this one.
@@ -151,6 +158,12 @@ def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig, begun: 
             f"{workdir} holds a run of another configuration; these fields differ:\n"
             f"  {'; '.join(listed[:_LISTED])}{more}\n"
             "Give the same values to resume it, or another --workdir"
+        )
+    taken = _newest_step(workdir)
+    if "training.steps" in changed and new.training.steps < taken:
+        raise UserError(
+            f"the run in {workdir} has taken {taken} steps, and training.steps = {new.training.steps} is "
+            "fewer: give at least as many, or another --workdir"
         )
     if "training.init" in changed and has_checkpoint(workdir):
         was, now = changed["training.init"]

@@ -234,6 +234,7 @@ def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_las
             bad = int(state.generator.step) >= 6
             return state, {**metrics, "loss": metrics["loss"] * (float("nan") if bad else 1.0)}
 
+        poisoned.eval_shape = step.eval_shape
         return poisoned
 
     monkeypatch.setattr(jit, "jit_train_step", jit_train_step)
@@ -287,6 +288,7 @@ def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
             weights.append(losses.perceptual_weight)
             return step(*inputs)
 
+        take.eval_shape = step.eval_shape
         return take
 
     monkeypatch.setattr(jit, "jit_train_step", jit_train_step)

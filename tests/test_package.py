@@ -82,7 +82,7 @@ def wheel(tmp_path_factory):
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "results")
     for name in ("vq_jax", "experiments"):
         shutil.copytree(ROOT / name, base / "source" / name, ignore=ignore)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, base / "source")
     build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", base, base / "source"]
     subprocess.run([sys.executable, "-m", "pip", "-q", *map(str, build)], check=True, timeout=120)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from vq_jax import configs, data, evaluate, generate, nn, ops, train
     from vq_jax.configs.presets import load_preset
     from vq_jax.pretrained.build import create_model
-    from vq_jax.pretrained.load import load
+    from vq_jax.pretrained.load import load, load_prior
+    from vq_jax.pretrained.load_tokenizer import load_tokenizer
     from vq_jax.pretrained.prior import Prior
     from vq_jax.pretrained.tokenizer import Tokenizer
     from vq_jax.runs.rundir import read_metrics
@@ -24,6 +25,8 @@ _NAMES = {
     "create_model": "vq_jax.pretrained.build:create_model",
     "fit": "vq_jax.train.loop:train",
     "load": "vq_jax.pretrained.load:load",
+    "load_prior": "vq_jax.pretrained.load:load_prior",
+    "load_tokenizer": "vq_jax.pretrained.load_tokenizer:load_tokenizer",
     "load_preset": "vq_jax.configs.presets:load_preset",
     "read_metrics": "vq_jax.runs.rundir:read_metrics",
 }
@@ -40,6 +43,8 @@ __all__ = [
     "generate",
     "load",
     "load_preset",
+    "load_prior",
+    "load_tokenizer",
     "nn",
     "ops",
     "read_metrics",

@@ -46,3 +46,21 @@ def load(
     if saved is not None:
         return read_prior(saved, config, step=step, tokenizer=tokenizer)
     return restore_prior(directory, config, best=best, step=step, tokenizer=tokenizer)
+
+
+def load_prior(
+    place: epath.PathLike,
+    *,
+    best: bool = False,
+    step: int | None = None,
+    tokenizer: epath.PathLike | None = None,
+) -> Prior:
+    """Loads a prior with its tokenizer; arguments as for `load`.
+
+    Raises:
+      UserError: as for `load`, or the model is a tokenizer.
+    """
+    model = load(place, best=best, step=step, tokenizer=tokenizer)
+    if not isinstance(model, Prior):
+        raise UserError(f"expected a prior, {place} holds a tokenizer: use load_tokenizer")
+    return model

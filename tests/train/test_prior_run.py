@@ -350,10 +350,15 @@ def test_a_prior_is_trained_over_a_model_directory(tmp_path):
     [
         ({"tokenizer": ""}, "give --tokenizer RUN"),
         ({"tokenizer": "nowhere"}, "nowhere is not a run directory"),
-        ({"codes": CodesConfig(directory="gs://bucket/codes")}, "cannot be kept in gs://bucket/codes"),
+        ({"codes": "gs://bucket/codes"}, "cannot be kept in gs://bucket/codes"),
     ],
 )
-def test_a_mistake_is_reported_before_anything_is_written(change, message, tmp_path):
+def test_a_mistake_is_reported_before_anything_is_written(change, message, tmp_path, monkeypatch):
+    if "codes" in change:
+        # With a package that reads gs://, or as with one.
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+        change = {"codes": CodesConfig(directory=change["codes"])}
+        monkeypatch.undo()
     config = dataclasses.replace(prior_config(), **change)
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run")

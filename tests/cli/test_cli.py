@@ -216,7 +216,7 @@ def test_a_finished_run_says_so_and_a_longer_one_goes_on(copied, training, caplo
     assert tree(copied / "checkpoints") == before
     config = (copied / "config.json").read_bytes()
     assert call(*training(copied, "--steps", STEPS - 1)) == 2
-    assert f"has taken {STEPS} steps, more than training.steps = {STEPS - 1}" in capsys.readouterr().err
+    assert f"has taken {STEPS} steps, and training.steps = {STEPS - 1} is fewer" in capsys.readouterr().err
     assert (copied / "config.json").read_bytes() == config
     caplog.clear()
     assert call(*training(copied, "--steps", 6)) == 0

@@ -116,15 +116,6 @@ def require_inside(workdir: epath.Path) -> None:
             )
 
 
-def check_steps(workdir: epath.Path, config: RunConfig, taken: int) -> None:
-    """Raises UserError if a run has taken more steps than its configuration has."""
-    if taken > config.training.steps:
-        raise UserError(
-            f"the run in {workdir} has taken {taken} steps, more than training.steps = "
-            f"{config.training.steps}: give --steps {taken} or more, or another --workdir"
-        )
-
-
 def write_config(workdir: epath.Path, config: RunConfig) -> None:
     """Writes the configuration of a run: of one that resumes, once it is known to be of the same data."""
     write_atomic(workdir / CONFIG_FILE, json.dumps(to_dict(config), indent=2) + "\n")

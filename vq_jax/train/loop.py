@@ -133,7 +133,6 @@ class _Run:
         return restored.state, restored.step
 
     def _begin(self, step: int) -> None:
-        rundir.check_steps(self.workdir, self.config, step)
         if distributed.is_main():
             rundir.write_config(self.workdir, self.config)
             rundir.cut_metrics(self.workdir, step)

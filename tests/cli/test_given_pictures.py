@@ -1,5 +1,6 @@
 """Commands that take whole folders of pictures."""
 
+import os
 import shutil
 import types
 
@@ -63,6 +64,7 @@ def test_a_folder_is_encoded_and_reconstructed_without_what_cannot_be_read(
     [
         ([], "at least one picture file or folder"),
         (["nowhere"], "no such picture: nowhere"),
+        (["pipe.png"], "expected a file, pipe.png is a pipe"),
         (["empty"], "expected pictures in empty"),
         (["out"], "besides those in out/deep"),
     ],
@@ -72,6 +74,7 @@ def test_places_without_pictures_are_named(places, message, tmp_path, monkeypatc
 
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    os.mkfifo("pipe.png")
     Path("out/deep").mkdir(parents=True)
     Image.fromarray(pictures(1, 4, 4)[0]).save("out/deep/a.png")
     with pytest.raises(UserError, match=message):

@@ -153,7 +153,7 @@ def test_what_is_no_regular_file_is_left_out(tmp_path, caplog):
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "missing")
     caplog.set_level(logging.INFO, "vq_jax")
     train, test = open_both(tmp_path)
-    assert len(train) + len(test) == 9 and "left out: 2 that are no regular files" in caplog.text
+    assert len(train) + len(test) == 9 and "left out: 2 special files" in caplog.text
 
 
 def test_a_folder_with_a_configuration_of_something_else_is_data(tmp_path):

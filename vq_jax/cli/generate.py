@@ -10,6 +10,7 @@ from vq_jax.cli.options import given_options, option_flags
 from vq_jax.cli.targets import check_targets
 from vq_jax.configs.fields import PATH
 from vq_jax.errors import UserError
+from vq_jax.host.files import require_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,6 +122,7 @@ def inpaint(
             f"{' and '.join(f'--{name}' for name in given) or 'none'}"
         )
     if not picture.is_file():
+        require_regular(picture)
         raise UserError(f"no such picture: {picture}")
     check_targets([output], [picture, *([] if mask is None else [mask])], run=run)
     prior = _load_prior(run, tokenizer)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vq_jax.cli.files import read_picture
 from vq_jax.errors import UserError
+from vq_jax.host.files import require_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +59,7 @@ def find_pictures(places: Sequence[Path], output: Path) -> list[GivenPicture]:
         elif place.is_file():
             found.append((place, False))
         else:
+            require_regular(place)
             raise UserError(f"no such picture: {place}")
     paths = [path for path, _ in found]
     return [

@@ -28,9 +28,9 @@ _USED_SHARE = 8  # pictures that use less than one part in so many of their rang
 _ARCHIVE_LEFTOVERS = "__MACOSX"
 _CONFIG_FILE, _MAX_CONFIG = "config.json", 2**22
 _HIDDEN_FOLDER, _HIDDEN_FILE, _NO_EXTENSION = "hidden folder", "hidden file", "without extension"
-_SPECIAL = "that are no regular files"
+_SPECIAL = "special file"  # a pipe, a socket, a device, or a link to nothing
 _FOLDERS = {_HIDDEN_FOLDER}
-_COUNTABLE = {_HIDDEN_FOLDER, _HIDDEN_FILE}
+_COUNTABLE = {_HIDDEN_FOLDER, _HIDDEN_FILE, _SPECIAL}
 
 
 class PictureFile(NamedTuple):

@@ -185,9 +185,11 @@ def report_title(name: str, step: int) -> str:
 def is_reported(workdir: epath.Path, step: int) -> bool:
     """Whether report.md is there, and of this step."""
     path = workdir / REPORT
-    if not path.is_file():  # writing it says what is in its place
+    try:
+        require_regular(path)
+        first = path.read_bytes().partition(b"\n")[0]
+    except (UserError, FileNotFoundError):  # writing it says what is in its place
         return False
-    first = path.read_bytes().partition(b"\n")[0]
     return first.endswith(report_title("", step).removeprefix("# ").encode())
 
 

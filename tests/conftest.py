@@ -22,6 +22,7 @@ SLOWEST = (
     "nn/priors/test_maskgit.py",
     "test_readme.py",
     "nn/test_cnn.py",
+    "test_as_a_library.py",
 )
 
 # Runs compile the same steps again and again, in subprocesses too: shared for this session only.

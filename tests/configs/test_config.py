@@ -148,13 +148,12 @@ def test_differences_are_named_with_both_values():
     assert differences(old, new) == {"model.quantizer.codebook_size": (512, 7), "phases.0.steps": (3, 4)}
 
 
-def test_losses_that_start_after_the_last_step_are_named():
+def test_losses_with_a_weight_have_a_start():
     losses = Losses(adversarial_weight=1.0, disc_start=10, adversarial_start=20, perceptual_start=99)
-    assert experiment(losses=losses, training=TrainingConfig(steps=20)).starts_beyond_the_end() == [
-        "adversarial_start"
-    ]
+    starts = {"disc_start": 10, "adversarial_start": 20}
+    assert experiment(losses=losses).loss_starts() == starts
     weighted = dataclasses.replace(losses, perceptual_weight=1.0)
-    assert experiment(losses=weighted).starts_beyond_the_end() == []
+    assert experiment(losses=weighted).loss_starts() == {**starts, "perceptual_start": 99}
 
 
 def test_phases_start_where_the_ones_before_end():

@@ -24,6 +24,7 @@ from vq_jax.runs.lock import locked
 from vq_jax.runs.rundir import cut_metrics, read_metrics
 from vq_jax.train import NonFiniteError, jit, train
 from vq_jax.train.tasks import tokenizer as tokenizer_task
+from vq_jax.train.tasks.base import open_task
 
 
 @pytest.fixture(scope="session")
@@ -277,7 +278,8 @@ def test_the_three_phases_run_in_turn_and_kmeans_fits_the_codebook(tmp_path):
     assert [row["loss"] for row in read_metrics(resumed)] == [row["loss"] for row in rows]
 
 
-def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
+def test_the_perceptual_loss_joins_a_run_at_its_start_and_that_is_said(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "vq_jax")
     weights, make = [], jit.jit_train_step
 
     def jit_train_step(mesh, *, losses, **options):
@@ -298,6 +300,10 @@ def test_the_perceptual_loss_joins_a_run_at_its_start(tmp_path, monkeypatch):
     losses = dataclasses.replace(config.losses, perceptual_weight=0.5, perceptual_start=4)
     train(dataclasses.replace(config, losses=losses), tmp_path)
     assert weights == [0.0] * 4 + [0.5] * 2
+    assert "Step 5: the perceptual loss joins." in caplog.text
+    late = dataclasses.replace(losses, perceptual_start=6)
+    open_task(dataclasses.replace(config, losses=late), epath.Path(tmp_path))
+    assert "losses.perceptual_start = 6 is not below training.steps = 6" in caplog.text
 
 
 @pytest.mark.parametrize("failing", ["evaluate", "batches"])

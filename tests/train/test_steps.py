@@ -14,6 +14,8 @@ from vq_jax import nn
 from vq_jax.configs import Losses, OptimizerConfig
 from vq_jax.train import apply_revival, generator_step, init_generator, make_optimizer
 from vq_jax.train.optimizers import apply_gradients, make_schedule
+from vq_jax.train.state import GeneratorState
+from vq_jax.train.steps.update import apply_update
 
 IMAGES = np.random.default_rng(5).integers(0, 256, (4, 8, 8, 3), np.uint8)
 WIDTH = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "num_downsamples": 1}
@@ -178,12 +180,15 @@ def test_gradient_codebook_recovers_all_sixteen_clusters_with_revival_only():
     assert usage[1.0] == 1.0 and usage[0.0] < 1.0
 
 
-def test_ema_parameters_follow_at_their_decay():
-    model, chain = build(nn.VectorQuantizerEMA(16, 4))
-    before, after, _ = run(model, chain, ema=True, ema_decay=0.75)
-    expected = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.params, after.params)
-    for a, b in zip(jax.tree.leaves(after.ema_params), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+@pytest.mark.parametrize("updates, decay", [(0, 0.1), (8, 0.5), (26, 0.75), (1000, 0.75)])
+def test_ema_parameters_follow_at_their_decay_once_it_has_warmed_up(updates, decay):
+    optimizer, update = optax.sgd(0.1), jax.jit(apply_update, static_argnums=0)
+    rows = [np.random.default_rng(seed).normal(size=5).astype(np.float32) for seed in range(3)]
+    params, average, grads = ({"encoder": row} for row in rows)
+    state = GeneratorState(np.int32(updates), params, {}, optimizer.init(params), average)
+    after, _ = update(optimizer, state, grads, ema_decay=0.75)
+    new = rows[0] - np.float32(0.1) * rows[2]
+    np.testing.assert_allclose(after.ema_params["encoder"], decay * rows[1] + (1 - decay) * new, atol=1e-6)
     assert after.eval_params is after.ema_params
 
 

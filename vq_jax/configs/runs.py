@@ -76,15 +76,15 @@ class ExperimentConfig(Checked):
 
         _check_parts(self)
 
-    def starts_beyond_the_end(self) -> list[str]:
-        """Returns the fields of the losses by which one that has a weight never starts."""
-        losses, steps = self.losses, self.training.steps
+    def loss_starts(self) -> dict[str, int]:
+        """Returns the step at which each loss with a weight starts, by its field in `losses`."""
+        losses = self.losses
         weights = {
             "perceptual_start": losses.perceptual_weight,
             "disc_start": losses.adversarial_weight,
             "adversarial_start": losses.adversarial_weight,
         }
-        return [name for name, weight in weights.items() if weight > 0 and getattr(losses, name) >= steps]
+        return {name: getattr(losses, name) for name, weight in weights.items() if weight > 0}
 
     def phase_starts(self) -> tuple[int, ...]:
         """Returns the first step of each phase."""

@@ -100,7 +100,7 @@ def _heading(
     workdir: epath.Path, config: RunConfig, step: int, rows: Sequence[dict[str, float]], loss: str
 ) -> list[str]:
     """Draws the loss curve; returns the lines that a report begins with."""
-    _plot_losses(workdir / IMAGES / "loss.png", rows, loss)
+    _plot_losses(workdir / IMAGES / "loss.png", rows, loss, averaged=config.training.ema_decay > 0)
     return [report_title(config.name, step), "", f"![Loss]({IMAGES}/loss.png)", ""]
 
 
@@ -143,10 +143,11 @@ def picture_figures(
     return figures, f"{words}, LPIPS (AlexNet) {figures['test/lpips']:.3f}"
 
 
-def _plot_losses(path: epath.Path, rows: Sequence[dict[str, float]], loss: str) -> None:
+def _plot_losses(path: epath.Path, rows: Sequence[dict[str, float]], loss: str, *, averaged: bool) -> None:
     figure = _figure()
     axes = figure.add_subplot()
-    for name, label in ((loss, "training"), ("validation/loss", "test set")):
+    on_test_set = "test set, averaged weights" if averaged else "test set"
+    for name, label in ((loss, "training"), ("validation/loss", on_test_set)):
         points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), float | int)]
         if points:
             axes.plot(*zip(*points, strict=True), label=label)

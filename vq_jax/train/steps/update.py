@@ -31,7 +31,8 @@ def apply_update(
       state: with `step`, `params`, `opt_state`, and `ema_params` where a running average may be kept.
       grads: laid out like the parameters.
       loss: for chains that read it.
-      ema_decay: decay of the running average of the parameters, where the state keeps one.
+      ema_decay: decay of the running average of the parameters, where the state keeps one. The t-th update
+        uses t / (t + 9) while that is smaller, so that the average soon forgets the first parameters.
       amend: corrects the new state, before the running average follows it.
 
     Returns:
@@ -45,7 +46,9 @@ def apply_update(
     if amend is not None:
         new = amend(new)
     if getattr(old, "ema_params", None) is not None:
-        average = optax.incremental_update(new.params, old.ema_params, 1.0 - ema_decay)
+        updates = new.step.astype(jnp.float32)
+        decay = jnp.minimum(ema_decay, updates / (updates + 9.0))
+        average = optax.incremental_update(new.params, old.ema_params, 1.0 - decay)
         new = dataclasses.replace(new, ema_params=average)
     return new, {"grad_norm": optax.tree.norm(grads), "param_norm": optax.tree.norm(new.params)}
 

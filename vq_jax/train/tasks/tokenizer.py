@@ -80,6 +80,13 @@ def jit_step(
     )
 
 
+_BEGINNINGS = {
+    "perceptual_start": "the perceptual loss joins",
+    "disc_start": "the discriminator begins to learn",
+    "adversarial_start": "the adversarial loss joins",
+}
+
+
 class TokenizerTask:
     """See `tasks.Task`."""
 
@@ -97,12 +104,13 @@ class TokenizerTask:
         self.source, test_source = open_splits(config.data, channels)
         data = dataclasses.replace(config.data, class_names=class_names(self.source))
         self.config = config = dataclasses.replace(config, data=data)
-        for name in config.starts_beyond_the_end():
-            _log.warning(
-                "losses.%s = %d is not below training.steps = %d: this run trains without that loss. "
-                "Lower it, or raise --steps.",
-                *(name, getattr(config.losses, name), training.steps),
-            )
+        for name, start in config.loss_starts().items():
+            if start >= training.steps:
+                _log.warning(
+                    "losses.%s = %d is not below training.steps = %d: this run trains without that loss. "
+                    "Lower it, or raise --steps.",
+                    *(name, start, training.steps),
+                )
         self.data, self.data_name = self.source.fingerprint, f"the pictures of {config.data.source}"
         self.model = build_model(config)
         self.networks = networks(config, self.model)
@@ -167,6 +175,9 @@ class TokenizerTask:
     def take_step(self, state: TrainState, batch: dict[str, Array], step: int) -> tuple[TrainState, Metrics]:
         """One update; fits the codebook before it where a phase that asks for it begins."""
         phase = self._phase(step)
+        for name, start in self.config.loss_starts().items():
+            if 0 < step == start:
+                _log.info("Step %d: %s.", step + 1, _BEGINNINGS[name])
         if step in self.config.phase_starts() and phase.kmeans_batches:
             state = self._fit_codebook(state, step, phase.kmeans_batches)
         return self._step_function(phase, step)(state, batch, self.rng, self.perceptual)

@@ -23,6 +23,11 @@ SLOWEST = (
     "test_readme.py",
     "nn/test_cnn.py",
     "test_as_a_library.py",
+    "train/test_steps.py",
+    "test_two_grids.py",
+    "train/test_quantizer_runs.py",
+    "train/test_kinds.py",
+    "data/test_pipeline.py",
 )
 
 # Runs compile the same steps again and again, in subprocesses too: shared for this session only.

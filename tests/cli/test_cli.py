@@ -593,6 +593,7 @@ def test_an_interrupt_outside_training_ends_with_130(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
+@pytest.mark.ci
 def test_signals_save_the_run_and_the_same_command_goes_on(tmp_path, training):
     run = tmp_path / "run"
     arguments = [str(part) for part in training(run, "--steps", 10**6)]

@@ -183,11 +183,11 @@ def test_sharded_sampling_gives_the_codes_of_one_device(classes, guidance):
 
 def test_other_numbers_do_not_compile_again():
     model, variables = make(grid=(2, 2))
-    before = autoregressive._sample_gpt._cache_size()
+    before = autoregressive._sample_gpt.__wrapped__._cache_size()
     for temperature, top_p, guidance in [(0.7, 0.9, 2.0), (1.2, 0.5, 3.0), (0.9, 0.99, 0.5)]:
         options = SamplingOptions(temperature, 4, top_p, guidance)
         sample_gpt(model, variables, jax.random.key(0), conditions([1, 2]), options=options)
-    assert autoregressive._sample_gpt._cache_size() == before + 1
+    assert autoregressive._sample_gpt.__wrapped__._cache_size() == before + 1
 
 
 @pytest.mark.parametrize("num", [1, 3])
@@ -196,7 +196,7 @@ def test_the_loop_updates_its_caches_in_place(num):
     model, variables = make(grid=(8, 8), num_classes=None, num_layers=2)
     options = trace_options(SamplingOptions())
     arguments = (model, num, None, variables, jax.random.key(0), None, options, None, None)
-    text = autoregressive._sample_gpt.lower(*arguments).compile().as_text()
+    text = autoregressive._sample_gpt.__wrapped__.lower(*arguments).compile().as_text()
     size = num * 2 * 64 * 16
     before_main, _ = text.split("ENTRY")
     assert f"f32[{num * 2},64,16]" in before_main

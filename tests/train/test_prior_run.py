@@ -101,6 +101,7 @@ def test_codes_made_on_the_fly_give_the_same_run_as_cached_ones(finished, tmp_pa
     assert_same_run(tmp_path / "run", finished, config)
 
 
+@pytest.mark.ci
 def test_an_autoregressive_prior_is_trained_in_parts_and_unconditionally(tmp_path):
     config = prior_config(kind="gpt", conditional=False, accumulate=2, steps=2)
     result = train(config, tmp_path / "run")

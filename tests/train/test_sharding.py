@@ -48,7 +48,9 @@ def train(kind, devices, steps=10):
     return model, state.generator, history
 
 
-@pytest.mark.parametrize("kind", [nn.VectorQuantizer, nn.VectorQuantizerEMA])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(nn.VectorQuantizer, marks=pytest.mark.ci), nn.VectorQuantizerEMA]
+)
 def test_ten_steps_on_four_devices_have_the_metrics_of_one(kind):
     model, one, expected = train(kind, 1)
     _, four, actual = train(kind, 4)

@@ -13,6 +13,7 @@ import json
 import os
 import pkgutil
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -156,6 +157,7 @@ def _call(request: Mapping[str, Any]) -> Any:
     """Calls the function in its environment, its directory, its streams."""
     import jax
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(request["environment"])

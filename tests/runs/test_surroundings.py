@@ -63,11 +63,14 @@ def test_a_run_that_cannot_speak_goes_on(end, names, tmp_path):
 def test_a_hangup_saves_the_run_as_sigterm_does(tmp_path):
     run = tmp_path / "run"
     process = Forked(main, [str(part) for part in train_arguments(run, "--steps", 10**6)])
-    while not (run / "checkpoints").is_dir() or not steps_of(run):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGHUP)
-    _, message = process.communicate(timeout=60)
+    try:
+        while not (run / "checkpoints").is_dir() or not steps_of(run):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGHUP)
+        _, message = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 129, message
     assert "by SIGHUP and saved; the same command resumes from there" in message
     assert (run / "checkpoints" / str(steps_of(run)[-1])).is_dir() or os.listdir(run / "checkpoints")

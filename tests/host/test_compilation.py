@@ -28,7 +28,7 @@ def home(tmp_path, monkeypatch):
 
 def train(workdir):
     """The program's output on its second stream, of a run as a user starts it."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, *RUN, "--workdir", str(workdir)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

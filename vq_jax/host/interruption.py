@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -36,8 +36,13 @@ def stop(number: int, frame: FrameType | None = None) -> NoReturn:
     raise Stopped(number)
 
 
-def handle(handler: Any) -> dict[int, Any]:
-    """Sets the handler of all signals but those that were to be ignored, as nohup has it for SIGHUP.
+def handle(handler: Any, signals: Sequence[int] = SIGNALS) -> dict[int, Any]:
+    """Sets the handler of signals but for those that were to be ignored, as nohup has it for SIGHUP.
+
+    Args:
+      handler: as for `signal.signal`.
+      signals: their numbers. One that a library handles in C is left out: Python's handler would replace it,
+        and could not put it back.
 
     Returns:
       The handlers before, by the numbers of the signals. Outside the main thread, where Python allows no
@@ -45,7 +50,7 @@ def handle(handler: Any) -> dict[int, Any]:
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    numbers = [number for number in SIGNALS if not _ignored(number)]
+    numbers = [number for number in signals if not _ignored(number)]
     return {number: signal.signal(number, handler) for number in numbers}
 
 

@@ -225,10 +225,7 @@ class AgreedStop(StopRequest):
         """Nothing: jax keeps SIGTERM to itself, and process 0 alone cannot end."""
 
     def _handle(self) -> dict[int, Any]:
-        before = super()._handle()
-        if signal.SIGTERM in before:
-            signal.signal(signal.SIGTERM, before.pop(signal.SIGTERM))
-        return before
+        return interruption.handle(self._note, (signal.SIGINT, signal.SIGHUP))
 
     def reached(self, step: int) -> bool:
         """Whether to stop before the update after `step` others."""

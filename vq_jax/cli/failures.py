@@ -26,9 +26,20 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return str(error), 2
     if isinstance(error, OSError) and error.errno in _ADVICE:
         return f"{error}; {_ADVICE[error.errno]}", 2
-    if isinstance(error, RuntimeError) and "nable to initialize backend" in str(error):  # jax's words
-        return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {str(error).splitlines()[0]}", 2
+    if _is_of_backends(error):
+        reason = (str(error).splitlines() or ["no such backend here"])[0]
+        return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {reason}", 2
     if isinstance(error, KeyboardInterrupt):
         number = error.signal if isinstance(error, Stopped) else signal.SIGINT
         return f"interrupted by {signal.Signals(number).name}", 128 + number
     return None
+
+
+def _is_of_backends(error: BaseException) -> bool:
+    """Whether jax found no backend: it says so in words, or fails an assertion of its module of backends."""
+    if isinstance(error, RuntimeError):
+        return "nable to initialize backend" in str(error)
+    trace = error.__traceback__ if isinstance(error, AssertionError) else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == "jax._src.xla_bridge"

@@ -20,6 +20,7 @@ from processes import Forked
 from vq_jax.cli.files import read_codes, write_codes
 from vq_jax.cli.main import main
 from vq_jax.cli.train import parse
+from vq_jax.configs.presets import load_preset
 from vq_jax.errors import UserError
 from vq_jax.runs import orbax_managers
 from vq_jax.train import optimizers
@@ -443,6 +444,18 @@ def test_a_directory_that_holds_no_run_is_named(command, picture_files, tmp_path
     message = refused(command, tmp_path, *rest, *output)
     assert "is not a run directory: it has no config.json" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_without_arguments_the_default_run_is_trained(monkeypatch):
+    asked = []
+
+    def train(config, workdir, **options):
+        asked.append((config, str(workdir)))
+        raise UserError("not here")
+
+    monkeypatch.setattr("vq_jax.train.train", train)
+    assert call("train") == 2
+    assert asked == [(load_preset("vqgan-photos"), "runs/vqgan-photos")]
 
 
 def test_a_quantizer_is_chosen_by_name_and_its_fields_are_set():

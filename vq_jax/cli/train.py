@@ -204,7 +204,7 @@ def _split_commas(arguments: list[str]) -> list[str]:
 def _given(arguments: list[str], *options: str) -> str | None:
     """The value of an option, of which the last holds; None where it is not given."""
     value = None
-    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, after in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, text = argument.partition("=")
         if name in options:
             value = text if equals else after

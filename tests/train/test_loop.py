@@ -21,6 +21,7 @@ from vq_jax.configs import Phase
 from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
 from vq_jax.runs.lock import locked
+from vq_jax.runs.metrics_log import MetricsLog
 from vq_jax.runs.rundir import cut_metrics, read_metrics
 from vq_jax.train import NonFiniteError, jit, train
 from vq_jax.train.tasks import tokenizer as tokenizer_task
@@ -202,6 +203,22 @@ def test_a_second_run_in_the_directory_is_refused_before_it_writes(finished, tmp
             train(small_config(image_every=6, steps=STEPS + 1), run)
         assert {*run.rglob("*")} == held
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_signal_while_the_last_save_ends_leaves_the_report_to_the_next_start(tmp_path, monkeypatch):
+    close = MetricsLog.close
+
+    def signalled(log):
+        os.kill(os.getpid(), signal.SIGTERM)
+        close(log)
+
+    monkeypatch.setattr(MetricsLog, "close", signalled)
+    config = small_config(steps=2, save_every=2, eval_every=2)
+    result = train(config, tmp_path)
+    assert (result.step, result.signal) == (2, signal.SIGTERM)
+    assert (tmp_path / "checkpoints" / "2").is_dir() and not (tmp_path / "report.md").exists()
+    monkeypatch.undo()
+    assert train(config, tmp_path).figures["test/psnr"] > 0
 
 
 def test_rows_past_the_checkpoint_and_a_torn_line_are_cut(finished, tmp_path):

@@ -147,6 +147,7 @@ class _Run:
             return self._finish(stop)
         pending: list[tuple[int, Metrics]] = []  # fetched at intervals, not at every step
         clock = Clock(config.data.batch_size, self.step)
+        last: dict[str, float] | None = None  # of a run that stops before its end
         with (
             contextlib.closing(self._open_progress()) as progress,
             contextlib.closing(self._open_log()) as log,
@@ -180,9 +181,8 @@ class _Run:
                 self._count_broken()
                 self._save(None)
         self.checkpointer.wait()
-        if stop.signal is None:
-            return self._finish(stop)
-        return self._result(stop.signal, last)
+        # A signal that came after the last step, in closing or waiting, is answered there.
+        return self._finish(stop) if last is None else self._result(stop.signal, last)
 
     def _open_progress(self) -> Progress | Silent:
         if not distributed.is_main():

@@ -11,7 +11,7 @@ from cli_runs import call, pictures
 from PIL import Image
 
 from vq_jax.cli.files import read_codes, write_codes
-from vq_jax.cli.given_pictures import PictureStream, find_pictures, output_names
+from vq_jax.cli.given_pictures import PictureStream, find_pictures
 from vq_jax.configs import DataConfig
 from vq_jax.errors import UserError
 
@@ -98,18 +98,6 @@ def test_batches_have_one_size_and_their_lengths_are_powers_of_two(folder):
         (["c"], (1, 8, 16, 3)),
         (["d", "e"], (2, 16, 16, 3)),
     ]
-
-
-def test_names_stay_apart_and_stay_fast_to_find():
-    from pathlib import Path
-
-    assert output_names([Path("a/x.png"), Path("x-1.png"), Path("b/x.jpg"), Path("x.gif")]) == [
-        "x",
-        "x-1",
-        "x-2",
-        "x-3",
-    ]
-    assert len(set(output_names([Path("x.png")] * 20_000))) == 20_000
 
 
 def test_codes_of_another_tokenizer_are_refused_unless_forced(run, folder, tmp_path, capsys):

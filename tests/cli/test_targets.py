@@ -47,6 +47,8 @@ def test_targets_that_can_be_are_left_as_they_are(tmp_path):
 
 def test_names_that_have_been_before_are_numbered():
     assert numbered(["a", "b", "a", "a-1", "a"]) == ["a", "b", "a-1", "a-1-1", "a-2"]
+    assert numbered(["x", "x-1", "x", "x"]) == ["x", "x-1", "x-2", "x-3"]
+    assert len(set(numbered(["x"] * 20_000))) == 20_000
 
 
 def test_pictures_of_a_longer_drawing_are_removed_and_others_left(tmp_path):

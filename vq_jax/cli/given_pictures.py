@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vq_jax.cli.files import read_picture
+from vq_jax.cli.targets import numbered
 from vq_jax.errors import UserError
 from vq_jax.host.files import require_regular
 
@@ -64,7 +65,7 @@ def find_pictures(places: Sequence[Path], output: Path) -> list[GivenPicture]:
     paths = [path for path, _ in found]
     return [
         GivenPicture(path, name, listed)
-        for (path, listed), name in zip(found, output_names(paths), strict=True)
+        for (path, listed), name in zip(found, numbered(path.stem for path in paths), strict=True)
     ]
 
 
@@ -82,19 +83,6 @@ def _in_folder(folder: Path, output: Path) -> list[Path]:
     if len(kept) < len(paths):
         _log.info("%d pictures in %s are left out: this command writes there", len(paths) - len(kept), output)
     return kept
-
-
-def output_names(paths: Sequence[Path]) -> list[str]:
-    """The files' names without suffix, numbered where several are the same."""
-    names: dict[str, None] = {}
-    numbers: collections.Counter[str] = collections.Counter()
-    for path in paths:
-        name = path.stem
-        while name in names:
-            numbers[path.stem] += 1
-            name = f"{path.stem}-{numbers[path.stem]}"
-        names[name] = None
-    return list(names)
 
 
 def load_for(run: str, pictures: Sequence[GivenPicture]) -> "Tokenizer":

@@ -43,16 +43,15 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), *, run: 
 
 def numbered(names: Iterable[str]) -> list[str]:
     """The names, with a number where one has been before: a, b, a-1."""
-    found: list[str] = []
-    taken: set[str] = set()
+    found: dict[str, None] = {}
+    numbers: Counter[str] = Counter()
     for name in names:
-        free, number = name, 0
-        while free in taken:
-            number += 1
-            free = f"{name}-{number}"
-        taken.add(free)
-        found.append(free)
-    return found
+        free = name
+        while free in found:
+            numbers[name] += 1
+            free = f"{name}-{numbers[name]}"
+        found[free] = None
+    return list(found)
 
 
 def _check_folder(target: Path) -> None:

@@ -19,7 +19,7 @@ from vq_jax.configs.quantizers import QUANTIZERS
 from vq_jax.configs.runs import ExperimentConfig, RunConfig
 from vq_jax.configs.serialize import to_dict
 from vq_jax.errors import UserError
-from vq_jax.host.storage import checked_path
+from vq_jax.host.storage import require_storage
 
 if TYPE_CHECKING:
     from vq_jax.train import Callback, RunResult
@@ -219,7 +219,7 @@ def _with_model(config: RunConfig, arguments: list[str]) -> RunConfig:
     from vq_jax.pretrained.model_directory import read_model_config
     from vq_jax.runs.rundir import has_checkpoint
 
-    workdir = checked_path(_given(arguments, "--workdir") or f"runs/{config.name}-tuned")
+    workdir = require_storage(_given(arguments, "--workdir") or f"runs/{config.name}-tuned")
     place = workdir if has_checkpoint(workdir) else init
     found = read_model_config(place)
     if found.kind != config.kind:

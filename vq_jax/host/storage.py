@@ -5,8 +5,8 @@ import os
 import re
 
 from vq_jax.errors import UserError
+from vq_jax.host.files import PathLike, is_remote
 
-PathLike = str | os.PathLike[str]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib makes one slash of two
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of a file system
 
@@ -22,8 +22,7 @@ def checked_path(path: PathLike, name: str = "the path") -> str:
       The path without `~`.
 
     Raises:
-      UserError: no file can have this path, it is a URL of another kind, or nothing is installed that reads
-        from there.
+      UserError: no file can have this path, or it is a URL of another kind.
     """
     text = os.fspath(path)
     shown = repr(text if len(text) <= 80 else f"{text[:77]}...")
@@ -36,9 +35,6 @@ def checked_path(path: PathLike, name: str = "the path") -> str:
             "give that"
         )
     if scheme:
-        # etils.epath, which opens all such paths, uses TensorFlow if it is installed, else gcsfs.
-        if not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
-            raise UserError(f'{text} needs a package for Google Cloud Storage: pip install "vq-jax[gcs]"')
         return text
     expanded = os.path.expanduser(text)
     if text.startswith("~") and expanded == text:
@@ -51,22 +47,31 @@ def checked_path(path: PathLike, name: str = "the path") -> str:
     return expanded
 
 
-def require_storage(path: PathLike) -> None:
-    """Raises UserError for a path that cannot be opened, see `checked_path`."""
-    checked_path(path)
+def require_storage(path: PathLike, name: str = "the path") -> str:
+    """Checks a path that is about to be opened, see `checked_path`.
+
+    Raises:
+      UserError: as `checked_path`, or nothing is installed that reads from there.
+    """
+    checked = checked_path(path, name)
+    # etils.epath, which opens all such paths, uses TensorFlow if it is installed, else gcsfs.
+    if checked.startswith("gs://") and not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
+        raise UserError(f'{checked} needs a package for Google Cloud Storage: pip install "vq-jax[gcs]"')
+    return checked
 
 
 def checked_directory(path: PathLike, name: str) -> str:
-    """Checks a directory that will be written to, see `checked_path`; its whole name has to be UTF-8.
+    """Checks a directory that will be written to, see `require_storage`; its whole name has to be UTF-8.
 
     Raises:
-      UserError: as `checked_path`, or the path is empty or not UTF-8, which checkpoints cannot be kept under.
+      UserError: as `require_storage`, or the path is empty or not UTF-8, which checkpoints cannot be kept
+        under.
     """
     if not os.fspath(path):
         raise UserError(f"{name} must be a directory, got an empty name")
-    expanded = checked_path(path, name)
+    expanded = require_storage(path, name)
     try:
-        (expanded if "://" in expanded else os.path.abspath(expanded)).encode()
+        (expanded if is_remote(expanded) else os.path.abspath(expanded)).encode()
     except UnicodeEncodeError as error:
         raise UserError(
             f"{name} must be a path in UTF-8, got {os.fsencode(expanded)!r}: checkpoints cannot be kept there"

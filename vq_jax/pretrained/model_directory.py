@@ -21,7 +21,7 @@ from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.serialize import check_header, from_dict, header, to_dict
 from vq_jax.errors import UserError
 from vq_jax.host.files import is_temporary, require_regular, write_all
-from vq_jax.host.storage import checked_path
+from vq_jax.host.storage import require_storage
 from vq_jax.pretrained.hub import local_copy
 from vq_jax.runs.rundir import CONFIG_FILE, read_config
 from vq_jax.types import Params
@@ -108,7 +108,7 @@ def open_model(place: epath.PathLike) -> ModelDirectory | None:
     Raises:
       UserError: its `config.json` cannot be read.
     """
-    directory = epath.Path(checked_path(place))
+    directory = epath.Path(require_storage(place))
     path = directory / CONFIG_FILE
     if not _is_model(directory):
         return None
@@ -183,7 +183,7 @@ def write_model(place: epath.PathLike, files: dict[str, bytes]) -> None:
     Raises:
       UserError: the place holds something else, or cannot be written.
     """
-    directory = epath.Path(checked_path(place))
+    directory = epath.Path(require_storage(place))
     contents = {directory / name: content for name, content in files.items()}
     folders = {path.parent for path in contents}
     for folder in folders:

@@ -13,7 +13,7 @@ from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.serialize import differences, fixed_differences, from_dict, to_dict
 from vq_jax.errors import UserError
 from vq_jax.host.files import is_remote, is_temporary, read_json, require_regular, write_atomic
-from vq_jax.host.storage import checked_path, require_storage
+from vq_jax.host.storage import require_storage
 from vq_jax.runs.lock import LOCK_FILE, locked
 
 CONFIG_FILE = "config.json"
@@ -33,7 +33,7 @@ def read_config(run: epath.PathLike) -> RunConfig:
     Raises:
       UserError: it is not a run directory, or its configuration cannot be read.
     """
-    path = epath.Path(checked_path(run, "a run")) / CONFIG_FILE
+    path = epath.Path(require_storage(run, "a run")) / CONFIG_FILE
     if not path.exists():
         raise UserError(
             f"{run} is not a run directory: it has no {CONFIG_FILE}. Give a directory that "

@@ -298,7 +298,7 @@ def test_workers_leave_signals_to_the_process_that_started_them():
     with data.train_batches(numbered(10), dataclasses.replace(WHOLE, num_workers=1), seed=0) as batches:
         next(batches)  # it has begun
         (worker,) = multiprocessing.active_children()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(worker.pid, number)
         for _ in range(8):  # more than are made ahead
             next(batches)

@@ -8,13 +8,13 @@ import sys
 import threading
 
 from vq_jax.errors import UserError
+from vq_jax.host.interruption import SIGNALS
 
 _ADVICE = (
     "a script that trains with data.num_workers above 0 has to be a file, and to do its work below "
     '`if __name__ == "__main__":`; data.num_workers 0 reads in threads'
 )
 _SECONDS = 300.0  # that a process may take to start, with all that the main script imports
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end_if_unguarded() -> None:
@@ -43,7 +43,7 @@ def require_start() -> None:
         raise UserError(f"workers cannot start from {os.path.basename(file)}: {_ADVICE}")
     probe = multiprocessing.get_context("spawn").Process(target=int, name="probe", daemon=True)
     # It inherits what is blocked: a signal to all processes is for the run alone.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         probe.start()
     finally:
@@ -59,10 +59,10 @@ def require_start() -> None:
 def begin(index: int, count: int) -> None:
     """Lets only the process that started a worker end it, and ends it when that process is gone.
 
-    Signals that reach all processes of a program, by Ctrl-C or the host's shutdown, would otherwise take the
+    Signals that reach all processes of a program, by Ctrl-C, a closed terminal or the host's shutdown, would otherwise take the
     workers away from a run that still has to save. grain's workers outlive a main process that was killed.
     """
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     main = multiprocessing.parent_process()
     assert main is not None, "called in a worker"

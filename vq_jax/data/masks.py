@@ -5,7 +5,7 @@ import os
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from vq_jax.data.pictures import DEFAULT_READING, _opened, _upright, read_picture
+from vq_jax.data.pictures import DEFAULT_READING, opened, read_picture, turn_upright
 
 _LEAST_CONTRAST = 16
 """Transparency that varies by less says nothing; colours that vary by less are one."""
@@ -28,9 +28,9 @@ def read_mask(path: str | os.PathLike[str], picture: UInt8[np.ndarray, "H W C"])
     Raises:
       OSError, ValueError and others of Pillow's: as `read_picture`.
     """
-    with _opened(path, DEFAULT_READING) as (image, orientation):
+    with opened(path, DEFAULT_READING) as (image, orientation):
         image.load()
-        upright = _upright(image, orientation)
+        upright = turn_upright(image, orientation)
         if not upright.has_transparency_data:
             return read_picture(path, 1)[..., 0] >= 128
         pixels = upright.convert("RGBA")

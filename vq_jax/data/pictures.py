@@ -108,9 +108,9 @@ def read_picture(
     Example:
       >>> picture = read_picture("holiday.jpg", channels=3)
     """
-    with _opened(path, reading) as (image, orientation):
+    with opened(path, reading) as (image, orientation):
         image.load()
-        upright = _upright(image, orientation)
+        upright = turn_upright(image, orientation)
         converted = _convert(_to_8_bits(upright, image, reading), "L" if channels == 1 else "RGB")
     pixels = np.array(converted)
     return pixels.reshape(*pixels.shape[:2], channels)
@@ -127,7 +127,7 @@ def to_array(picture: Image.Image, channels: int) -> UInt8[np.ndarray, "H W C"]:
       ValueError: its pixels are floating-point numbers.
     """
     orientation = exif_orientation(picture.info.get("exif") or b"")
-    upright = _upright(picture, orientation)
+    upright = turn_upright(picture, orientation)
     converted = _convert(_to_8_bits(upright, picture, DEFAULT_READING), "L" if channels == 1 else "RGB")
     pixels = np.array(converted)
     return pixels.reshape(*pixels.shape[:2], channels)
@@ -160,7 +160,7 @@ def read_square(
     Raises:
       OSError, ValueError and others of Pillow's: see `read_picture`.
     """
-    with _opened(path, reading) as (image, orientation):
+    with opened(path, reading) as (image, orientation):
         width, height = image.size
         turn, window, factor = 1, None, 1.0
         if scaled and image.format == "JPEG":  # the upright size of a TIFF is known once it is decoded
@@ -170,7 +170,7 @@ def read_square(
             window = choose(height, width)
             factor = _decode_smaller(image, window.side / (_MARGIN * size))
         image.load()
-        upright = _to_8_bits(_upright(image, orientation), image, reading)
+        upright = _to_8_bits(turn_upright(image, orientation), image, reading)
         if window is None:
             window = choose(upright.height, upright.width)
         # The last pixel of a smaller picture may reach beyond the edge of the whole one.
@@ -210,11 +210,11 @@ def decode_check(path: str | os.PathLike[str], reading: Reading = DEFAULT_READIN
     Raises:
       Exception: the file is damaged; Pillow raises many kinds.
     """
-    with _opened(path, reading) as (image, orientation):
+    with opened(path, reading) as (image, orientation):
         image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
         has_deep_colours = ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "LA")
         image.load()
-        upright, levels = _upright(image, orientation), None
+        upright, levels = turn_upright(image, orientation), None
         if has_deep_colours:
             values = np.asarray(upright.convert("RGB"))
             levels = Levels(int(values.min()), int(values.max()), (0, 255), settable=False)
@@ -225,8 +225,8 @@ def decode_check(path: str | os.PathLike[str], reading: Reading = DEFAULT_READIN
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], reading: Reading) -> Iterator[tuple[Image.Image, int]]:
-    """Opens a picture without its metadata; yields it with the orientation that `_upright` applies."""
+def opened(path: str | os.PathLike[str], reading: Reading) -> Iterator[tuple[Image.Image, int]]:
+    """Opens a picture without its metadata; yields it with the orientation that `turn_upright` applies."""
     require_regular(path)
     with open(path, "rb") as file:
         plain = without_metadata(file)
@@ -287,7 +287,8 @@ def _beyond_pillow_s_limit(pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turns a picture as its orientation in EXIF says, 1 to 8."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 

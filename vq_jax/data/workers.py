@@ -59,8 +59,9 @@ def require_start() -> None:
 def begin(index: int, count: int) -> None:
     """Lets only the process that started a worker end it, and ends it when that process is gone.
 
-    Signals that reach all processes of a program, by Ctrl-C, a closed terminal or the host's shutdown, would otherwise take the
-    workers away from a run that still has to save. grain's workers outlive a main process that was killed.
+    Signals that reach all processes of a program, by Ctrl-C, a closed terminal or the host's shutdown, would
+    otherwise take the workers away from a run that still has to save. grain's workers outlive a main process
+    that was killed.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

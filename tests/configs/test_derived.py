@@ -7,7 +7,7 @@ import typing
 import pytest
 import tyro
 
-from vq_jax.configs import CodesConfig, DataConfig, PriorDataConfig
+from vq_jax.configs import CodesConfig, ColourConfig, DataConfig, PriorDataConfig
 
 
 def by_name(cls):
@@ -16,7 +16,7 @@ def by_name(cls):
 
 def test_the_data_of_a_prior_have_all_fields_of_a_tokenizers_in_their_order():
     assert list(by_name(PriorDataConfig)) == list(by_name(DataConfig))
-    own = {"batch_size": 64, "num_workers": 0}
+    own = {"batch_size": 64, "num_workers": 0, "colour": ColourConfig()}  # a prior learns true colours
     for name, field in by_name(PriorDataConfig).items():
         assert field.default == own.get(name), name
     hints = typing.get_type_hints(PriorDataConfig)

@@ -10,6 +10,7 @@ import pytest
 
 from vq_jax.configs import (
     CodesConfig,
+    ColourConfig,
     DataConfig,
     DiscriminatorConfig,
     ExperimentConfig,
@@ -32,8 +33,8 @@ from vq_jax.ranges import Range
 
 PARTS = dict.fromkeys(
     (
-        *(CodesConfig, DataConfig, DiscriminatorConfig, Losses, OptimizerConfig, Phase, PriorDataConfig),
-        *(TrainingConfig, *ARCHITECTURES.values(), *QUANTIZERS.values(), *PRIORS.values()),
+        *(CodesConfig, ColourConfig, DataConfig, DiscriminatorConfig, Losses, OptimizerConfig, Phase),
+        *(PriorDataConfig, TrainingConfig, *ARCHITECTURES.values(), *QUANTIZERS.values(), *PRIORS.values()),
         *(prior.options for prior in PRIORS.values()),
     )
 )

@@ -1,6 +1,6 @@
 """Frozen dataclasses that describe a run and all its parts. They import jax only to build something."""
 
-from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig
+from vq_jax.configs.data import CodesConfig, ColourConfig, DataConfig, PriorDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import (
@@ -36,6 +36,7 @@ from vq_jax.configs.training import Phase, TrainingConfig
 __all__ = [
     "Architecture",
     "CodesConfig",
+    "ColourConfig",
     "DataConfig",
     "DiscriminatorConfig",
     "ExperimentConfig",

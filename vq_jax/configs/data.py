@@ -16,6 +16,27 @@ _Repeats = Annotated[int, between(1, 2**20)]
 
 
 @dataclasses.dataclass(frozen=True)
+class ColourConfig(Checked):
+    """Random changes of the colours of training pictures, in three channels; all are off by default."""
+
+    path: ClassVar[str] = "data.colour"
+
+    permute: bool = False
+    """Put red, green and blue in a random order."""
+    hue: Annotated[float, Range(0, 0.5)] = 0.0
+    """Turn the hue by up to this share of the colour circle, either way; 0: off."""
+    saturation: Annotated[float, between(0, 1)] = 0.0
+    """Make colours stronger or weaker by up to this share; 0: off, 1: from grey to twice as strong."""
+    brightness: Annotated[float, between(0, 1)] = 0.0
+    """Make pictures brighter or darker by up to this share; 0: off."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether any change is made."""
+        return self != ColourConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig(Checked):
     """Where the pictures come from and how a batch is made of them."""
 
@@ -39,6 +60,7 @@ class DataConfig(Checked):
     """Where in the picture the square of image_size is cut out."""
     flip: bool = True
     """Mirror every other training picture, left to right."""
+    colour: ColourConfig = ColourConfig()
     crops_per_picture: _Repeats = 1
     """Training crops of one picture in an epoch: more for a few large photographs."""
     test_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1
@@ -62,9 +84,23 @@ class DataConfig(Checked):
         super().__post_init__()
         _check_span(self.value_range)
 
+    def check_channels(self, channels: int) -> None:
+        """Checks that the pictures can be changed as asked.
+
+        Raises:
+          ValueError: changes of colours, and pictures that are not in colour.
+        """
+        require(
+            channels == 3 or not self.colour.changes,
+            f"data.colour changes red, green and blue, and these pictures have {channels} channel"
+            f"{'s' * (channels != 1)}: omit it",
+        )
+
     def plain(self) -> "DataConfig":
         """Returns the settings for pictures that have the right size: an epoch takes each once, as it is."""
-        return dataclasses.replace(self, resize="none", crop="center", flip=False, crops_per_picture=1)
+        return dataclasses.replace(
+            self, resize="none", crop="center", flip=False, crops_per_picture=1, colour=ColourConfig()
+        )
 
 
 def _check_span(span: tuple[float, ...] | None) -> None:
@@ -84,6 +120,7 @@ class PriorDataConfig(Checked):
     """Grids of codes a step, over all devices and processes."""
     num_workers: _Workers = dataclasses.field(default=0, metadata=LOCAL)
     """Processes that read pictures where codes are made on the fly; 0 reads in threads."""
+    colour: ColourConfig = ColourConfig()
 
     if TYPE_CHECKING:  # the other fields are not written here
         value_range: tuple[float, float] | None = None

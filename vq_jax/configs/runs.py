@@ -47,6 +47,7 @@ class ExperimentConfig(Checked):
             f"got {self.model.image_channels}",
         )
         self.model.check_image_size(self.data.image_size)
+        self.data.check_channels(self.model.image_channels)
         _check_length(self)
         require(len(self.phases) >= 1, "phases must have at least one phase")
         fitted = any(phase.kind == "codebook" or phase.kmeans_batches for phase in self.phases)

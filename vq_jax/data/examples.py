@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vq_jax.configs.data import DataConfig
+from vq_jax.data.colour import change_colours
 from vq_jax.data.crops import Choose, Window, training_window
 from vq_jax.data.source import Batch, Record
 
@@ -54,7 +55,7 @@ class ExampleBuilder:
     """Makes examples of records.
 
     Args:
-      config: image_size, resize, crop, flip and scaled_decoding.
+      config: image_size, resize, crop, flip, colour and scaled_decoding.
     """
 
     def __init__(self, config: DataConfig) -> None:
@@ -75,6 +76,8 @@ class ExampleBuilder:
         choose = functools.partial(self._window, rng.window)
         example: Example = record(choose, config.image_size, config.scaled_decoding)
         example.setdefault("broken", np.int32(0))
+        if config.colour.changes and not isinstance(rng.window, Window):
+            example["image"] = change_colours(example["image"], config.colour, rng.generator())
         return example
 
     def _window(self, chosen: Float[np.ndarray, "4"] | Window, height: int, width: int) -> Window:

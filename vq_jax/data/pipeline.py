@@ -73,6 +73,7 @@ def train_batches(
             f"that share it; the nearest that does is "
             f"{max(1, round(config.batch_size / process_count)) * process_count}"
         )
+    config.check_channels(source.channels)
     if len(source) == 0:
         raise UserError("expected at least one picture to train on, the source is empty")
     share = config.batch_size // process_count

@@ -1,5 +1,6 @@
 """A source of fixed crops: a fixed number of each picture, so that what is made from them can be kept."""
 
+import dataclasses
 import functools
 import hashlib
 
@@ -25,6 +26,7 @@ class Variants:
     """
 
     def __init__(self, source: Source, config: DataConfig, variants: int) -> None:
+        config.check_channels(source.channels)
         self._source = source
         self._config = config
         self._make_example = ExampleBuilder(config)
@@ -34,7 +36,8 @@ class Variants:
         self.class_names = class_names(source)
         scaled = ("scaled",) if config.scaled_decoding and hasattr(source, "square") else ()
         sizes = (config.image_size, config.resize, config.crop, config.flip, self._count)
-        parts = (source.fingerprint, *sizes, *scaled)
+        colour = (dataclasses.astuple(config.colour),) if config.colour.changes else ()
+        parts = (source.fingerprint, *sizes, *scaled, *colour)
         self.fingerprint = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     def __len__(self) -> int:

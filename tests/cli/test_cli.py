@@ -112,8 +112,20 @@ def test_help_of_a_command_says_what_it_takes(command, words, capsys):
     assert all(word in output for word in words), output
 
 
+@pytest.mark.parametrize(
+    "preset, own", [("vqgan-photos", "--model.codebook-size"), ("prior-fashion", "--tokenizer")]
+)
+def test_help_of_training_shows_what_people_set_and_names_the_help_with_the_rest(preset, own, capsys):
+    assert call("train", preset, "--help") == 0
+    output = capsys.readouterr().out
+    shown = [line.split()[0].strip(",") for line in output.splitlines() if line.startswith("  --")]
+    assert own in shown and {"--data", "--steps", "--optimizer.learning-rate", "--init"} <= set(shown)
+    assert 10 <= len(shown) <= 14
+    assert f"vq-jax train {preset} --help-all" in output and "--training.keep-checkpoints" not in output
+
+
 def test_every_field_has_a_line_of_help(capsys):
-    call("train", "--help")
+    call("train", "--help-all")
     lines = [line.strip("│| ") for line in capsys.readouterr().out.splitlines()]
     bare = [
         option

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from vq_jax.cli import generate
+from vq_jax.cli.free_words import split_free_word
 from vq_jax.cli.targets import check_targets, numbered
-from vq_jax.cli.train import _split_preset
-from vq_jax.configs.presets import DEFAULT_PRESET
+from vq_jax.cli.train import TrainArguments
 from vq_jax.errors import UserError
 
 
@@ -66,12 +66,23 @@ def test_pictures_of_a_longer_drawing_are_removed_and_others_left(tmp_path):
         (["--steps", "3", "x.py"], "x.py"),
         (["--steps=3", "vqvae-photos"], "vqvae-photos"),
         (["--distributed", "x.py"], "x.py"),
-        (["--data", "x.py"], DEFAULT_PRESET),
-        (["--workdir", "x.py"], DEFAULT_PRESET),
-        (["--data.source", "vqvae-photos", "--steps", "3"], DEFAULT_PRESET),
-        (["--data=x.py"], DEFAULT_PRESET),
+        (["--data.no-flip", "vqgan-fashion"], "vqgan-fashion"),
+        (["--data.no_flip", "vqgan-fashion", "--steps", "3"], "vqgan-fashion"),
+        (["--model.quantizer.normalize", "--seed", "1", "vqgan-fashion"], "vqgan-fashion"),
+        (["--no-conditional", "prior-fashion"], "prior-fashion"),
+        (["--help", "vqgan-fashion"], "vqgan-fashion"),
+        (["--training.mesh-data", "-1", "vqgan-fashion"], "vqgan-fashion"),
+        (["--init-parts", "encoder", "decoder", "vqgan-fashion"], "vqgan-fashion"),
+        (["--model.channel-multipliers", "1", "2", "--seed", "1", "x.py"], "x.py"),
+        (["--losses.diff-augment", "vqgan-fashon"], "vqgan-fashon"),
+        (["--data", "x.py"], None),
+        (["--workdir", "x.py"], None),
+        (["--data.source", "vqvae-photos", "--steps", "3"], None),
+        (["--model.channel-multipliers", "1", "2"], None),
+        (["--data=x.py"], None),
+        ([], None),
     ],
 )
 def test_only_a_free_word_names_an_experiment(arguments, name):
-    found, rest = _split_preset(arguments)
+    found, rest = split_free_word(arguments, TrainArguments)
     assert found == name and rest == [word for word in arguments if word != name]

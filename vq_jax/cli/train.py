@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from vq_jax.cli.arguments import read
+from vq_jax.cli.brief_help import read_with_brief_help
 from vq_jax.cli.files import Dir
+from vq_jax.cli.free_words import split_free_word
 from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
 from vq_jax.configs.quantizers import QUANTIZERS
 from vq_jax.configs.runs import ExperimentConfig, RunConfig
@@ -32,6 +33,12 @@ Quantizer = Annotated[
         help=f"Quantizer of the tokenizer: {', '.join(QUANTIZERS)}. Its fields: --model.quantizer.FIELD.",
     ),
 ]
+# What --help shows.
+_MOST_SET = (
+    *("--data", "--tokenizer", "--steps", "--batch-size", "--data.image-size", "--optimizer.learning-rate"),
+    *("--quantizer", "--model.codebook-size", "--losses.perceptual-weight", "--losses.adversarial-weight"),
+    *("--sampling.guidance", "--seed", "--workdir", "--init"),
+)
 _INIT_PARTS = ("--init-parts", "--training.init-parts")
 _log = logging.getLogger("vq_jax")
 
@@ -119,7 +126,8 @@ def parse(arguments: list[str]) -> TrainArguments[Any]:
     Raises:
       UserError: an unknown preset, file or quantizer, or fields that do not go together.
     """
-    name, rest = _split_preset(_split_commas(arguments))
+    named, rest = split_free_word(_split_commas(arguments), TrainArguments)
+    name = DEFAULT_PRESET if named is None else named
     config = _with_quantizer(_with_model(load_preset(name), rest), rest)
     description = (
         f"Trains {config.name}, or resumes the run in the directory. Every field of the experiment "
@@ -137,14 +145,14 @@ def parse_resumed(arguments: list[str]) -> TrainArguments[Any]:
       UserError: the first argument is not a run.
     """
     prog = "vq-jax resume RUN"
-    if not arguments or arguments[0].startswith("-"):
-        if arguments and arguments[0] in ("-h", "--help"):
-            print(f"usage: {prog} [--steps N ...]\n\n{resume.__doc__}\n\n{prog} --help lists all options.")
+    run, rest = split_free_word(_split_commas(arguments), TrainArguments)
+    if run is None:
+        if {"-h", "--help", "--help-all"} & set(rest):
+            print(f"usage: {prog} [--steps N ...]\n\n{resume.__doc__}\n\n{prog} --help shows the options.")
             raise SystemExit(0)
-        raise UserError(f"expected a run directory first: {prog} [--steps N ...]")
+        raise UserError(f"expected a run directory: {prog} [--steps N ...]")
     from vq_jax.runs.rundir import read_config
 
-    run, rest = arguments[0], arguments[1:]
     default = TrainArguments(read_config(run), workdir=run)
     description = (
         f"Resumes {default.config.name} in {run} with the configuration that it has there. Options give "
@@ -158,8 +166,8 @@ def _parsed(
 ) -> TrainArguments[Any]:
     kind: Any = TrainArguments[type(default.config)]  # type: ignore[misc]  # of a tokenizer or of a prior
     suppressed = (tyro.conf.SuppressFixed,)
-    chosen: TrainArguments[Any] = read(
-        kind, arguments, prog, default=default, description=description, config=suppressed
+    chosen: TrainArguments[Any] = read_with_brief_help(
+        kind, arguments, prog, _MOST_SET, default=default, description=description, config=suppressed
     )
     return chosen
 
@@ -167,24 +175,6 @@ def _parsed(
 def _default_workdir(config: RunConfig) -> str:
     """The directory of a run; one that starts from another has its own, for that one may be in the first."""
     return f"runs/{config.name}-tuned" if config.training.init else f"runs/{config.name}"
-
-
-def _split_preset(arguments: list[str]) -> tuple[str, list[str]]:
-    """The experiment named on the command line, first or anywhere, and the other arguments."""
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
-    known = presets()
-    for index, argument in enumerate(arguments):
-        is_name = argument in known or (argument.endswith(".py") and not argument.startswith("-"))
-        if is_name and _is_free(arguments[index - 1]):
-            return argument, arguments[:index] + arguments[index + 1 :]
-    return DEFAULT_PRESET, arguments
-
-
-def _is_free(before: str) -> bool:
-    """Whether a word after `before` is no option's value: a file that is one is data, and is not run."""
-    takes_none = "=" in before or before == "--distributed"
-    return takes_none or not before.startswith("--")
 
 
 def _split_commas(arguments: list[str]) -> list[str]:

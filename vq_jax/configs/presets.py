@@ -39,9 +39,10 @@ def load_preset(name: str) -> RunConfig:
     path = known.get(name.replace("_", "-")) or Path(checked_path(name, "an experiment"))
     if path.suffix != ".py" or not path.is_file():
         what = "no such file" if path.suffix == ".py" else "unknown preset"
+        near = nearest_names(name, known)
+        which = "vq-jax --help lists the presets" if near else f"presets: {', '.join(known)}"
         raise UserError(
-            f"{what} {name!r}{nearest_names(name, known)} (presets: {', '.join(known)}; "
-            "or give a path to a Python file that defines `config`)"
+            f"{what} {name!r}{near} ({which}; or give a path to a Python file that defines `config`)"
         )
     spec = importlib.util.spec_from_file_location(f"vq_jax_experiment_{path.stem}", path)
     if spec is None or spec.loader is None:

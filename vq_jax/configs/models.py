@@ -37,8 +37,8 @@ class Architecture(Checked):
         """Returns the architecture with fields overridden, its own or those of its quantizer.
 
         Args:
-          **fields: fields by name; `quantizer` may be a name, such as "gradient", which keeps the fields
-            that both quantizers have.
+          **fields: fields by name, also those of a quantizer inside the quantizer; `quantizer` may be a
+            name, such as "gradient" or "grouped:fsq", see `convert_quantizer`.
 
         Raises:
           ValueError: neither has such a field; the message has the nearest ones.
@@ -47,7 +47,7 @@ class Architecture(Checked):
         if isinstance(quantizer, str):
             quantizer = convert_quantizer(self.quantizer, quantizer)
         own = {field.name for field in dataclasses.fields(self)}
-        inner = {field.name for field in dataclasses.fields(quantizer)}
+        inner = quantizer.names()
         for name in fields:
             if name not in own | inner:
                 raise ValueError(
@@ -55,7 +55,7 @@ class Architecture(Checked):
                     f"{nearest_names(name, own | inner)}"
                 )
         of_quantizer = {name: fields.pop(name) for name in list(fields) if name not in own}
-        quantizer = dataclasses.replace(quantizer, **of_quantizer)
+        quantizer = quantizer.override(of_quantizer)
         return dataclasses.replace(self, quantizer=quantizer, **fields)
 
     def check_image_size(self, size: int) -> None:

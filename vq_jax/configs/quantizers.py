@@ -5,12 +5,13 @@ A new quantizer is a module in `nn/quantizers/` and a dataclass here, listed in 
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 
 from vq_jax.configs.fields import Checked
-from vq_jax.errors import lookup
+from vq_jax.errors import lookup, require
 
 if TYPE_CHECKING:
     from flax import linen
@@ -27,8 +28,11 @@ class QuantizerConfig(Checked):
     path: ClassVar[str] = "model.quantizer"
     module: ClassVar[str] = ""
     """Name of the quantizer's module in `vq_jax.nn`, which has the fields of the configuration."""
-    has_codebook: ClassVar[bool] = False
-    """Whether there is a codebook that a phase can fit on its own, also by k-means."""
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether there is a codebook that a phase can fit on its own, also by k-means."""
+        return False
 
     @property
     def latent_channels(self) -> int:
@@ -39,20 +43,49 @@ class QuantizerConfig(Checked):
         """Makes the quantizer."""
         from vq_jax import nn
 
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        quantizer: linen.Module = getattr(nn, self.module)(**fields)
+        quantizer: linen.Module = getattr(nn, self.module)(**self._fields())
         return quantizer
+
+    def _fields(self) -> dict[str, Any]:
+        """The fields of the module."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def describe(self) -> str:
         """Describes the quantizer in a few words, for reports."""
         raise TypeError(f"{type(self).__name__} is not a quantizer: use a named one")
 
+    @property
+    def innermost(self) -> "QuantizerConfig":
+        """The quantizer itself, or the one inside all wrappers."""
+        return self
+
+    def names(self) -> set[str]:
+        """Returns the names of the fields that `override` takes."""
+        return {field.name for field in dataclasses.fields(self)}
+
+    def override(self, fields: Mapping[str, Any]) -> Self:
+        """Returns the quantizer with fields overridden, all of them among `names`."""
+        return dataclasses.replace(self, **fields)
+
+    @classmethod
+    def converted(cls, old: "QuantizerConfig", inner: str | None) -> "QuantizerConfig":
+        """Returns a quantizer of this class; see `convert_quantizer`.
+
+        Args:
+          old: the quantizer that it replaces.
+          inner: name of the quantizer to wrap; None if none is given.
+
+        Raises:
+          ValueError: this quantizer wraps no other.
+        """
+        require(inner is None, f"the quantizer {cls.name} wraps no other: give {cls.name!r} alone")
+        old = old.innermost
+        return old if type(old) is cls else cls(**_shared(cls, old))
+
 
 @dataclasses.dataclass(frozen=True)
 class CodebookQuantizerConfig(QuantizerConfig):
     """Base of the quantizers that choose the nearest of K vectors, see `nn.CodebookQuantizer`."""
-
-    has_codebook: ClassVar[bool] = True
 
     codebook_size: _CodebookSize = 512
     """Number K of vectors in the codebook."""
@@ -76,6 +109,11 @@ class CodebookQuantizerConfig(QuantizerConfig):
     def latent_channels(self) -> int:
         """Width D of the latents, which is that of the codebook vectors."""
         return self.code_dim
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether there is a codebook to fit: yes."""
+        return True
 
     def describe(self) -> str:
         """Describes the size of the codebook."""
@@ -128,8 +166,54 @@ class FSQConfig(QuantizerConfig):
         return f"{math.prod(self.levels)} codes, {' x '.join(map(str, self.levels))} levels, {self.name}"
 
 
+@dataclasses.dataclass(frozen=True)
+class WrapperConfig(QuantizerConfig):
+    """Base of the quantizers that are made of others, of one kind.
+
+    The module takes the other quantizer as its field `quantizer`. On the command line, `--quantizer
+    NAME:INNER` chooses both, and `--model.quantizer.inner.FIELD` sets the fields of the inner one.
+    """
+
+    inner: QuantizerConfig = VectorQuantizerEMAConfig()
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether the inner quantizers have codebooks to fit."""
+        return self.inner.has_codebook
+
+    @property
+    def innermost(self) -> QuantizerConfig:
+        """The quantizer inside all wrappers."""
+        return self.inner.innermost
+
+    def _fields(self) -> dict[str, Any]:
+        fields = super()._fields()
+        del fields["inner"]
+        return {"quantizer": self.inner.build(), **fields}
+
+    def names(self) -> set[str]:
+        """Returns the names of the fields that `override` takes, those of the inner quantizer included."""
+        return super().names() | self.inner.names()
+
+    def override(self, fields: Mapping[str, Any]) -> Self:
+        """Returns the quantizer with fields overridden, its own or else those of the inner one."""
+        names = super().names()
+        own = {name: value for name, value in fields.items() if name in names}
+        inner: QuantizerConfig = own.pop("inner", self.inner)
+        inner = inner.override({name: value for name, value in fields.items() if name not in names})
+        return dataclasses.replace(self, inner=inner, **own)
+
+    @classmethod
+    def converted(cls, old: QuantizerConfig, inner: str | None) -> QuantizerConfig:
+        """Returns a quantizer of this class around `inner`, or around the old one."""
+        fields = {name: value for name, value in _shared(cls, old).items() if name != "inner"}
+        wrapped = old.inner if isinstance(old, cls) else old
+        return cls(**fields, inner=wrapped if inner is None else convert_quantizer(wrapped, inner))
+
+
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {
-    cls.name: cls for cls in (VectorQuantizerEMAConfig, VectorQuantizerConfig, FSQConfig)
+    cls.name: cls
+    for cls in (VectorQuantizerEMAConfig, VectorQuantizerConfig, FSQConfig, GroupedQuantizerConfig)
 }
 
 
@@ -145,12 +229,19 @@ def quantizer_class(name: str) -> type[QuantizerConfig]:
 def convert_quantizer(old: QuantizerConfig, name: str) -> QuantizerConfig:
     """Returns the quantizer of another name; the fields that both have keep their values.
 
+    Args:
+      old: the quantizer to replace.
+      name: the new one's. `NAME:INNER` is the wrapper NAME around the quantizer INNER, which may be a
+        wrapper too; a wrapper's name alone wraps the old quantizer as it is.
+
     Raises:
       ValueError: no quantizer has that name; the message has the nearest ones.
     """
-    cls = quantizer_class(name)
-    if cls is type(old):
-        return old
-    shared = {field.name for field in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
-    kept: dict[str, Any] = {field: getattr(old, field) for field in shared}
-    return cls(**kept)
+    outer, wraps, inner = name.partition(":")
+    return quantizer_class(outer).converted(old, inner if wraps else None)
+
+
+def _shared(cls: type[QuantizerConfig], old: QuantizerConfig) -> dict[str, Any]:
+    """The fields of a quantizer that another class has too."""
+    names = {field.name for field in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
+    return {name: getattr(old, name) for name in names}

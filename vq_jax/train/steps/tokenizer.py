@@ -158,7 +158,7 @@ def generator_step(
             metrics, revival = metrics | quantized.metrics, quantized.revival
     if "quantizer" not in trained:
         updates, revival = {}, {}
-        metrics.pop("revived", None)
+        metrics = {name: value for name, value in metrics.items() if name.split("/")[0] != "revived"}
 
     def amend(new: GeneratorState) -> GeneratorState:
         params, opt_state = new.params, new.opt_state

@@ -488,11 +488,22 @@ def test_a_quantizer_is_chosen_by_name_and_its_fields_are_set():
         assert (chosen.codebook_size, chosen.revive_threshold) == (512, 0.03)
 
 
+def test_a_quantizer_is_chosen_around_another_and_the_fields_of_both_are_set():
+    arguments = ["--quantizer", "grouped:fsq", "--model.quantizer.num-groups", "3"]
+    chosen = parse(["vqvae-photos", *arguments, "--model.quantizer.inner.levels", "8", "6", "5"])
+    quantizer = chosen.config.model.quantizer
+    assert (quantizer.name, quantizer.num_groups, quantizer.inner.levels) == ("grouped", 3, (8, 6, 5))
+    around = parse(["vqvae-photos", "--quantizer", "grouped", "--model.codebook-size", "8"])
+    inner = around.config.model.quantizer.inner
+    assert (inner.name, inner.codebook_size, inner.revive_threshold) == ("ema", 8, 0.03)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
         (["vqvae-photos", "--quantizer", "gradiant"], "unknown quantizer 'gradiant'; did you mean gradient?"),
         (["vqvae-photos", "--quantizer"], "--quantizer"),
+        (["vqvae-photos", "--quantizer", "fsq:ema"], "the quantizer fsq wraps no other"),
         (["prior-fashion", "--quantizer", "ema"], "prior-fashion trains a prior: give it to the run of its"),
         (["vqvae-photos", "--model.quantizer.codebook-weight", "1"], "--model.quantizer.codebook-weight"),
     ],

@@ -7,6 +7,7 @@ import pytest
 
 from vq_jax.configs import (
     ExperimentConfig,
+    GroupedQuantizerConfig,
     MaskGITArchitecture,
     NoiseConfig,
     PriorConfig,
@@ -124,6 +125,36 @@ def test_quantizers_of_two_names_keep_the_fields_that_both_have():
     assert convert_quantizer(old, "ema") is old
     with pytest.raises(ValueError, match="unknown quantizer 'emma'; did you mean ema"):
         convert_quantizer(old, "emma")
+
+
+def test_a_wrapper_is_chosen_around_the_old_quantizer_or_around_another():
+    old = VectorQuantizerEMAConfig(codebook_size=7, code_dim=3)
+    grouped = convert_quantizer(old, "grouped")
+    assert grouped == GroupedQuantizerConfig(inner=old) and grouped.latent_channels == 6
+    four = grouped.override({"num_groups": 4, "codebook_size": 9})
+    assert (four.num_groups, four.inner.codebook_size, four.inner.code_dim) == (4, 9, 3)
+    other = convert_quantizer(four, "grouped:gradient")
+    assert other == GroupedQuantizerConfig(
+        num_groups=4, inner=VectorQuantizerConfig(codebook_size=9, code_dim=3)
+    )
+    assert convert_quantizer(four, "grouped") == four
+    assert convert_quantizer(four, "gradient") == other.inner
+    assert four.has_codebook and not convert_quantizer(four, "grouped:fsq").has_codebook
+    with pytest.raises(ValueError, match="the quantizer fsq wraps no other: give 'fsq' alone"):
+        convert_quantizer(old, "fsq:ema")
+    with pytest.raises(ValueError, match="unknown quantizer 'fsk'; did you mean fsq"):
+        convert_quantizer(old, "grouped:fsk")
+
+
+def test_a_quantizer_in_another_survives_json():
+    model = ResidualVQVAE().override(quantizer="grouped:grouped:fsq", levels=(8, 6, 5), num_groups=3)
+    config = ExperimentConfig(name="nested", model=model)
+    values = json.loads(json.dumps(to_dict(config)))
+    assert values["model"]["quantizer"]["inner"]["inner"]["levels"] == [8, 6, 5]
+    assert from_dict(values) == config
+    del values["model"]["quantizer"]["inner"]["name"]
+    with pytest.raises(ValueError, match=r"model.quantizer.inner.name is missing"):
+        from_dict(values)
 
 
 @pytest.mark.parametrize("name", sorted(QUANTIZERS))

@@ -30,7 +30,8 @@ Quantizer = Annotated[
     str | None,
     tyro.conf.arg(
         metavar="NAME",
-        help=f"Quantizer of the tokenizer: {', '.join(QUANTIZERS)}. Its fields: --model.quantizer.FIELD.",
+        help=f"Quantizer of the tokenizer: {', '.join(QUANTIZERS)}; grouped:fsq is one made of others. Its "
+        "fields: --model.quantizer.FIELD, and --model.quantizer.inner.FIELD.",
     ),
 ]
 # What --help shows.

@@ -25,6 +25,7 @@ from vq_jax.configs.priors import (
 )
 from vq_jax.configs.quantizers import (
     FSQConfig,
+    GroupedQuantizerConfig,
     QuantizerConfig,
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,
@@ -42,6 +43,7 @@ __all__ = [
     "ExperimentConfig",
     "FSQConfig",
     "GPTArchitecture",
+    "GroupedQuantizerConfig",
     "LlamaGenVQ16",
     "Losses",
     "MLPVQVAE",

@@ -211,6 +211,26 @@ class WrapperConfig(QuantizerConfig):
         return cls(**fields, inner=wrapped if inner is None else convert_quantizer(wrapped, inner))
 
 
+@dataclasses.dataclass(frozen=True)
+class GroupedQuantizerConfig(WrapperConfig):
+    """Latents split into groups of channels, each with a quantizer of its own, see `nn.GroupedQuantizer`."""
+
+    name: ClassVar[str] = "grouped"
+    module: ClassVar[str] = "GroupedQuantizer"
+
+    num_groups: int = 2
+    """Number of groups, which is that of the codes per position."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width of the latents: that of all groups together."""
+        return self.num_groups * self.inner.latent_channels
+
+    def describe(self) -> str:
+        """Number of groups, and the quantizer of each."""
+        return f"{self.num_groups} groups of {self.inner.describe()}"
+
+
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {
     cls.name: cls
     for cls in (VectorQuantizerEMAConfig, VectorQuantizerConfig, FSQConfig, GroupedQuantizerConfig)

@@ -13,6 +13,7 @@ from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN
 from vq_jax.nn.quantizers import (
     FSQ,
     CodebookQuantizer,
+    GroupedQuantizer,
     QuantizerOutput,
     Revival,
     VectorQuantizer,
@@ -31,6 +32,7 @@ __all__ = [
     "FSQ",
     "GPT",
     "GroupNorm",
+    "GroupedQuantizer",
     "LPIPS",
     "MLPDecoder",
     "MLPDiscriminator",

@@ -1,0 +1,96 @@
+"""What the quantizers that are made of others share: their codes, metrics and revivals in one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vq_jax.nn.quantizers.base import QuantizerOutput
+from vq_jax.types import Array, CodeSpec, Int, Metrics
+
+_COUNTS = ("revived",)  # metrics that add up over the parts
+
+
+def spec_of_parts(quantizer: nn.Module, latent_shape: tuple[int, ...], num_parts: int, name: str) -> CodeSpec:
+    """Returns the spec of the codes of `num_parts` quantizers of one kind at the same positions.
+
+    Args:
+      quantizer: one of them.
+      latent_shape: shape (*s, D) of the latents of one.
+      num_parts: how many they are.
+      name: the wrapper's, for the message.
+
+    Raises:
+      ValueError: the quantizer gives several grids.
+    """
+    inner: Any = quantizer
+    spec = inner.code_spec(latent_shape)
+    if not isinstance(spec, CodeSpec):
+        raise ValueError(
+            f"{name} expected a quantizer with one grid of codes, got {type(quantizer).__name__}, which has "
+            f"{len(spec)}: use it without {name}"
+        )
+    return CodeSpec(spec.shape, spec.codebook_size, num_parts * spec.codes_per_position)
+
+
+def join_codes(codes: Sequence[Int[Array, "..."]], depth: int) -> Int[Array, "..."]:
+    """Joins the codes of the parts along the last axis, those of the first part first.
+
+    Args:
+      codes: of each part, [B, *S], or [B, *S, depth] if a part has several codes per position.
+      depth: codes per position of a part.
+
+    Returns:
+      [B, *S, len(codes) * depth]; [B, *S] where that is one code per position.
+    """
+    if depth > 1:
+        return jnp.concatenate(list(codes), axis=-1)
+    return jnp.stack(list(codes), axis=-1) if len(codes) > 1 else codes[0]
+
+
+def check_codes(codes: Int[Array, "..."], expected: int, name: str) -> None:
+    """Raises ValueError where codes do not have the `expected` number per position, if it is above one."""
+    if expected > 1 and (codes.ndim == 0 or codes.shape[-1] != expected):
+        raise ValueError(
+            f"{name} expected {expected} codes per position, along the last axis, got codes of shape "
+            f"{codes.shape}: were they made by another quantizer?"
+        )
+
+
+def split_codes(codes: Int[Array, "..."], num_parts: int, depth: int) -> list[Int[Array, "..."]]:
+    """Undoes `join_codes`."""
+    if num_parts == 1:
+        return [codes]
+    if depth == 1:
+        return [codes[..., part] for part in range(num_parts)]
+    return [codes[..., part * depth : (part + 1) * depth] for part in range(num_parts)]
+
+
+def join_metrics(parts: Sequence[Metrics], depth: int) -> Metrics:
+    """Joins the metrics of the parts.
+
+    Each stands under its own name as the mean over the parts, the counts of revived codes as their sum; and
+    with the number of the code in its position, such as `usage/0`, for each code of a position that has
+    several.
+
+    Args:
+      parts: metrics of each part, by the same names.
+      depth: codes per position of a part.
+    """
+    joined: Metrics = {}
+    for name in (name for name in parts[0] if "/" not in name):
+        total = sum((part[name] for part in parts[1:]), parts[0][name])
+        joined[name] = total if name in _COUNTS else total / len(parts)
+        if depth == 1:
+            each = [part[name] for part in parts]
+        else:
+            each = [part[f"{name}/{q}"] for part in parts for q in range(depth)]
+        if len(each) > 1:
+            joined |= {f"{name}/{number}": value for number, value in enumerate(each)}
+    return joined
+
+
+def join_revivals(parts: Sequence[QuantizerOutput], prefix: str) -> dict[str, Any]:
+    """Returns the revivals of the parts, by the names `prefix`_0, `prefix`_1 ... of their variables."""
+    return {f"{prefix}_{number}": part.revival for number, part in enumerate(parts) if part.revival}

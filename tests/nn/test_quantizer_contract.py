@@ -46,7 +46,8 @@ def test_the_gradient_reaches_every_latent(name, getkey):
     quantizer, z, variables = made(name, getkey)
     weight = np.random.default_rng(1).standard_normal(z.shape, np.float32)
     gradient = jax.jit(jax.grad(lambda z: jnp.sum(weight * quantizer.apply(variables, z).quantized)))(z)
-    assert np.isfinite(gradient).all() and (np.sign(gradient) == np.sign(weight)).all()
+    # Its sign is the identity's only where it passes straight through.
+    assert np.isfinite(gradient).all() and (np.asarray(gradient) != 0).all()
 
 
 @every_quantizer

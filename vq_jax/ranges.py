@@ -87,7 +87,7 @@ _RANGES = {
     DEPTH: "codes_per_position depth_layers num_blocks num_groups num_layers num_res_blocks",
     COUNT: "num_classes",
     between(1, 2**24): "codebook_size",
-    WEIGHT: "codebook_weight commitment_weight entropy_weight revive_threshold unmasked_weight",
+    WEIGHT: "codebook_weight commitment_weight diveq_noise entropy_weight revive_threshold unmasked_weight",
     POSITIVE: "entropy_temperature epsilon",
     SHARE: "class_dropout decay dropout label_smoothing token_dropout",
     ODD_KERNEL: "kernel",

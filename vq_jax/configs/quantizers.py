@@ -104,6 +104,11 @@ class CodebookQuantizerConfig(QuantizerConfig):
     """Weight of the entropy loss, which rewards confident assignments and even use of all codes; 0: off."""
     entropy_temperature: float = 0.01
     """Temperature of the assignments in the entropy loss."""
+    gradient: Literal["straight_through", "rotation", "diveq"] = "straight_through"
+    """How the gradient passes: unchanged; turned and scaled (rotation trick); or to latents and codebook
+    through the length of the error (diveq: set the weights of the other losses to 0)."""
+    diveq_noise: float = 1e-3
+    """Standard deviation of the noise on the direction in diveq."""
 
     @property
     def latent_channels(self) -> int:

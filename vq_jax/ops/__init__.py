@@ -27,7 +27,6 @@ from vq_jax.ops.codebook import (
     perplexity,
     sample_vectors,
     squared_distances,
-    straight_through,
     update_averages,
     usage,
 )
@@ -37,6 +36,7 @@ from vq_jax.ops.cross_entropy import (
     code_cross_entropies,
     code_cross_entropy,
 )
+from vq_jax.ops.gradients import GRADIENTS, directional_noise, diveq, rotation_trick, straight_through
 from vq_jax.ops.masking import (
     MASK_SCHEDULES,
     halton_order,
@@ -77,6 +77,7 @@ from vq_jax.ops.transformer import (
 __all__ = [
     "ADVERSARIAL_KINDS",
     "AUGMENTATIONS",
+    "GRADIENTS",
     "GUIDANCE_SCHEDULES",
     "HEADS",
     "MASK_SCHEDULES",
@@ -95,7 +96,9 @@ __all__ = [
     "conv",
     "dead_codes",
     "diff_augment",
+    "directional_noise",
     "discriminator_loss",
+    "diveq",
     "double_conv_transpose",
     "entropy_loss",
     "filter_logits",
@@ -127,6 +130,7 @@ __all__ = [
     "rms_norm",
     "rotary_angles",
     "rotate",
+    "rotation_trick",
     "sample_codes",
     "sample_vectors",
     "squared_distances",

@@ -1,4 +1,4 @@
-"""Codebook arithmetic: distances, nearest code, straight-through, running averages, revival, usage.
+"""Codebook arithmetic: distances, nearest code, running averages, revival, usage.
 
 Everything is computed in float32, whatever the inputs' dtype. Sums run over all rows, so that under `jit`
 with a sharded batch they are sums over the global batch; under `jax.shard_map` and `jax.pmap` the functions
@@ -143,11 +143,6 @@ def _nearest_blocked(z: Float[Array, "N D"], codebook: Float[Array, "K D"]) -> I
 def look_up(vectors: Float[Array, "K ..."], indices: Int[Array, "..."]) -> Float[Array, "..."]:
     """Looks up rows of a table."""
     return vectors[indices]
-
-
-def straight_through(z: Float[Array, "*S"], quantized: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """Returns `quantized`, with the gradient of the identity to `z` (Bengio et al. 2013)."""
-    return z + jax.lax.stop_gradient(quantized - z)
 
 
 @auto_axes(lambda *_: PartitionSpec())

@@ -41,7 +41,7 @@ class QuantizerOutput:
 
     Attributes:
       quantized: vectors of the codebook in place of the latents, [B, *S, D] in the latents' dtype; gradients
-        pass straight through to the latents.
+        pass to the latents.
       indices: codes, int32 [B, *S], or [B, *S, Q] with Q codes per position.
       loss: float32 (), already weighted.
       metrics: float32 scalars by name.
@@ -78,6 +78,11 @@ class CodebookQuantizer(nn.Module):
       axis_name: under `jax.shard_map` or `jax.pmap`, the axes that the batch is spread over: training sums
         the statistics over them, so that all devices keep the same codebook. () keeps one per device. Under
         `jax.jit` the sums are global without it.
+      gradient: how the gradient passes: `straight_through`; `rotation`, see `ops.rotation_trick`; or
+        `diveq`, see `ops.diveq`, which trains the codebook too and takes the place of the other losses:
+        set their weights to 0.
+      diveq_noise: standard deviation of the noise of `diveq`, drawn in training from the rng stream
+        `quantizer`. The authors' package has 1e-3, vector-quantize-pytorch the square root of 5e-3, 0.07.
     """
 
     codebook_size: int
@@ -89,10 +94,22 @@ class CodebookQuantizer(nn.Module):
     entropy_weight: float = 0.0
     entropy_temperature: float = 0.01
     axis_name: str | tuple[str, ...] | None = None
+    gradient: str = "straight_through"
+    diveq_noise: float = 1e-3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, type(self).__name__)
+        name = type(self).__name__
+        check_ranges(self, name)
+        if self.gradient not in ops.GRADIENTS:
+            raise ValueError(
+                f"{name}.gradient must be one of {', '.join(ops.GRADIENTS)}, got {self.gradient!r}"
+            )
+        if self.gradient == "rotation" and self.code_dim < 2:
+            raise ValueError(
+                f"{name}.gradient = 'rotation' needs a code_dim of at least 2, got {self.code_dim}: set "
+                "gradient to 'straight_through'"
+            )
 
     @nn.nowrap
     def code_spec(self, latent_shape: tuple[int, ...]) -> CodeSpec:
@@ -162,13 +179,16 @@ class CodebookQuantizer(nn.Module):
         return ops.normalize_vectors(flat) if self.normalize else flat
 
     def _draw(self, flat: Float[Array, "N D"]) -> Float[Array, "K D"]:
+        rng = self._key(f"what replaces dead codes (revive_threshold = {self.revive_threshold})")
+        return ops.sample_vectors(rng, flat, self.codebook_size, self.axis_name)
+
+    def _key(self, drawn: str) -> Key[Array, ""]:
         if not self.has_rng("quantizer") and not self.has_rng("params"):
             raise ValueError(
-                f"{type(self).__name__} draws what replaces dead codes (revive_threshold = "
-                f'{self.revive_threshold}) and needs a key for it: give rngs={{"quantizer": key}} to apply'
+                f"{type(self).__name__} draws {drawn} and needs a key for it: give "
+                'rngs={"quantizer": key} to apply'
             )
-        rng = self.make_rng("quantizer")
-        return ops.sample_vectors(rng, flat, self.codebook_size, self.axis_name)
+        return self.make_rng("quantizer")
 
     @nn.nowrap
     def _kmeans(
@@ -190,8 +210,10 @@ class CodebookQuantizer(nn.Module):
         quantized: Float[Array, "N D"],
         indices: Int[Array, " N"],
         counts: Float[Array, " K"],
+        *,
+        train: bool,
     ) -> QuantizerOutput:
-        """Makes the straight-through output, with the commitment and entropy losses and the usage metrics."""
+        """Makes the output, with the commitment and entropy losses and the usage metrics."""
         commitment = mean_square(flat - jax.lax.stop_gradient(quantized))
         loss = self.commitment_weight * commitment
         metrics = {
@@ -204,11 +226,27 @@ class CodebookQuantizer(nn.Module):
             loss = loss + self.entropy_weight * entropy
             metrics["entropy_loss"] = entropy
         return QuantizerOutput(
-            quantized=ops.straight_through(flat, quantized).reshape(z.shape).astype(z.dtype),
+            quantized=self._pass(flat, quantized, train).reshape(z.shape).astype(z.dtype),
             indices=indices.reshape(z.shape[:-1]),
             loss=loss,
             metrics=metrics,
         )
+
+    def _pass(
+        self, flat: Float[Array, "N D"], quantized: Float[Array, "N D"], train: bool
+    ) -> Float[Array, "N D"]:
+        """Returns `quantized` as the decoder gets it, with the gradient that is chosen."""
+        match self.gradient:
+            case "rotation":
+                return ops.rotation_trick(flat, quantized)
+            case "diveq":
+                noise = jnp.zeros_like(flat)
+                if train and not self.is_initializing() and self.diveq_noise > 0:
+                    rng = self._key(f"noise (gradient = 'diveq', diveq_noise = {self.diveq_noise})")
+                    noise = ops.directional_noise(rng, flat, self.diveq_noise, self._axis(train))
+                return ops.diveq(flat, quantized, noise)
+            case _:
+                return ops.straight_through(flat, quantized)
 
 
 def check_float(z: Array, name: str) -> None:

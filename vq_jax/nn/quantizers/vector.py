@@ -70,7 +70,7 @@ class VectorQuantizer(CodebookQuantizer):
         indices = ops.nearest_code(flat, codebook)
         counts, _ = ops.code_statistics(flat, indices, self.codebook_size, self._axis(train))
         quantized = ops.look_up(codebook, indices)
-        output = self._output(z, flat, quantized, indices, counts)
+        output = self._output(z, flat, quantized, indices, counts, train=train)
         codebook_loss = mean_square(jax.lax.stop_gradient(flat) - quantized)
         output.metrics["codebook_loss"] = codebook_loss
         loss = output.loss + self.codebook_weight * codebook_loss

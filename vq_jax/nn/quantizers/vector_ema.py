@@ -30,6 +30,14 @@ class VectorQuantizerEMA(CodebookQuantizer):
 
     epsilon: float = 1e-5
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gradient == "diveq":
+            raise ValueError(
+                "VectorQuantizerEMA.gradient = 'diveq' would train a codebook that follows running averages: "
+                "use VectorQuantizer (--quantizer gradient)"
+            )
+
     def setup(self) -> None:
         self.embedding = self.variable(
             "codebook",
@@ -64,7 +72,8 @@ class VectorQuantizerEMA(CodebookQuantizer):
         flat = self._flatten(z)
         indices = ops.nearest_code(flat, self.codebook())
         counts, sums = ops.code_statistics(flat, indices, self.codebook_size, self._axis(train))
-        output = self._output(z, flat, ops.look_up(self.codebook(), indices), indices, counts)
+        quantized = ops.look_up(self.codebook(), indices)
+        output = self._output(z, flat, quantized, indices, counts, train=train)
         if self._updating(train):
             revived = self._update(flat, counts, sums) if is_filled(flat) else jnp.zeros((), jnp.float32)
             output.metrics["revived"] = revived

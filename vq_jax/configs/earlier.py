@@ -54,7 +54,7 @@ def upgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def downgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Undoes `upgrade_model`.
+    """Undoes `upgrade_model`; leaves out the fields of the quantizer that came later.
 
     Raises:
       ValueError: the model's quantizer did not exist then.
@@ -63,4 +63,5 @@ def downgrade_model(model: Mapping[str, Any]) -> dict[str, Any]:
     kind = quantizer.pop("name")
     if kind not in _OWN:
         raise ValueError(f"the quantizer {kind} did not exist before configurations had a version")
-    return {**model, **dict(_OWN.values()), **quantizer, "quantizer": kind}
+    kept = {name: quantizer[name] for name in (*_SHARED, _OWN[kind][0])}
+    return {**model, **dict(_OWN.values()), **kept, "quantizer": kind}

@@ -172,6 +172,20 @@ def test_the_perceptual_loss_is_used_from_its_start():
     assert losses.at(5) == losses and Losses().at(0) == Losses()
 
 
+def test_starts_of_losses_are_steps_or_shares_of_the_steps_of_the_run():
+    losses = Losses(perceptual_weight=1.0, perceptual_start=0.73, disc_start=0.29, adversarial_start=70)
+    config = ExperimentConfig("t", ResidualVQVAE(), losses=losses, training=TrainingConfig(steps=100))
+    starts = {"perceptual_start": 73, "disc_start": 29, "adversarial_start": 70}
+    assert config.in_steps().losses == dataclasses.replace(losses, **starts)
+    assert Losses().in_steps(100) == Losses() and config.in_steps().in_steps() == config.in_steps()
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    with pytest.raises(ValueError, match=r"0.29 is a share of a run's steps.*losses.in_steps\(steps\)"):
+        dataclasses.replace(losses, perceptual_start=3).at(0)
+    for wrong in (0.0, 1.0, 32.0, 1.5):
+        with pytest.raises(ValueError, match=f"losses.disc_start must be a whole number of .*got {wrong}"):
+            Losses(disc_start=wrong)
+
+
 def test_an_architecture_is_made_by_name():
     assert make_architecture("vqvae-residual", codebook_size=7) == ResidualVQVAE(
         quantizer=VectorQuantizerEMAConfig(codebook_size=7)

@@ -53,7 +53,7 @@ def unwrapped(hint):
     while typing.get_origin(hint) not in (None, typing.Literal):
         origin, arguments = typing.get_origin(hint), typing.get_args(hint)
         several, optional = several or origin is tuple, optional or type(None) in arguments
-        hint = arguments[0]
+        hint = float if set(arguments) == {int, float} else arguments[0]
         allowed = allowed or range_of(hint)
     return hint, allowed, several, optional
 

@@ -22,7 +22,7 @@ from vq_jax.data import BatchIterator
 from vq_jax.errors import UserError
 from vq_jax.runs.lock import locked
 from vq_jax.runs.metrics_log import MetricsLog
-from vq_jax.runs.rundir import cut_metrics, read_metrics
+from vq_jax.runs.rundir import cut_metrics, read_config, read_metrics
 from vq_jax.train import NonFiniteError, jit, train
 from vq_jax.train.tasks import tokenizer as tokenizer_task
 from vq_jax.train.tasks.base import open_task
@@ -314,9 +314,10 @@ def test_the_perceptual_loss_joins_a_run_at_its_start_and_that_is_said(tmp_path,
     load = nn.load_lpips  # the report asks for another backbone's
     monkeypatch.setattr(nn, "load_lpips", lambda backbone, *file: {} if backbone == "vgg" else load(backbone))
     config = small_config(steps=6, save_every=3)
-    losses = dataclasses.replace(config.losses, perceptual_weight=0.5, perceptual_start=4)
+    losses = dataclasses.replace(config.losses, perceptual_weight=0.5, perceptual_start=0.67)
     train(dataclasses.replace(config, losses=losses), tmp_path)
     assert weights == [0.0] * 4 + [0.5] * 2
+    assert read_config(tmp_path).losses.perceptual_start == 4
     assert "Step 5: the perceptual loss joins." in caplog.text
     late = dataclasses.replace(losses, perceptual_start=6)
     open_task(dataclasses.replace(config, losses=late), epath.Path(tmp_path))

@@ -67,10 +67,21 @@ def _run_name(value: str, name: str) -> str:
     return value
 
 
+def _start(value: float, name: str) -> float:
+    if isinstance(value, float) and not 0 < value < 1:
+        raise ValueError(
+            f"{name} must be a whole number of steps, or a share of the run's steps between 0 and 1, got "
+            f"{shown(value)}"
+        )
+    return value
+
+
 PATH = Rule(_path)
 """For paths: checked and without `~`, see `host.storage.checked_path`."""
 SOURCE = Rule(_source)
 """For data sets: of folder:PATH and arrays:FILE, the path is one."""
+START = Rule(_start)
+"""For the step at which something starts: a whole number is a step, a fraction a share of the run's steps."""
 RUN_NAME = Rule(_run_name)
 """For the names of experiments, after which run directories are called."""
 
@@ -120,7 +131,8 @@ def check_value(hint: Any, value: Any, path: str, allowed: Range | None = None) 
     """Checks a value against an annotation.
 
     Args:
-      hint: bool, int, float, str, a Literal, a class; `X | None`, `tuple[X, ...]`; Annotated with a `Range`.
+      hint: bool, int, float, str, a Literal, a class; `X | None`, `tuple[X, ...]`, `int | float`; Annotated
+        with a `Range` or a `Rule`.
       value: the value.
       path: its name, for the message.
       allowed: range of its numbers if the annotation has none; a wide one when absent.
@@ -151,8 +163,10 @@ def check_value(hint: Any, value: Any, path: str, allowed: Range | None = None) 
     if origin in (types.UnionType, typing.Union):
         if value is None and types.NoneType in arguments:
             return None
-        (inner,) = (argument for argument in arguments if argument is not types.NoneType)
-        return check_value(inner, value, path, allowed)
+        inner = [argument for argument in arguments if argument is not types.NoneType]
+        if set(inner) == {int, float}:
+            return _number(None, value, path, allowed)
+        return check_value(inner[0], value, path, allowed)
     return _number(hint, value, path, allowed) if hint in (int, float) else _other(hint, value, path)
 
 
@@ -164,11 +178,12 @@ def _choice(choices: tuple[Any, ...], value: Any, path: str) -> Any:
 
 
 def _number(kind: Any, value: Any, path: str, allowed: Range | None) -> Any:
+    """A number of the kind, int or float, or of its own where both are allowed (None)."""
     number = _scalar(value)
     if isinstance(number, bool) or not isinstance(number, int if kind is int else int | float):
         raise _wrong(path, "a whole number" if kind is int else "a number", value)
     check_range(path, number, allowed or _ANY_NUMBER)
-    return kind(number)
+    return number if kind is None else kind(number)
 
 
 def _other(kind: Any, value: Any, path: str) -> Any:

@@ -1,19 +1,26 @@
 """Losses of the generator and of the discriminator."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from vq_jax.configs.fields import PATH, Checked
+from vq_jax.configs.fields import PATH, START, Checked
+from vq_jax.errors import require
 from vq_jax.ranges import COUNT, NUMBER, SHARE, WEIGHT, Range
 
 _Weight = Annotated[float, WEIGHT]
 _Steps = Annotated[int, NUMBER]
+_Start = Annotated[int | float, NUMBER, START]
+_STARTS = ("perceptual_start", "disc_start", "adversarial_start")
 
 
 @dataclasses.dataclass(frozen=True)
 class Losses(Checked):
     """Losses of the generator, to which the quantizer's loss is added with weight 1, and of the
-    discriminator."""
+    discriminator.
+
+    A start is a step, or, between 0 and 1, a share of the run's steps: 0.73 of 1000 steps is step 730.
+    `train` turns shares into steps when the run begins, see `in_steps`; config.json has the steps.
+    """
 
     path: ClassVar[str] = "losses"
 
@@ -26,9 +33,9 @@ class Losses(Checked):
     """Weight of a loss that pulls the variance of each latent channel over the batch towards 1."""
     perceptual_weight: _Weight = 0.0
     """Weight of the perceptual loss LPIPS; 0: no perceptual loss, and no LPIPS weights are needed."""
-    perceptual_start: _Steps = 0
-    """Step from which the perceptual loss is used; earlier steps do not compute it and are several times as
-    fast if the model is smaller than the network of LPIPS."""
+    perceptual_start: _Start = 0
+    """Step from which the perceptual loss is used, or a share of the run's steps such as 0.7; earlier steps
+    do not compute it and are several times as fast if the model is smaller than the network of LPIPS."""
     perceptual: Literal["vgg", "alex"] = "vgg"
     """Network whose features LPIPS compares."""
     perceptual_file: Annotated[str | None, PATH] = None
@@ -42,10 +49,12 @@ class Losses(Checked):
     the other losses."""
     adaptive_max: Annotated[float, Range(0, 1e12, above=True)] = 1e4
     """Upper bound of the scale that adaptive sets."""
-    disc_start: _Steps = 0
-    """Step from which the discriminator is trained; earlier steps have no adversarial loss."""
-    adversarial_start: _Steps = 0
-    """Step from which the generator has an adversarial loss; not before disc_start."""
+    disc_start: _Start = 0
+    """Step from which the discriminator is trained, or a share of the run's steps; earlier steps have no
+    adversarial loss."""
+    adversarial_start: _Start = 0
+    """Step from which the generator has an adversarial loss, or a share of the run's steps; not before
+    disc_start."""
     adversarial_ramp: _Steps = 0
     """Steps over which adversarial_weight rises from 0, starting at adversarial_start; 0: no rise."""
     r1_weight: _Weight = 0.0
@@ -59,9 +68,36 @@ class Losses(Checked):
     diff_augment: bool = False
     """Augment real and reconstructed pictures at random before the discriminator (DiffAugment)."""
 
+    def in_steps(self, steps: int) -> "Losses":
+        """Returns the losses of a run of so many steps: starts that are shares of it become steps."""
+        starts: dict[str, Any] = {name: getattr(self, name) for name in _STARTS}
+        shares: dict[str, Any] = {
+            name: round(start * steps) for name, start in starts.items() if isinstance(start, float)
+        }
+        return dataclasses.replace(self, **shares) if shares else self
+
+    def starts(self) -> dict[str, int]:
+        """Returns the step of each start by the name of its field.
+
+        Raises:
+          ValueError: one is a share of a run's steps, see `in_steps`.
+        """
+        found: dict[str, Any] = {name: getattr(self, name) for name in _STARTS}
+        for name, start in found.items():
+            require(
+                not isinstance(start, float),
+                f"losses.{name} = {start} is a share of a run's steps, and a training step needs to know of "
+                "which: give losses.in_steps(steps)",
+            )
+        return found
+
     def at(self, step: int) -> "Losses":
-        """Returns the losses after `step` updates: before perceptual_start, without the perceptual loss."""
-        waiting = self.perceptual_weight > 0.0 and step < self.perceptual_start
+        """Returns the losses after `step` updates: before perceptual_start, without the perceptual loss.
+
+        Raises:
+          ValueError: a start is a share of a run's steps, see `in_steps`.
+        """
+        waiting = self.perceptual_weight > 0.0 and step < self.starts()["perceptual_start"]
         return dataclasses.replace(self, perceptual_weight=0.0) if waiting else self
 
     @property

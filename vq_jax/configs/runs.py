@@ -77,6 +77,11 @@ class ExperimentConfig(Checked):
 
         _check_parts(self)
 
+    def in_steps(self) -> "ExperimentConfig":
+        """Returns the configuration with starts of losses that are shares of the run's steps as steps."""
+        losses = self.losses.in_steps(self.training.steps)
+        return self if losses is self.losses else dataclasses.replace(self, losses=losses)
+
     def loss_starts(self) -> dict[str, int]:
         """Returns the step at which each loss with a weight starts, by its field in `losses`."""
         losses = self.losses
@@ -85,7 +90,7 @@ class ExperimentConfig(Checked):
             "disc_start": losses.adversarial_weight,
             "adversarial_start": losses.adversarial_weight,
         }
-        return {name: getattr(losses, name) for name, weight in weights.items() if weight > 0}
+        return {name: start for name, start in losses.starts().items() if weights[name] > 0}
 
     def phase_starts(self) -> tuple[int, ...]:
         """Returns the first step of each phase."""
@@ -143,6 +148,10 @@ class PriorConfig(Checked):
             not self.training.init_parts,
             "training.init_parts names parts of a tokenizer, and a prior has none: omit it",
         )
+
+    def in_steps(self) -> "PriorConfig":
+        """Returns the configuration: a prior has no losses that start within the run."""
+        return self
 
 
 @dataclasses.dataclass(frozen=True)

@@ -146,7 +146,7 @@ def make_plan(
     from vq_jax.train.tasks.base import task_class
 
     require_libtpu()
-    config = _override(config, topology, per_device_batch, fsdp, remat)
+    config = _override(config.in_steps(), topology, per_device_batch, fsdp, remat)
     mesh = _mesh(config, topology)
     task = task_class(config.kind)
     fitting = _compile(task.lower(config, mesh, tokenizer=tokenizer, classes=classes))

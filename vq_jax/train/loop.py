@@ -84,6 +84,7 @@ def train(
         config = dataclasses.replace(config, training=started)
     elif init_parts:
         raise UserError(f"init_parts = {tuple(init_parts)} needs init, the run or model to start from")
+    config = config.in_steps()
     task = distributed.together(lambda: open_task(config, workdir))
     config = task.config  # it also says what the data are
     distributed.check_same(config, task.data)

@@ -33,6 +33,7 @@ def check_networks(
     Raises:
       ValueError: they do not.
     """
+    losses.starts()
     if model.head != losses.head:
         raise ValueError(
             f"losses.reconstruction = {losses.reconstruction!r} needs a model with head = "

@@ -50,7 +50,11 @@ def discriminator_step(
     Returns:
       The new state and metrics, each with the prefix `discriminator/`: float32 scalars, zero before
       `losses.disc_start`.
+
+    Raises:
+      ValueError: a start in `losses` is a share of a run's steps, see `Losses.in_steps`.
     """
+    starts = losses.starts()
     real = ops.normalize_pictures(batch.get("target", batch["image"]))
     fake = jax.lax.stop_gradient(reconstruction)
     labels = None if getattr(discriminator_model, "num_classes", None) is None else batch["label"]
@@ -77,7 +81,7 @@ def discriminator_step(
     )
     learnt, norms = apply_update(optimizer, discriminator, grads, loss=metrics["loss"])
     learnt = dataclasses.replace(learnt, batch_stats=batch_stats, lecam=lecam)
-    on = discriminator.step >= losses.disc_start
+    on = discriminator.step >= starts["disc_start"]
     new: DiscriminatorState = jax.tree.map(functools.partial(jnp.where, on), learnt, discriminator)
     metrics = {
         f"discriminator/{name}": jnp.where(on, value, jnp.zeros_like(value))
@@ -121,7 +125,8 @@ def adversarial_pull(
         return ops.generator_adversarial_loss(logits, losses.adversarial)
 
     adversarial, slope = jax.value_and_grad(adversarial_loss)(reconstruction)
-    start = max(losses.disc_start, losses.adversarial_start)
+    starts = losses.starts()
+    start = max(starts["disc_start"], starts["adversarial_start"])
     on = discriminator.step >= start
     weight = losses.adversarial_weight * ops.ramp(discriminator.step, start, losses.adversarial_ramp)
     if losses.adaptive:

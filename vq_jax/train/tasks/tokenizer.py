@@ -108,7 +108,7 @@ class TokenizerTask:
             if start >= training.steps:
                 _log.warning(
                     "losses.%s = %d is not below training.steps = %d: this run trains without that loss. "
-                    "Lower it, or raise --steps.",
+                    "Lower it, give a share of the steps such as 0.5, or raise --steps.",
                     *(name, start, training.steps),
                 )
         self.data, self.data_name = self.source.fingerprint, f"the pictures of {config.data.source}"
@@ -210,7 +210,7 @@ class TokenizerTask:
 
     def _first_steps(self) -> list[int]:
         """The steps with which a phase or a loss that needs another program begins."""
-        starts = {*self.config.phase_starts(), self.config.losses.perceptual_start}
+        starts = {*self.config.phase_starts(), self.config.losses.starts()["perceptual_start"]}
         return sorted(start for start in starts if start < self.config.training.steps)
 
     def _quantize(self, step: int) -> bool:

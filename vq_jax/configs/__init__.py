@@ -27,6 +27,7 @@ from vq_jax.configs.quantizers import (
     FSQConfig,
     GroupedQuantizerConfig,
     QuantizerConfig,
+    SimVQConfig,
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "ResidualVQVAE",
     "RunConfig",
     "SamplingOptions",
+    "SimVQConfig",
     "TrainingConfig",
     "TransformerArchitecture",
     "VQGAN",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CodebookSize = Annotated[int, tyro.conf.arg(aliases=["--model.codebook-size"])]
 _CodeDim = Annotated[int, tyro.conf.arg(aliases=["--model.code-dim"])]
+_Gradient = Literal["straight_through", "rotation", "diveq"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ class CodebookQuantizerConfig(QuantizerConfig):
     """Weight of the entropy loss, which rewards confident assignments and even use of all codes; 0: off."""
     entropy_temperature: float = 0.01
     """Temperature of the assignments in the entropy loss."""
-    gradient: Literal["straight_through", "rotation", "diveq"] = "straight_through"
+    gradient: _Gradient = "straight_through"
     """How the gradient passes: unchanged; turned and scaled (rotation trick); or to latents and codebook
     through the length of the error (diveq: set the weights of the other losses to 0)."""
     diveq_noise: float = 1e-3
@@ -236,9 +237,55 @@ class GroupedQuantizerConfig(WrapperConfig):
         return f"{self.num_groups} groups of {self.inner.describe()}"
 
 
+@dataclasses.dataclass(frozen=True)
+class SimVQConfig(QuantizerConfig):
+    """A codebook that is a trained linear map of fixed random vectors, see `nn.SimVQ`."""
+
+    name: ClassVar[str] = "simvq"
+    module: ClassVar[str] = "SimVQ"
+
+    codebook_size: _CodebookSize = 512
+    """Number K of vectors in the codebook."""
+    code_dim: _CodeDim = 64
+    """Width D of a codebook vector."""
+    commitment_weight: float = 0.25
+    """Weight of the loss that keeps the encoder's outputs near the codebook."""
+    codebook_weight: float = 1.0
+    """Weight of the loss that trains the linear map."""
+    normalize: bool = False
+    """Scale latents and codebook vectors to unit length."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy loss, which rewards confident assignments and even use of all codes; 0: off."""
+    entropy_temperature: float = 0.01
+    """Temperature of the assignments in the entropy loss."""
+    gradient: _Gradient = "straight_through"
+    """How the gradient passes, as for the other quantizers with a codebook."""
+    diveq_noise: float = 1e-3
+    """Standard deviation of the noise on the direction in diveq."""
+    frozen_dim: int | None = None
+    """Width of the fixed vectors; code_dim when None."""
+    use_bias: bool = False
+    """Add a bias to the linear map."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width D of the latents, which is that of the codebook vectors."""
+        return self.code_dim
+
+    def describe(self) -> str:
+        """Describes the size of the codebook."""
+        return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
+
+
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {
     cls.name: cls
-    for cls in (VectorQuantizerEMAConfig, VectorQuantizerConfig, FSQConfig, GroupedQuantizerConfig)
+    for cls in (
+        VectorQuantizerEMAConfig,
+        VectorQuantizerConfig,
+        FSQConfig,
+        GroupedQuantizerConfig,
+        SimVQConfig,
+    )
 }
 
 

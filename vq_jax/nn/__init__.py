@@ -16,6 +16,7 @@ from vq_jax.nn.quantizers import (
     GroupedQuantizer,
     QuantizerOutput,
     Revival,
+    SimVQ,
     VectorQuantizer,
     VectorQuantizerEMA,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "ResidualDecoder",
     "ResidualEncoder",
     "Revival",
+    "SimVQ",
     "StyleGANDiscriminator",
     "UpsampleConv",
     "VQModel",

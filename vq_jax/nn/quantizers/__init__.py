@@ -3,6 +3,7 @@
 from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival
 from vq_jax.nn.quantizers.fsq import FSQ
 from vq_jax.nn.quantizers.grouped import GroupedQuantizer
+from vq_jax.nn.quantizers.sim_vq import SimVQ
 from vq_jax.nn.quantizers.vector import VectorQuantizer
 from vq_jax.nn.quantizers.vector_ema import VectorQuantizerEMA
 
@@ -12,6 +13,7 @@ __all__ = [
     "GroupedQuantizer",
     "QuantizerOutput",
     "Revival",
+    "SimVQ",
     "VectorQuantizer",
     "VectorQuantizerEMA",
 ]

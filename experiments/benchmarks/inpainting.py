@@ -156,6 +156,8 @@ def main() -> None:
         prior = vq_jax.load(arguments.run)
         if not isinstance(prior, Prior):
             raise UserError(f"expected the run of a prior, {arguments.run} holds a tokenizer")
+        if not isinstance(prior.image_size, int):
+            raise UserError(f"expected a prior of square pictures, {arguments.run} draws others")
         boxes = arguments.box or ([8, 12] if prior.image_size < 48 else [24])
         if not all(0 < box < prior.image_size for box in boxes):
             raise UserError(f"expected --box from 1 to {prior.image_size - 1} px, got {boxes}")

@@ -12,7 +12,7 @@ from vq_jax.data import held_out, pipeline, variants
 from vq_jax.data.crops import Window
 from vq_jax.data.examples import ExampleBuilder, RecordRng, stack
 from vq_jax.data.in_memory import MemorySource
-from vq_jax.data.source import cut_square, take_square
+from vq_jax.data.source import crop_record, take_crop
 
 CONFIG = DataConfig(batch_size=4, image_size=16)
 MIDDLE = np.array([0.5, 0.5, 0.5, 0.5])
@@ -25,7 +25,7 @@ def noise(count=7, height=40, width=50):
 
 
 def make(config=CONFIG, window=MIDDLE, seed=(0,), source=None):
-    record = functools.partial(take_square, noise() if source is None else source, 2)
+    record = functools.partial(take_crop, noise() if source is None else source, 2)
     return ExampleBuilder(config)(record, RecordRng(window, seed))
 
 
@@ -44,18 +44,18 @@ def test_an_example_has_the_keys_that_apply():
     assert make(source=unlabelled).keys() == {"image", "broken"}
 
 
-def test_four_numbers_decide_the_square_and_a_square_decides_itself():
+def test_four_numbers_decide_the_part_and_a_part_decides_itself():
     picture = noise()[2]["image"]
     assert np.array_equal(make()["image"], picture[12:28, 17:33])
     mirrored = make(window=np.array([0.5, 0.0, 0.0, 0.49]))
     assert np.array_equal(mirrored["image"], picture[:16, 15::-1])
     unmirrored = make(DataConfig(image_size=16, flip=False), np.array([0.5, 0.0, 0.0, 0.49]))
     assert np.array_equal(unmirrored["image"], picture[:16, :16])
-    assert np.array_equal(make(window=Window(3, 5, 16))["image"], picture[3:19, 5:21])
+    assert np.array_equal(make(window=Window(3, 5, 16, 16))["image"], picture[3:19, 5:21])
 
 
 def test_a_record_that_was_read_gives_the_example_of_the_source():
-    read = ExampleBuilder(CONFIG)(functools.partial(cut_square, noise()[2]), RecordRng(MIDDLE, (0,)))
+    read = ExampleBuilder(CONFIG)(functools.partial(crop_record, noise()[2]), RecordRng(MIDDLE, (0,)))
     unread = make()
     assert read.keys() == unread.keys() and all(np.array_equal(read[key], unread[key]) for key in read)
 

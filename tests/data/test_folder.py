@@ -181,25 +181,27 @@ def test_a_small_folder_is_decoded_once(tmp_path, monkeypatch, cached):
 
 def middle(height, width):
     side = min(height, width)
-    return Window((height - side) // 2, (width - side) // 2, side)
+    return Window((height - side) // 2, (width - side) // 2, side, side)
 
 
-def test_squares_of_pictures_in_memory_are_cut_out_of_those(tmp_path, monkeypatch):
+def test_crops_of_pictures_in_memory_are_cut_out_of_those(tmp_path, monkeypatch):
     for index in range(3):
         noise = np.random.default_rng(index).integers(0, 256, (64, 80, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / f"{index}.jpg")
     source = open_folder(tmp_path)
-    squares = [source.square(0, middle, 8, scaled) for scaled in (True, False)]
-    expected = cut(source[0]["image"], Window(0, 8, 64), 8)
-    for record in squares:
+    crops = [source.crop(0, middle, (8, 8), scaled) for scaled in (True, False)]
+    expected = cut(source[0]["image"], Window(0, 8, 64, 64), (8, 8))
+    for record in crops:
         assert record.keys() == {"image", "broken"} and np.array_equal(record["image"], expected)
     monkeypatch.setattr(folder, "_CACHE_BYTES", 100)
-    scaled, whole = (open_folder(tmp_path).square(0, middle, 8, scaled)["image"] for scaled in (True, False))
+    scaled, whole = (
+        open_folder(tmp_path).crop(0, middle, (8, 8), scaled)["image"] for scaled in (True, False)
+    )
     assert np.array_equal(whole, expected) and not np.array_equal(scaled, expected)
 
 
 @pytest.mark.parametrize("scaled", [True, False])
-def test_a_square_of_a_broken_picture_is_one_of_the_next(tmp_path, monkeypatch, caplog, scaled):
+def test_a_part_of_a_broken_picture_is_one_of_the_next(tmp_path, monkeypatch, caplog, scaled):
     monkeypatch.setattr(folder, "_CACHE_BYTES", 100)
     for index, size in enumerate([(80, 64), (96, 120), (64, 64)]):
         save(tmp_path / "train" / "a" / f"{index}.jpg", 100 + index, size)
@@ -207,12 +209,12 @@ def test_a_square_of_a_broken_picture_is_one_of_the_next(tmp_path, monkeypatch, 
     source = open_folder(tmp_path)
     (tmp_path / "train" / "a" / "0.jpg").write_bytes(b"no picture")
     sizes = []
-    record = source.square(0, lambda *size: sizes.append(size) or middle(*size), 8, scaled)
+    record = source.crop(0, lambda *size: sizes.append(size) or middle(*size), (8, 8), scaled)
     assert sizes == [(120, 96)] and record["broken"] == 1 and record["label"] == 0
     assert np.abs(record["image"].astype(int) - 101).max() <= 2
-    assert source.square(-1, middle, 8, scaled)["broken"] == 0
+    assert source.crop(-1, middle, (8, 8), scaled)["broken"] == 0
     with pytest.raises(IndexError):
-        source.square(3, middle, 8, scaled)
+        source.crop(3, middle, (8, 8), scaled)
     assert sum("0.jpg" in record.getMessage() for record in caplog.records) == 1
 
 

@@ -31,22 +31,22 @@ def test_every_picture_comes_once_in_order_and_the_last_batch_is_filled_up():
     assert np.all(batches[-1]["image"][2:] == batches[-1]["image"][1])
 
 
-def test_two_photographs_give_a_set_of_squares_that_do_not_overlap():
+def test_two_photographs_give_a_set_of_crops_that_do_not_overlap():
     config = DataConfig(image_size=64)
     source = data.open_source("photos", "test", config, 3)
     batches = list(data.test_batches(source, config, batch_size=32))
-    squares = np.concatenate([b["image"][b["valid"]] for b in batches])
-    assert len(squares) == 4 * 7 + 6 * 9
+    crops = np.concatenate([b["image"][b["valid"]] for b in batches])
+    assert len(crops) == 4 * 7 + 6 * 9
     chelsea = source[0]["image"]
     top, left = (300 - 4 * 64) // 2, (451 - 7 * 64) // 2
     tiles = chelsea[top : top + 256, left : left + 448].reshape(4, 64, 7, 64, 3).swapaxes(1, 2)
-    assert np.array_equal(squares[:28], tiles.reshape(28, 64, 64, 3))
+    assert np.array_equal(crops[:28], tiles.reshape(28, 64, 64, 3))
     again = list(data.test_batches(source, config, batch_size=32))
     assert all(np.array_equal(a[k], b[k]) for a, b in zip(batches, again, strict=True) for k in a)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 20])
-def test_the_limit_bounds_the_squares_and_spreads_them(limit):
+def test_the_limit_bounds_the_crops_and_spreads_them(limit):
     config = DataConfig(image_size=64)
     source = data.open_source("photos", "test", config, 3)
     batches = list(data.test_batches(source, config, batch_size=4, limit=limit))
@@ -60,7 +60,7 @@ def test_the_limit_bounds_the_squares_and_spreads_them(limit):
     assert labels == [12, 37, 62, 87]
 
 
-def test_with_resizing_each_picture_gives_one_square_from_its_middle():
+def test_with_resizing_each_picture_gives_one_crop_from_its_middle():
     picture = np.zeros((20, 60, 3), np.uint8)
     picture[:, 20:40] = 200
     for resize in ("short-side", "random"):
@@ -69,7 +69,7 @@ def test_with_resizing_each_picture_gives_one_square_from_its_middle():
         assert np.all(batch["image"] == 200) and batch["valid"].all()
 
 
-def test_many_pictures_give_one_square_each():
+def test_many_pictures_give_one_crop_each():
     rng = np.random.default_rng(0)
     source = MemorySource(list(rng.integers(0, 256, (300, 20, 20, 1), dtype=np.uint8)))
     batches = list(data.test_batches(source, WHOLE, batch_size=100))

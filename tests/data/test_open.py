@@ -15,7 +15,7 @@ from vq_jax import data
 from vq_jax.configs import DataConfig
 from vq_jax.data.crops import Window, cut
 from vq_jax.data.in_memory import MemorySource
-from vq_jax.data.source import take_square
+from vq_jax.data.source import take_crop
 from vq_jax.errors import UserError
 
 CONFIG = DataConfig()
@@ -130,13 +130,13 @@ def test_every_source_reaches_worker_processes(opened):
     assert_same_record(copy[0], source[0])
 
 
-def test_a_source_that_cuts_squares_itself_cuts_them_out_of_its_pictures(opened):
+def test_a_source_that_crops_by_itself_crops_its_own_pictures(opened):
     source = opened[0]["train"]
     sizes = []
-    record = take_square(source, 1, lambda *size: sizes.append(size) or Window(1, 2, 6, True), 4, False)
+    record = take_crop(source, 1, lambda *size: sizes.append(size) or Window(1, 2, 6, 6, True), (4, 4), False)
     whole = source[1]
     assert sizes == [whole["image"].shape[:2]]
-    assert_same_record(record, {**whole, "image": cut(whole["image"], Window(1, 2, 6, True), 4)})
+    assert_same_record(record, {**whole, "image": cut(whole["image"], Window(1, 2, 6, 6, True), (4, 4))})
 
 
 def test_batches_are_made_of_every_source(opened):

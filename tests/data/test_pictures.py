@@ -18,8 +18,8 @@ from vq_jax.data.pictures import (
     Reading,
     decode_check,
     picture_extensions,
+    read_crop,
     read_picture,
-    read_square,
 )
 from vq_jax.errors import UserError
 
@@ -165,7 +165,7 @@ def ramps(width=203, height=149):
      ("a.jpg", "CMYK"), ("a.tif", "RGB")],
 )  # fmt: skip
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_square_is_cut_out_of_what_reading_the_whole_picture_gives(tmp_path, name, mode, channels):
+def test_a_part_is_cut_out_of_what_reading_the_whole_picture_gives(tmp_path, name, mode, channels):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     if mode == "I;16":
@@ -179,30 +179,34 @@ def test_a_square_is_cut_out_of_what_reading_the_whole_picture_gives(tmp_path, n
     path = saved(tmp_path, image, name, exif=exif)
     whole = read_picture(path, channels)
     assert whole.shape[:2] == (50, 40)
-    for place in ((7, 3, 30), (20, 0, 30, True), (5, 6, 16), (5, 6, 16, True), (5, 6, 9), (0, 0, 40)):
-        square = read_square(path, channels, window(*place), 16, scaled=False)
-        assert np.array_equal(square, cut(whole, Window(*place), 16)), place
+    squares = ((7, 3, 30, 30), (20, 0, 30, 30, True), (5, 6, 16, 16), (5, 6, 16, 16, True), (5, 6, 9, 9))
+    for place in (*squares, (0, 0, 40, 40), (4, 3, 46, 30, True), (7, 3, 16, 24)):
+        for size in ((16, 16), (16, 24)):
+            crop = read_crop(path, channels, window(*place), size, scaled=False)
+            assert np.array_equal(crop, cut(whole, Window(*place), size)), (place, size)
 
 
-def test_the_square_is_chosen_from_the_upright_size(tmp_path):
+def test_the_part_is_chosen_from_the_upright_size(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 8
     path = saved(tmp_path, Image.new("RGB", (64, 48)), "a.jpg", exif=exif)
     sizes = []
     for scaled in (True, False):
-        read_square(path, 3, lambda *size: sizes.append(size) or Window(0, 0, 48), 8, scaled)
+        read_crop(path, 3, lambda *size: sizes.append(size) or Window(0, 0, 48, 48), (8, 8), scaled)
     assert sizes == [(64, 48)] * 2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_square_of_a_jpeg_decoded_smaller_is_in_the_same_place(tmp_path, orientation):
+def test_a_part_of_a_jpeg_decoded_smaller_is_in_the_same_place(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path, Image.fromarray(ramps()), "a.jpg", exif=exif, quality=98, subsampling=0)
     height, width, _ = read_picture(path, 3).shape
-    for place in (Window(height - 140, width - 140, 140), Window(0, 0, 140), Window(3, 5, 137)):
+    corner = (height - 140, width - 140, 140, 140)
+    for place in (corner, (0, 0, 140, 140), (3, 5, 137, 137), (height - 140, 0, 140, width)):
         for size in (8, 16, 32):  # an eighth, a quarter, a half
-            whole, scaled = (read_square(path, 3, window(*place), size, scaled=s) for s in (False, True))
+            sides = (size, size * place[3] // place[2])
+            whole, scaled = (read_crop(path, 3, window(*place), sides, scaled=s) for s in (False, True))
             assert not np.array_equal(whole, scaled)
             # A shift by one pixel of the file is a step of one.
             inside = (scaled.astype(int) - whole)[1:-1, 1:-1]
@@ -221,26 +225,28 @@ def test_a_jpeg_is_decoded_smaller_by_as_much_as_leaves_it_the_margin(
     original = pictures.shrink
     monkeypatch.setattr(pictures, "shrink", lambda *a: sides.append(a[0].size) or original(*a))
     path = saved(tmp_path, Image.new("RGB", (400, 400), COLOUR), name)
-    square = read_square(path, 3, window(8, 8, side), 16, scaled=True)
-    assert sides == [(decoded, decoded)] and square.shape == (16, 16, 3)
-    assert np.abs(square.astype(int) - COLOUR).max() <= 3
+    crop = read_crop(path, 3, window(8, 8, side, side), (16, 16), scaled=True)
+    assert sides == [(decoded, decoded)] and crop.shape == (16, 16, 3)
+    assert np.abs(crop.astype(int) - COLOUR).max() <= 3
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("scaled", [True, False])
-def test_a_square_of_a_truncated_picture_is_not_made_up(tmp_path, name, scaled):
+def test_a_part_of_a_truncated_picture_is_not_made_up(tmp_path, name, scaled):
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     path = saved(tmp_path, Image.fromarray(noise), name)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises((OSError, ValueError, SyntaxError)):
-        read_square(path, 3, window(0, 0, 128), 16, scaled)
+        read_crop(path, 3, window(0, 0, 128, 128), (16, 16), scaled)
 
 
 @pytest.mark.parametrize(("size", "lowest"), [(64, 38.0), (128, 38.0)])
 def test_photographs_decoded_smaller_are_close_to_those_decoded_whole(tmp_path, size, lowest):
     coffee = open_source("photos", "test", DataConfig(), 3)[1]["image"]
     path = saved(tmp_path, Image.fromarray(coffee), "a.jpg", quality=90)
-    whole, scaled = (read_square(path, 3, window(0, 100, 400), size, scaled=s) for s in (False, True))
+    whole, scaled = (
+        read_crop(path, 3, window(0, 100, 400, 400), (size, size), scaled=s) for s in (False, True)
+    )
     error = np.mean((scaled.astype(float) - whole) ** 2)
     assert error > 0 and 10 * np.log10(255**2 / error) > lowest
 
@@ -285,7 +291,8 @@ def test_numbers_of_any_width_and_sign_are_scaled_by_what_the_file_says(tmp_path
     path = tiff(tmp_path / "a.tif", np.floor(values).astype(dtype))
     got = read_picture(path, 1)[..., 0]
     assert np.abs(got - expected).max() <= 1
-    assert np.array_equal(got, read_square(path, 1, window(0, 0, 3), 3, False)[..., 0]) or got.shape != (3, 3)
+    crop = read_crop(path, 1, window(0, 0, 3, 3), (3, 3), False)[..., 0]
+    assert np.array_equal(got, crop) or got.shape != (3, 3)
     inverted = tiff(tmp_path / "b.tif", np.floor(values).astype(dtype), photometric=0)
     if dtype == np.uint16:  # Pillow does not open the others
         assert np.array_equal(read_picture(inverted, 1)[..., 0], 255 - got)
@@ -309,8 +316,8 @@ def test_a_range_of_values_decides_what_is_black_and_white(tmp_path, dtype):
     path = tiff(tmp_path / "a.tif", values)
     got = read_picture(path, 1, Reading((0.0, 3000.0)))[..., 0]
     assert np.abs(got - np.clip(values / 3000, 0, 1) * 255).max() <= 1
-    square = read_square(path, 1, window(0, 0, 3), 3, False, Reading((0.0, 3000.0)))
-    assert np.array_equal(square[..., 0], got[:, :3])
+    crop = read_crop(path, 1, window(0, 0, 3, 3), (3, 3), False, Reading((0.0, 3000.0)))
+    assert np.array_equal(crop[..., 0], got[:, :3])
 
 
 @pytest.mark.parametrize(
@@ -343,7 +350,7 @@ def test_a_picture_above_the_limit_says_so_and_one_below_is_read_without_pillow_
         read_picture(path, 1, Reading(max_megapixels=1))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert read_picture(path, 1).shape == (1000, 1500, 1)
-    assert read_square(path, 1, window(0, 0, 900), 8, False).shape == (8, 8, 1)
+    assert read_crop(path, 1, window(0, 0, 900, 900), (8, 8), False).shape == (8, 8, 1)
     assert decode_check(path) is None and Image.MAX_IMAGE_PIXELS == 1000
 
 

@@ -167,6 +167,9 @@ def test_a_picture_that_does_not_divide_names_the_nearest_that_does(name, stride
     architecture.check_image_size(10 * stride)
     with pytest.raises(ValueError, match=f"must be a multiple of {stride} .* the nearest is {10 * stride}"):
         architecture.check_image_size(10 * stride + 1)
+    architecture.check_image_size((10 * stride, 3 * stride))
+    with pytest.raises(ValueError, match=f"nearest is {10 * stride} x {3 * stride}"):
+        architecture.check_image_size((10 * stride, 3 * stride + 1))
 
 
 def test_maskgits_network_needs_a_level():

@@ -35,6 +35,7 @@ def adversarial(size, kind):
     [
         (lambda: adversarial(8, "patch"), "spatial axes of at least 24 pixels"),
         (lambda: adversarial(12, "stylegan"), "a side of 4, 8, 16, ... or 1024 pixels"),
+        (lambda: adversarial((16, 32), "stylegan"), "expected square pictures"),
         (
             lambda: changed(small_config(), "data", batch_size=2**24, image_size=1024),
             "of memory and this machine",

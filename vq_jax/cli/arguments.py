@@ -20,6 +20,7 @@ _HINTS = {
     "--batch": "--batch-size",
     "--output-dir": "--workdir",
 }
+_OR = str.maketrans({"{": "", "}": "", "|": " or "})
 _LONGEST = 600  # characters of a message
 
 
@@ -104,6 +105,12 @@ def brief(boxes: str) -> str:
 
 
 def _reworded(message: str) -> str:
+    # One value or several: tyro lists why each form does not fit.
+    message = re.sub(
+        r"no type matching (\S*\{\w+(?: \w+)+\}) could be instantiated from \[(.*?)\]\..*",
+        lambda found: f"expected {found[1].translate(_OR)}, got {found[2] or 'nothing'}",
+        message,
+    )
     # A union is refused with the reasons of all its types; the last is that of the one that is not None.
     message = re.sub(r"no type matching .* - <class '\w+'>: ", "", message)
     message = re.sub(

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tyro
 
 from vq_jax.configs.derived import with_optional_fields_of
-from vq_jax.configs.fields import LOCAL, PATH, RESUME, SOURCE, Checked
+from vq_jax.configs.fields import LOCAL, PATH, RESUME, SIDES, SOURCE, Checked, check_value
 from vq_jax.errors import require
 from vq_jax.ranges import COUNT, Range, between
 
 _Batch = Annotated[int, between(1, 2**24), tyro.conf.arg(aliases=["--batch-size"])]
 _Workers = Annotated[int, between(0, 512)]
 _Repeats = Annotated[int, between(1, 2**20)]
+
+ImageSize = int | tuple[int, int]
+"""Size of pictures in pixels: one number where height and width are equal, else both."""
+_Size = Annotated[ImageSize, between(4, 2**16), SIDES]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +55,13 @@ class DataConfig(Checked):
     """Directory of the prepared tensorflow-datasets sets (their own default when absent)."""
     batch_size: _Batch = 32
     """Pictures a step, over all devices and processes."""
-    image_size: Annotated[int, between(4, 2**16)] = 64
-    """Height and width of a training picture, in pixels."""
+    image_size: _Size = 64
+    """Height and width of a training picture, in pixels: one number for both, or two."""
     resize: Literal["none", "short-side", "random"] = "none"
-    """Before the crop: leave the picture, bring its short side to image_size, or bring it to a random
-    length between image_size and twice that."""
+    """Before the crop: leave the picture, bring it to the smallest size that image_size fits into (of a
+    square: its short side to image_size), or to a random size between that and twice that."""
     crop: Literal["random", "center"] = "random"
-    """Where in the picture the square of image_size is cut out."""
+    """Where in the picture the part of image_size is cut out."""
     flip: bool = True
     """Mirror every other training picture, left to right."""
     colour: ColourConfig = ColourConfig()
@@ -96,11 +100,36 @@ class DataConfig(Checked):
             f"{'s' * (channels != 1)}: omit it",
         )
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of a training picture."""
+        return height_and_width(self.image_size)
+
     def plain(self) -> "DataConfig":
         """Returns the settings for pictures that have the right size: an epoch takes each once, as it is."""
         return dataclasses.replace(
             self, resize="none", crop="center", flip=False, crops_per_picture=1, colour=ColourConfig()
         )
+
+
+def height_and_width(size: ImageSize) -> tuple[int, int]:
+    """Returns height and width of pictures of a size."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def image_size_of(value: Any) -> ImageSize:
+    """Returns the size of pictures that a JSON holds.
+
+    Raises:
+      ValueError: it is none.
+    """
+    size: ImageSize = check_value(_Size, value, "image_size")
+    return size
+
+
+def written(size: ImageSize) -> str:
+    """Returns the size of pictures as messages write it: 64, or 64 x 96."""
+    return str(size) if isinstance(size, int) else f"{size[0]} x {size[1]}"
 
 
 def _check_span(span: tuple[float, ...] | None) -> None:

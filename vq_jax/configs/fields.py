@@ -57,6 +57,15 @@ def _source(value: str, name: str) -> str:
     return f"{scheme}:{checked_path(place, name)}"
 
 
+def _sides(value: int | tuple[int, ...], name: str) -> int | tuple[int, int]:
+    if isinstance(value, int):
+        return value
+    if len(value) != 2:
+        raise ValueError(f"{name} must be one number, or two for height and width, got {shown(value)}")
+    height, width = value
+    return height if height == width else (height, width)
+
+
 def _run_name(value: str, name: str) -> str:
     is_name = _NAME.fullmatch(value) and value.isprintable() and any(map(str.isalpha, value))
     if not is_name or len(value.encode(errors="replace")) > _LONGEST_NAME:
@@ -82,6 +91,8 @@ SOURCE = Rule(_source)
 """For data sets: of folder:PATH and arrays:FILE, the path is one."""
 START = Rule(_start)
 """For the step at which something starts: a whole number is a step, a fraction a share of the run's steps."""
+SIDES = Rule(_sides)
+"""For the size of pictures: a number where height and width are equal, else a tuple of both."""
 RUN_NAME = Rule(_run_name)
 """For the names of experiments, after which run directories are called."""
 
@@ -131,8 +142,8 @@ def check_value(hint: Any, value: Any, path: str, allowed: Range | None = None) 
     """Checks a value against an annotation.
 
     Args:
-      hint: bool, int, float, str, a Literal, a class; `X | None`, `tuple[X, ...]`, `int | float`; Annotated
-        with a `Range` or a `Rule`.
+      hint: bool, int, float, str, a Literal, a class; `X | None`, `tuple[X, ...]`, `int | float`, or
+        `X | tuple[X, ...]`, of one value or several; Annotated with a `Range` or a `Rule`.
       value: the value.
       path: its name, for the message.
       allowed: range of its numbers if the annotation has none; a wide one when absent.
@@ -166,7 +177,9 @@ def check_value(hint: Any, value: Any, path: str, allowed: Range | None = None) 
         inner = [argument for argument in arguments if argument is not types.NoneType]
         if set(inner) == {int, float}:
             return _number(None, value, path, allowed)
-        return check_value(inner[0], value, path, allowed)
+        several = isinstance(value, tuple | list)
+        fitting = [kind for kind in inner if (typing.get_origin(kind) is tuple) == several]
+        return check_value((fitting or inner)[0], value, path, allowed)
     return _number(hint, value, path, allowed) if hint in (int, float) else _other(hint, value, path)
 
 

@@ -6,6 +6,7 @@ Nothing here imports jax until a model is built, so that the command line respon
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
+from vq_jax.configs.data import ImageSize, height_and_width, written
 from vq_jax.configs.fields import Checked
 from vq_jax.configs.quantizers import (
     QuantizerConfig,
@@ -58,8 +59,8 @@ class Architecture(Checked):
         quantizer = quantizer.override(of_quantizer)
         return dataclasses.replace(self, quantizer=quantizer, **fields)
 
-    def check_image_size(self, size: int) -> None:
-        """Checks that the model can be trained on square pictures of `size` pixels.
+    def check_image_size(self, size: ImageSize) -> None:
+        """Checks that the model can be trained on pictures of a size, in pixels.
 
         Raises:
           ValueError: it cannot; the message says which sizes it accepts.
@@ -110,14 +111,9 @@ class ResidualVQVAE(Architecture):
         least = 2 if self.upsampling == "transposed" else 4
         require(self.channels >= least, f"model.channels must be at least {least}, got {self.channels}")
 
-    def check_image_size(self, size: int) -> None:
-        stride = 2**self.num_downsamples
-        if size % stride:
-            raise ValueError(
-                f"data.image_size = {size} must be a multiple of {stride} for a model with "
-                f"model.num_downsamples = {self.num_downsamples}; "
-                f"the nearest is {max(1, round(size / stride)) * stride}"
-            )
+    def check_image_size(self, size: ImageSize) -> None:
+        what = f"a model with model.num_downsamples = {self.num_downsamples}"
+        _check_multiple(size, 2**self.num_downsamples, what)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -150,11 +146,12 @@ class MLPVQVAE(Architecture):
     num_latents: int = 16
     """Codes per picture; the encoder's last layer is num_latents times code_dim wide."""
 
-    def check_image_size(self, size: int) -> None:
-        if self.image_size != (size, size):
+    def check_image_size(self, size: ImageSize) -> None:
+        height, width = height_and_width(size)
+        if self.image_size != (height, width):
             raise ValueError(
                 f"model.image_size = {self.image_size} must be the pictures' size, "
-                f"data.image_size = {size}: give --model.image-size {size} {size}, or "
+                f"data.image_size = {written(size)}: give --model.image-size {height} {width}, or "
                 "another --data.image-size"
             )
 
@@ -205,8 +202,9 @@ class VQGAN(Architecture):
                 f"model.channel_multipliers = {self.channel_multipliers}"
             )
 
-    def check_image_size(self, size: int) -> None:
-        _check_stride(size, len(self.channel_multipliers) - 1)
+    def check_image_size(self, size: ImageSize) -> None:
+        halvings = len(self.channel_multipliers) - 1
+        _check_multiple(size, 2**halvings, f"a model that halves it {halvings} times")
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -288,8 +286,9 @@ class MaskGITVQGAN(Architecture):
         if not self.channel_multipliers:
             raise ValueError("model.channel_multipliers must have at least one level, got ()")
 
-    def check_image_size(self, size: int) -> None:
-        _check_stride(size, len(self.channel_multipliers) - 1)
+    def check_image_size(self, size: ImageSize) -> None:
+        halvings = len(self.channel_multipliers) - 1
+        _check_multiple(size, 2**halvings, f"a model that halves it {halvings} times")
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -307,12 +306,13 @@ class MaskGITVQGAN(Architecture):
         )
 
 
-def _check_stride(size: int, num_downsamples: int) -> None:
-    stride = 2**num_downsamples
-    if size % stride:
+def _check_multiple(size: ImageSize, stride: int, model: str) -> None:
+    sides = height_and_width(size)
+    if any(side % stride for side in sides):
+        height, width = (max(1, round(side / stride)) * stride for side in sides)
         raise ValueError(
-            f"data.image_size = {size} must be a multiple of {stride} for a model that halves it "
-            f"{num_downsamples} times; the nearest is {max(1, round(size / stride)) * stride}"
+            f"data.image_size = {written(size)} must be a multiple of {stride} for {model}; the nearest is "
+            f"{written(height if height == width else (height, width))}"
         )
 
 

@@ -1,7 +1,8 @@
-"""Chooses a square of a picture and brings it to the size of a training picture.
+"""Chooses a part of a picture and brings it to the size of a training picture.
 
-Every policy chooses a square of whole pixels, which is cut out, resized unless it already has the right size,
-and mirrored or not: a whole picture is never resized to keep a small part.
+Every policy chooses a rectangle of whole pixels with the proportions of a training picture, which is cut out,
+resized unless it already has the right size, and mirrored or not: a whole picture is never resized to keep a
+small part.
 """
 
 from collections.abc import Callable
@@ -16,108 +17,124 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Resize = Literal["none", "short-side", "random"]
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 class Window(NamedTuple):
-    """A square of a picture, in pixels, and whether it is mirrored left to right."""
+    """A part of a picture, in pixels, and whether it is mirrored left to right."""
 
     top: int
     left: int
-    side: int
+    height: int
+    width: int
     mirrored: bool = False
 
 
 Choose = Callable[[int, int], Window]
-"""Chooses a square of a picture from its height and width."""
+"""Chooses a part of a picture from its height and width."""
 
 
 def training_window(
     height: int,
     width: int,
-    size: int,
+    size: Size,
     resize: Resize,
     crop: Literal["random", "center"],
     draws: Float[np.ndarray, "3"],
 ) -> Window:
-    """Chooses the square to train on.
+    """Chooses the part to train on.
 
     Args:
       height: of the picture.
       width: of the picture.
-      size: side of the training picture.
-      resize: none: a square of `size` (or the short side, where that is less). short-side: a square
-        of the short side. random: as if the short side were first brought to a random length between
+      size: of the training picture.
+      resize: none: a part of `size` or, where the picture is smaller, the largest of its proportions.
+        short-side: the largest. random: as if the picture were first resized so that the largest is between
         `size` and twice that.
-      crop: where the square lies.
+      crop: where the part lies.
       draws: three numbers in [0, 1): scale, vertical and horizontal position.
     """
-    short = min(height, width)
-    side = min(size, short) if resize == "none" else short
+    largest = _largest(height, width, size)
+    part = size if resize == "none" and _holds(height, width, size) else largest
     if resize == "random":
-        length = size + int(draws[0] * (size + 1))
-        side = max(1, round(short * size / length))
+        length = size[0] + int(draws[0] * (size[0] + 1))
+        part = (max(1, round(largest[0] * size[0] / length)), max(1, round(largest[1] * size[0] / length)))
     if crop == "center":
-        return _centred(height, width, side)
-    return Window(int(draws[1] * (height - side + 1)), int(draws[2] * (width - side + 1)), side)
+        return _centred(height, width, part)
+    top, left = int(draws[1] * (height - part[0] + 1)), int(draws[2] * (width - part[1] + 1))
+    return Window(top, left, *part)
 
 
-def held_out_windows(height: int, width: int, size: int, resize: Resize, maximum: int) -> list[Window]:
-    """Chooses the squares to test on, the same ones each time.
+def held_out_windows(height: int, width: int, size: Size, resize: Resize, maximum: int) -> list[Window]:
+    """Chooses the parts to test on, the same ones each time.
 
     Args:
       height: of the picture.
       width: of the picture.
-      size: side of the test picture.
-      resize: none: squares of `size` side by side, centred in the picture; where more than `maximum` fit,
-        evenly spaced ones. Otherwise one square of the short side, from the middle.
-      maximum: most squares of one picture; a single one lies in the middle.
+      size: of the test picture.
+      resize: none: parts of `size` side by side, centred in the picture; where more than `maximum` fit,
+        evenly spaced ones. Otherwise the largest part with the proportions of `size`, from the middle.
+      maximum: most parts of one picture; a single one lies in the middle.
     """
-    side = min(size, height, width) if resize == "none" else min(height, width)
-    rows, columns = height // side, width // side
-    if resize != "none" or maximum == 1 or side < size:
-        return [_centred(height, width, side)]
-    top, left = (height - rows * side) // 2, (width - columns * side) // 2
+    if resize != "none" or not _holds(height, width, size):
+        return [_centred(height, width, _largest(height, width, size))]
+    if maximum == 1:
+        return [_centred(height, width, size)]
+    rows, columns = height // size[0], width // size[1]
+    top, left = (height - rows * size[0]) // 2, (width - columns * size[1]) // 2
     return [
-        Window(top + cell // columns * side, left + cell % columns * side, side)
+        Window(top + cell // columns * size[0], left + cell % columns * size[1], *size)
         for cell in evenly_spaced(rows * columns, maximum)
     ]
 
 
-def _centred(height: int, width: int, side: int) -> Window:
-    return Window((height - side) // 2, (width - side) // 2, side)
+def _holds(height: int, width: int, size: Size) -> bool:
+    return height >= size[0] and width >= size[1]
 
 
-def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: int) -> UInt8[np.ndarray, "S S C"]:
-    """Cuts a square out of a picture and resizes it to `size`, bicubic and antialiased.
+def _largest(height: int, width: int, size: Size) -> Size:
+    """The largest part of a picture with the proportions of `size`."""
+    if height * size[1] <= width * size[0]:
+        return height, max(1, round(height * size[1] / size[0]))
+    return max(1, round(width * size[0] / size[1])), width
+
+
+def _centred(height: int, width: int, part: Size) -> Window:
+    return Window((height - part[0]) // 2, (width - part[1]) // 2, *part)
+
+
+def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: Size) -> UInt8[np.ndarray, "h w C"]:
+    """Cuts a part out of a picture and resizes it to `size`, bicubic and antialiased.
 
     Returns:
-      uint8 [size, size, C]; a view of the picture where it is neither resized nor mirrored.
+      uint8 [*size, C]; a view of the picture where it is neither resized nor mirrored.
     """
-    top, left, side, mirrored = window
-    patch = picture[top : top + side, left : left + side]
-    if side == size:
+    top, left, height, width, mirrored = window
+    patch = picture[top : top + height, left : left + width]
+    if (height, width) == size:
         return _mirror(patch) if mirrored else patch
     from PIL import Image
 
     channels = patch.shape[-1]
     planes = [patch] if channels == 3 else [patch[..., channel] for channel in range(channels)]
     images = [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes]
-    whole = (0.0, 0.0, float(side), float(side))
+    whole = (0.0, 0.0, float(width), float(height))
     resized = [np.asarray(shrink(image, size, whole, mirrored)) for image in images]
     return resized[0] if channels == 3 else np.stack(resized, axis=-1)
 
 
 def shrink(
-    image: "Image.Image", size: int, box: tuple[float, float, float, float], mirrored: bool
+    image: "Image.Image", size: Size, box: tuple[float, float, float, float], mirrored: bool
 ) -> "Image.Image":
-    """Resizes a box (left, top, right, bottom) to a square, bicubic and antialiased; mirrors it if asked."""
+    """Resizes a box (left, top, right, bottom) to `size`, bicubic and antialiased; mirrors it if asked."""
     from PIL import Image
 
-    square = image.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
-    return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else square
+    resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+    return resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else resized
 
 
-def _mirror(patch: UInt8[np.ndarray, "S S C"]) -> UInt8[np.ndarray, "S S C"]:
+def _mirror(patch: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
     mirrored = np.empty(patch.shape, np.uint8)
     for channel in range(patch.shape[-1]):  # four times as fast as all channels at once
         mirrored[..., channel] = patch[:, ::-1, channel]

@@ -1,6 +1,6 @@
 """The one place where a record of a source becomes an example: what a model is trained or measured on.
 
-Training batches, held-out sets and cached variants differ in which square they see of a picture and in where
+Training batches, held-out sets and cached variants differ in which part they see of a picture and in where
 random numbers come from; both are in the `RecordRng` that they give.
 """
 
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vq_jax.configs.data import DataConfig
+from vq_jax.configs.data import DataConfig, written
 from vq_jax.data.colour import change_colours
-from vq_jax.data.crops import Choose, Window, training_window
+from vq_jax.data.crops import Choose, Size, Window, training_window
 from vq_jax.data.source import Batch, Record
 
 _LOG = logging.getLogger("vq_jax")
@@ -29,17 +29,16 @@ Example = dict[str, Any]
 model's output is compared with something else than `image`, that is `target`, of the same kind; `mask` is
 bool [*S], true where a part of `image` is given."""
 
-ReadSquare = Callable[[Choose, int, bool], Record]
-"""Reads a record and cuts its picture down to a square. Takes the function that chooses the square from the
-picture's height and width, the side of the result in pixels, and whether the picture may be decoded at a part
-of its size when it is made much smaller."""
+ReadCrop = Callable[[Choose, Size, bool], Record]
+"""Reads a record and crops its picture. Takes the function that chooses the part from the picture's height
+and width, the size of the result, and whether the picture may be decoded smaller where it is made so."""
 
 
 class RecordRng(NamedTuple):
     """The random numbers of one example: the same whichever process or worker makes it, and in any order.
 
     Attributes:
-      window: `CROP_NUMBERS` numbers in [0, 1), float64 [4], that decide which square is seen; or the square.
+      window: `CROP_NUMBERS` numbers in [0, 1), float64 [4], that decide which part is seen; or the part.
       seed: of the generator of everything else that is random; or the generator.
     """
 
@@ -62,11 +61,11 @@ class ExampleBuilder:
         self._config = config
         self._enlarged = False
 
-    def __call__(self, record: ReadSquare, rng: RecordRng) -> Example:
+    def __call__(self, record: ReadCrop, rng: RecordRng) -> Example:
         """Makes an example of a record.
 
         Args:
-          record: reads the record: `take_square` of a source and a number, or `cut_square` of a record.
+          record: reads the record: `take_crop` of a source and a number, or `crop_record` of a record.
           rng: what is random in the example.
 
         Returns:
@@ -74,7 +73,7 @@ class ExampleBuilder:
         """
         config = self._config
         choose = functools.partial(self._window, rng.window)
-        example: Example = record(choose, config.image_size, config.scaled_decoding)
+        example: Example = record(choose, config.picture_size, config.scaled_decoding)
         example.setdefault("broken", np.int32(0))
         if config.colour.changes and not isinstance(rng.window, Window):
             example["image"] = change_colours(example["image"], config.colour, rng.generator())
@@ -84,9 +83,10 @@ class ExampleBuilder:
         if isinstance(chosen, Window):
             return chosen
         config = self._config
-        if min(height, width) < config.image_size and config.resize == "none":
+        size = config.picture_size
+        if config.resize == "none" and (height < size[0] or width < size[1]):
             self._warn_enlarged(height, width)
-        window = training_window(height, width, config.image_size, config.resize, config.crop, chosen[:3])
+        window = training_window(height, width, size, config.resize, config.crop, chosen[:3])
         return window._replace(mirrored=True) if config.flip and chosen[3] < 0.5 else window
 
     def _warn_enlarged(self, height: int, width: int) -> None:
@@ -94,8 +94,8 @@ class ExampleBuilder:
             warned, self._enlarged = self._enlarged, True
         if not warned:
             _LOG.warning(
-                "pictures smaller than data.image_size %d are enlarged to it (one has %d x %d)",
-                self._config.image_size,
+                "pictures smaller than data.image_size %s are enlarged to it (one has %d x %d)",
+                written(self._config.image_size),
                 height,
                 width,
             )

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from vq_jax.configs.data import DataConfig
-from vq_jax.data.crops import Choose
+from vq_jax.data.crops import Choose, Size
 from vq_jax.data.folder_index import PictureFile, examine, list_pictures, reason_of, warn_broken
 from vq_jax.data.layout import Part, understand
-from vq_jax.data.pictures import DEFAULT_READING, Reading, read_picture, read_square
-from vq_jax.data.source import Record, Split, check_convertible, cut_square
+from vq_jax.data.pictures import DEFAULT_READING, Reading, read_crop, read_picture
+from vq_jax.data.source import Record, Split, check_convertible, crop_record
 from vq_jax.data.splits import held_out
 from vq_jax.errors import UserError
 
@@ -73,12 +73,12 @@ class FolderSource:
     def __getitem__(self, index: int) -> Record:
         return self._record(index, lambda path: read_picture(path, self.channels, self._reading))
 
-    def square(self, index: int, choose: Choose, size: int, scaled: bool) -> Record:
-        """Reads a record with a square of its picture, see `source.take_square`."""
+    def crop(self, index: int, choose: Choose, size: Size, scaled: bool) -> Record:
+        """Reads a record with a part of its picture, see `source.take_crop`."""
         if self._cache is not None:
-            return cut_square(self[index], choose, size)
+            return crop_record(self[index], choose, size)
         return self._record(
-            index, lambda path: read_square(path, self.channels, choose, size, scaled, self._reading)
+            index, lambda path: read_crop(path, self.channels, choose, size, scaled, self._reading)
         )
 
     def _record(self, index: int, read: Callable[[Path], np.ndarray]) -> Record:

@@ -8,7 +8,7 @@ import numpy as np
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.crops import held_out_windows
 from vq_jax.data.examples import Example, ExampleBuilder, RecordRng, stack
-from vq_jax.data.source import Batch, Source, cut_square
+from vq_jax.data.source import Batch, Source, crop_record
 from vq_jax.data.splits import evenly_spaced
 from vq_jax.errors import UserError
 
@@ -21,18 +21,18 @@ def test_batches(
 ) -> Iterator[Batch]:
     """Yields examples of the held-out pictures once, the same ones each time.
 
-    With `config.resize` none, a large picture gives several squares, side by side, so that a set of a few
+    With `config.resize` none, a large picture gives several crops, side by side, so that a set of a few
     photographs gives up to 256 in all, or up to `limit`. Otherwise, and where there are many pictures, each
-    gives one square from its middle.
+    gives one from its middle.
 
     Args:
       source: the held-out pictures.
       config: image_size and resize, where random counts as short-side.
-      batch_size: squares in each batch.
-      limit: most squares in all, 1 and up; of more pictures than that, only evenly spaced ones are read.
+      batch_size: crops in each batch.
+      limit: most crops in all, 1 and up; of more pictures than that, only evenly spaced ones are read.
 
     Yields:
-      `image` uint8 [B, S, S, C]; `valid` bool [B], false where the last batch repeats its last
+      `image` uint8 [B, H, W, C]; `valid` bool [B], false where the last batch repeats its last
       example to fill up; `broken` int32 [B]; `label` int32 [B] where the source has labels.
 
     Raises:
@@ -51,10 +51,10 @@ def test_batches(
     for index in chosen:
         record = source[index]
         height, width, _ = record["image"].shape
-        windows = held_out_windows(height, width, config.image_size, config.resize, maximum)
+        windows = held_out_windows(height, width, config.picture_size, config.resize, maximum)
         for number, window in enumerate(windows):
             rng = RecordRng(window, (_SEED, index, number))
-            examples.append(make_example(functools.partial(cut_square, record), rng))
+            examples.append(make_example(functools.partial(crop_record, record), rng))
             if len(examples) == batch_size:
                 yield _batch(examples, batch_size)
                 examples = []

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageCms
 
 from vq_jax.configs.data import DataConfig
-from vq_jax.data.crops import Choose, shrink
+from vq_jax.data.crops import Choose, Size, shrink
 from vq_jax.data.metadata import Spliced, exif_orientation, without_metadata
 from vq_jax.host.files import require_regular
 
@@ -133,29 +133,29 @@ def to_array(picture: Image.Image, channels: int) -> UInt8[np.ndarray, "H W C"]:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def read_square(
+def read_crop(
     path: str | os.PathLike[str],
     channels: int,
     choose: Choose,
-    size: int,
+    size: Size,
     scaled: bool,
     reading: Reading = DEFAULT_READING,
-) -> UInt8[np.ndarray, "S S C"]:
-    """Reads a square of a picture file, upright, in the channels and size asked for.
+) -> UInt8[np.ndarray, "h w C"]:
+    """Reads a part of a picture file, upright, in the channels and size asked for.
 
     Without `scaled` the result is that of `crops.cut` and `read_picture`, to the bit, with less work.
 
     Args:
       path: see `read_picture`.
       channels: see `read_picture`.
-      choose: chooses the square, from the height and width of the upright picture.
-      size: side of the result.
-      scaled: decode a JPEG at the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that leaves the square at
+      choose: chooses the part, from the height and width of the upright picture.
+      size: of the result.
+      scaled: decode a JPEG at the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that leaves the part at
         least 1.5 times as large as the result.
       reading: see `read_picture`.
 
     Returns:
-      The square, uint8 [size, size, channels].
+      The part, uint8 [*size, channels].
 
     Raises:
       OSError, ValueError and others of Pillow's: see `read_picture`.
@@ -168,7 +168,9 @@ def read_square(
             if turn in _ON_ITS_SIDE:
                 width, height = height, width
             window = choose(height, width)
-            factor = _decode_smaller(image, window.side / (_MARGIN * size))
+            factor = _decode_smaller(
+                image, min(window.height / (_MARGIN * size[0]), window.width / (_MARGIN * size[1]))
+            )
         image.load()
         upright = _to_8_bits(turn_upright(image, orientation), image, reading)
         if window is None:
@@ -176,13 +178,14 @@ def read_square(
         # The last pixel of a smaller picture may reach beyond the edge of the whole one.
         left = window.left / factor + (upright.width - width / factor if turn in _FROM_RIGHT else 0.0)
         top = window.top / factor + (upright.height - height / factor if turn in _FROM_BOTTOM else 0.0)
-        side = window.side / factor
+        across, down = window.width / factor, window.height / factor
         first = (math.floor(left), math.floor(top))
-        square = upright.crop((*first, math.ceil(left + side), math.ceil(top + side)))
-        square = _convert(square, "L" if channels == 1 else "RGB")
+        part = upright.crop((*first, math.ceil(left + across), math.ceil(top + down)))
+        part = _convert(part, "L" if channels == 1 else "RGB")
     left, top = left - first[0], top - first[1]
-    pixels = np.asarray(shrink(square, size, (left, top, left + side, top + side), window.mirrored))
-    return pixels.reshape(size, size, channels)
+    box = (left, top, left + across, top + down)
+    pixels = np.asarray(shrink(part, size, box, window.mirrored))
+    return pixels.reshape(*size, channels)
 
 
 def count_pixels(path: str | os.PathLike[str], file: BinaryIO, reading: Reading) -> int:

@@ -21,7 +21,7 @@ from jaxtyping import Int
 from vq_jax.configs.data import DataConfig
 from vq_jax.data import workers
 from vq_jax.data.examples import CROP_NUMBERS, ExampleBuilder, RecordRng, stack
-from vq_jax.data.source import Batch, Source, take_square
+from vq_jax.data.source import Batch, Source, take_crop
 from vq_jax.errors import UserError
 
 _POSITIONS = 2**48  # batches in the stream: no run takes as many, and grain's arithmetic holds
@@ -55,9 +55,9 @@ def train_batches(
         program ends.
 
     Returns:
-      An iterator of batches: `image` uint8 [B, S, S, C], `broken` int32 [B] and, where the source
-      has labels, `label` int32 [B], with B = config.batch_size // process_count and
-      S = config.image_size. Close it, or use it as a context manager.
+      An iterator of batches: `image` uint8 [B, H, W, C], `broken` int32 [B] and, where the source
+      has labels, `label` int32 [B], with B = config.batch_size // process_count and H and W of
+      config.image_size. Close it, or use it as a context manager.
 
     Raises:
       UserError: the processes cannot share a batch evenly, the source is empty, or workers cannot start.
@@ -187,7 +187,7 @@ class _Assembler:
         rows = range(len(numbers))[self._rows]
         examples = (
             self._make_example(
-                functools.partial(take_square, self._source, int(numbers[row])),
+                functools.partial(take_crop, self._source, int(numbers[row])),
                 RecordRng(windows[row], (seed, row)),
             )
             for row in rows

@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from vq_jax.data.crops import Choose, cut
+from vq_jax.data.crops import Choose, Size, cut
 from vq_jax.errors import UserError
 
 Record = dict[str, Any]
@@ -22,8 +22,8 @@ Split = Literal["train", "test"]
 class Source(Protocol):
     """A random-access sequence of pictures: every record can be read at any time, in any order.
 
-    A source may have a method `square(index, choose, size, scaled) -> Record`, which reads a record and cuts
-    its picture down to a square with less work than reading all of the picture; see `take_square`.
+    A source may have a method `crop(index, choose, size, scaled) -> Record`, which reads a record and crops
+    its picture with less work than reading all of the picture; see `take_crop`.
 
     It may also have an attribute `class_names`, see the function of that name, and `left_out`, a tuple that
     says in words what of the data is in no split.
@@ -54,40 +54,40 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def cut_square(record: Record, choose: Choose, size: int, scaled: bool = False) -> Record:
-    """Cuts the picture of a record down to a square.
+def crop_record(record: Record, choose: Choose, size: Size, scaled: bool = False) -> Record:
+    """Crops the picture of a record.
 
     Args:
       record: the record.
-      choose: chooses the square from the picture's height and width, and whether it is mirrored.
-      size: side of the result, in pixels.
+      choose: chooses the part from the picture's height and width, and whether it is mirrored.
+      size: height and width of the result, in pixels.
       scaled: has no effect on a picture that is already decoded.
 
     Returns:
-      The record, its `image` uint8 [size, size, C].
+      The record, its `image` uint8 [*size, C].
     """
     height, width, _ = record["image"].shape
     return {**record, "image": cut(record["image"], choose(height, width), size)}
 
 
-def take_square(source: Source, index: int, choose: Choose, size: int, scaled: bool) -> Record:
-    """Reads a record and cuts its picture down to a square; a source with a method `square` does both.
+def take_crop(source: Source, index: int, choose: Choose, size: Size, scaled: bool) -> Record:
+    """Reads a record and crops its picture; a source with a method `crop` does both.
 
     Args:
       source: the pictures.
       index: of the record.
-      choose: chooses the square from the picture's height and width, and whether it is mirrored.
-      size: side of the result, in pixels.
+      choose: chooses the part from the picture's height and width, and whether it is mirrored.
+      size: height and width of the result, in pixels.
       scaled: let the source decode a picture at a part of its size when it is made much smaller.
 
     Returns:
-      The record, its `image` uint8 [size, size, C].
+      The record, its `image` uint8 [*size, C].
     """
-    square = getattr(source, "square", None)
-    if square is not None:
-        record: Record = square(index, choose, size, scaled)
+    crop = getattr(source, "crop", None)
+    if crop is not None:
+        record: Record = crop(index, choose, size, scaled)
         return record
-    return cut_square(source[index], choose, size)
+    return crop_record(source[index], choose, size)
 
 
 def check_channels(found: int, channels: int, name: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.examples import CROP_NUMBERS, ExampleBuilder, RecordRng
-from vq_jax.data.source import Record, Source, class_names, take_square
+from vq_jax.data.source import Record, Source, class_names, take_crop
 
 _SEED = 0  # not the run's: runs with different seeds share what was made from the crops
 
@@ -34,7 +34,7 @@ class Variants:
         self.channels = source.channels
         self.num_classes = source.num_classes
         self.class_names = class_names(source)
-        scaled = ("scaled",) if config.scaled_decoding and hasattr(source, "square") else ()
+        scaled = ("scaled",) if config.scaled_decoding and hasattr(source, "crop") else ()
         sizes = (config.image_size, config.resize, config.crop, config.flip, self._count)
         colour = (dataclasses.astuple(config.colour),) if config.colour.changes else ()
         parts = (source.fingerprint, *sizes, *scaled, *colour)
@@ -48,5 +48,5 @@ class Variants:
         draw, mirrored = divmod(variant, 2) if self._config.flip else (variant, 0)
         generator = np.random.default_rng((_SEED, draw, number))
         window = np.array([*generator.random(CROP_NUMBERS - 1), 0.0 if mirrored else 0.5])
-        record = functools.partial(take_square, self._source, number)
+        record = functools.partial(take_crop, self._source, number)
         return self._make_example(record, RecordRng(window, generator))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
+from vq_jax.configs.data import image_size_of
 from vq_jax.configs.runs import NoiseConfig, PriorConfig
 from vq_jax.configs.serialize import specs_from_json
 from vq_jax.errors import UserError
@@ -65,7 +66,7 @@ def read_prior(
             found_tokenizer = load_same_tokenizer(tokenizer, found_tokenizer.fingerprint, saved.path)
     try:
         specs = specs_from_json(saved.codes["specs"])
-        num_classes, image_size = saved.codes["num_classes"], saved.codes["image_size"]
+        num_classes, image_size = saved.codes["num_classes"], image_size_of(saved.codes["image_size"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{saved.path} does not say what codes its prior models: {error!r}") from error
     model = build_prior(config, specs, num_classes, found_tokenizer.config)

@@ -14,6 +14,7 @@ from flax import linen
 from jax.sharding import NamedSharding
 from tqdm import tqdm
 
+from vq_jax.configs.data import ImageSize, height_and_width
 from vq_jax.configs.priors import PRIORS
 from vq_jax.configs.runs import PriorConfig
 from vq_jax.configs.sampling import Options
@@ -42,7 +43,7 @@ class Prior:
       tokenizer: decodes the codes.
       config: the configuration of its run.
       step: updates made.
-      image_size: height and width in pixels of the pictures that it draws.
+      image_size: of the pictures that it draws, in pixels: one number, or height and width.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Prior:
         tokenizer: Tokenizer,
         config: PriorConfig,
         step: int,
-        image_size: int,
+        image_size: ImageSize,
     ) -> None:
         self.model: Any = model
         self.variables = variables
@@ -129,7 +130,7 @@ class Prior:
             progress=progress,
             **options,
         )
-        size, decoded = (self.image_size, self.image_size), []
+        size, decoded = height_and_width(self.image_size), []
         for first in range(0, len(jax.tree.leaves(codes)[0]), batch_size):
             part = jax.tree.map(operator.itemgetter(slice(first, first + batch_size)), codes)
             decoded.append(self.tokenizer.decode(part, size=size))
@@ -229,12 +230,13 @@ class Prior:
         height, width = masks.shape[1:]
         if ring < 0:
             raise UserError(f"expected a ring of at least 0 codes, got {ring}")
-        if min(height, width) < self.image_size:
+        lowest, narrowest = height_and_width(self.image_size)
+        if height < lowest or width < narrowest:
             raise UserError(
-                f"expected pictures of at least {self.image_size} x {self.image_size} px, which this prior "
-                f"draws, got {width} x {height}"
+                f"expected pictures of at least {narrowest} x {lowest} px, which this prior draws, got "
+                f"{width} x {height}"
             )
-        if ring * max(strides) >= self.image_size:
+        if ring * strides[0] >= lowest or ring * strides[1] >= narrowest:
             raise UserError(f"a ring of {ring} codes does not fit into the prior's grid of {window}")
         unknown = np.stack([hole_codes(mask, strides, ring) for mask in masks])
         if unknown.all(axis=(1, 2)).any():

@@ -7,6 +7,7 @@ import os
 
 from etils import epath
 
+from vq_jax.configs.data import ImageSize, image_size_of
 from vq_jax.configs.runs import PriorConfig
 from vq_jax.configs.serialize import check_header, header, specs_from_json, specs_to_json
 from vq_jax.errors import UserError
@@ -34,7 +35,7 @@ class TokenizerRecord:
     step: int
     specs: CodeSpecs
     num_classes: int | None
-    image_size: int
+    image_size: ImageSize
 
     def write(self, workdir: epath.Path) -> None:
         """Writes it into the prior's run, whole or not at all."""
@@ -61,6 +62,7 @@ def read_record(workdir: epath.PathLike) -> TokenizerRecord | None:
         if "code_shape" in values:  # as it was with one grid, one code a position
             grid = {"shape": values.pop("code_shape"), "codebook_size": values.pop("codebook_size")}
             values["specs"] = grid
+        values["image_size"] = image_size_of(values["image_size"])
         return TokenizerRecord(**{**values, "specs": specs_from_json(values["specs"])})
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
@@ -71,7 +73,7 @@ def make_record(
     place: str,
     tokenizer: Tokenizer,
     num_classes: int | None,
-    image_size: int,
+    image_size: ImageSize,
     *,
     before: TokenizerRecord | None = None,
 ) -> TokenizerRecord:
@@ -82,7 +84,7 @@ def make_record(
       place: where the tokenizer was found.
       tokenizer: it.
       num_classes: classes of the pictures; None for none.
-      image_size: height and width of the pictures, in pixels.
+      image_size: of the pictures, in pixels.
       before: the record that the run has already. Its fingerprint, which may be by an earlier formula,
         stays: the run's data and code cache are known by it.
     """

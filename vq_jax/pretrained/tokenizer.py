@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 from PIL import Image
 
 from vq_jax import ops
+from vq_jax.configs.data import ImageSize
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.data.pictures import to_array
 from vq_jax.errors import UserError
@@ -48,7 +49,7 @@ class Tokenizer:
         self.step = step
         self._fixed_shape: tuple[int, ...] | None = model.image_shape
         self._axes = len(self._fixed_shape or image_shape(config)) - 1
-        self._code_specs: dict[int, CodeSpecs] = {}
+        self._code_specs: dict[ImageSize, CodeSpecs] = {}
         self._encode = jax.jit(
             lambda variables, images: model.apply(variables, ops.normalize_pictures(images), method="encode")
         )
@@ -195,11 +196,11 @@ class Tokenizer:
         self.check(given)
         return given, single
 
-    def code_specs(self, image_size: int) -> CodeSpecs:
-        """The codes of a picture of equal sides, or of the one size that the model takes."""
+    def code_specs(self, image_size: ImageSize) -> CodeSpecs:
+        """The codes of a picture of a size, or of the one size that the model takes."""
         if image_size not in self._code_specs:
-            shape = self._fixed_shape or (*(image_size,) * self._axes, self.channels)
-            self._code_specs[image_size] = self.model.code_specs(shape)
+            sides = (image_size,) * self._axes if isinstance(image_size, int) else image_size
+            self._code_specs[image_size] = self.model.code_specs(self._fixed_shape or (*sides, self.channels))
         return self._code_specs[image_size]
 
     def check(self, pictures: np.ndarray) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from vq_jax.configs.data import height_and_width
 from vq_jax.configs.runs import NoiseConfig
 from vq_jax.evaluate import CodeDistance, evaluate, sums
 from vq_jax.host.dtypes import compute_dtype
@@ -87,10 +88,10 @@ class NoiseTask(PriorTask):
         )
 
     def _make_networks(self) -> None:
-        config, tokenizer, size = self.config, self.tokenizer, self.record.image_size
+        config, tokenizer, size = self.config, self.tokenizer, height_and_width(self.record.image_size)
         model: Any = self._build()
         self.model = model
-        self._image_shape = (size, size, tokenizer.channels)
+        self._image_shape = (*size, tokenizer.channels)
         self._step = jit_step(config, self.mesh, model, tokenizer.model)
         self._frozen = (sharding.replicate(tokenizer.variables, self.mesh),)
 

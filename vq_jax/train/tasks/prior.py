@@ -79,8 +79,8 @@ class PriorTask:
             self.tokenizer.config.model.check_image_size(self._pictures.image_size)
         except ValueError as error:
             raise UserError(str(error)) from error
-        size = self._pictures.image_size
-        pictures = abstract_pictures(config.data.batch_size, (size, size, self.tokenizer.channels), self.mesh)
+        shape = (*self._pictures.picture_size, self.tokenizer.channels)
+        pictures = abstract_pictures(config.data.batch_size, shape, self.mesh)
         check_memory(self.mesh, pictures)
         train_source, test_source = open_splits(self._pictures, self.tokenizer.channels)
         found: Any = {"class_names": class_names(train_source) if config.conditional else None}
@@ -293,7 +293,7 @@ class PriorTask:
 
     @property
     def _columns(self) -> int:
-        return 8 if self._pictures.image_size <= 64 else 4
+        return 8 if self._pictures.picture_size[1] <= 64 else 4
 
     @property
     def _shown_classes(self) -> list[int]:

@@ -16,7 +16,7 @@ from vq_jax.configs import (
     VectorQuantizerEMAConfig,
 )
 from vq_jax.configs.earlier import downgrade_model, upgrade_model
-from vq_jax.configs.quantizers import QUANTIZERS, convert_quantizer
+from vq_jax.configs.quantizers import QUANTIZERS, QuantizerConfig, convert_quantizer
 from vq_jax.configs.registry import RUN_KINDS
 from vq_jax.configs.serialize import (
     VERSION,
@@ -121,10 +121,18 @@ def test_only_fields_that_define_the_run_count_as_fixed():
     }
 
 
-def test_quantizers_of_two_names_keep_the_fields_that_both_have():
+def test_quantizers_of_two_names_keep_the_fields_that_both_have(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Other(QuantizerConfig):
+        codebook_size: int = 16
+        decay: float = 0.5
+
     old = VectorQuantizerEMAConfig(codebook_size=7, code_dim=3, epsilon=1.0)
     assert convert_quantizer(old, "gradient") == VectorQuantizerConfig(codebook_size=7, code_dim=3)
     assert convert_quantizer(old, "ema") is old
+    # A default is the quantizer's own, not a choice to keep.
+    monkeypatch.setitem(QUANTIZERS, "other", Other)
+    assert convert_quantizer(old, "other") == Other(codebook_size=7, decay=0.5)
     with pytest.raises(ValueError, match="unknown quantizer 'emma'; did you mean ema"):
         convert_quantizer(old, "emma")
 

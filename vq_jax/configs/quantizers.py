@@ -299,7 +299,7 @@ def quantizer_class(name: str) -> type[QuantizerConfig]:
 
 
 def convert_quantizer(old: QuantizerConfig, name: str) -> QuantizerConfig:
-    """Returns the quantizer of another name; the fields that both have keep their values.
+    """Returns the quantizer of another name; fields that both have keep values that are not the old default.
 
     Args:
       old: the quantizer to replace.
@@ -314,6 +314,10 @@ def convert_quantizer(old: QuantizerConfig, name: str) -> QuantizerConfig:
 
 
 def _shared(cls: type[QuantizerConfig], old: QuantizerConfig) -> dict[str, Any]:
-    """The fields of a quantizer that another class has too."""
-    names = {field.name for field in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
-    return {name: getattr(old, name) for name in names}
+    """The fields of a quantizer that another class has too, but for those at their defaults."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {
+        field.name: getattr(old, field.name)
+        for field in dataclasses.fields(old)
+        if field.name in names and getattr(old, field.name) != field.default
+    }

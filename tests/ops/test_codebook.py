@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from vq_jax import ops
 from vq_jax.ops import codebook
@@ -200,6 +201,24 @@ def test_entropy_loss_matches_numpy():
     mean = p.mean(0)
     expected = -(p * np.log(p)).sum(1).mean() + (mean * np.log(mean)).sum()
     assert float(entropy_loss(z, codes, 0.7)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("axis_name", [None, "data"])
+def test_use_of_a_billion_codes_is_that_of_the_codes_that_occur(axis_name):
+    indices = np.array([7, 2**30 - 1, 7, 0, 5, 5, 2**29, 7], np.int32)
+    few = np.array([2, 3, 2, 0, 1, 1, 4, 2], np.int32)
+
+    def use(size, codes):
+        function = functools.partial(ops.code_use, codebook_size=size, axis_name=axis_name)
+        if axis_name:
+            mesh = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
+            places = {"in_specs": PartitionSpec("data"), "out_specs": PartitionSpec()}
+            function = jax.shard_map(function, mesh=mesh, **places)
+        return [float(figure) for figure in jax.jit(function)(codes)]
+
+    (many, share), (counted, whole) = use(2**30, indices), use(5, few)
+    assert many == pytest.approx(counted, rel=1e-6)
+    assert (share, whole) == (5 / 2**30, 1.0)
 
 
 def test_kmeans_finds_separated_clusters():

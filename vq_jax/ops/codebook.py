@@ -21,6 +21,7 @@ AxisName = str | tuple[str, ...]
 _PRECISION = jax.lax.Precision.HIGHEST
 _CPU_BLOCK = 1024  # rows and codes whose distances stay in a core's cache
 _GPU_BLOCK_BYTES = 2**28  # largest piece of the distance matrix that is held at once
+_MOST_COUNTS = 2**22  # codes of which each has a count of its own
 
 
 def normalize_vectors(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
@@ -272,6 +273,34 @@ def perplexity(counts: Float[Array, " K"]) -> Float[Array, ""]:
 def usage(counts: Float[Array, " K"]) -> Float[Array, ""]:
     """Computes the share of the codes that were chosen at least once."""
     return jnp.mean((counts > 0).astype(jnp.float32))
+
+
+@auto_axes(lambda *_: PartitionSpec())
+def code_use(
+    indices: Int[Array, " N"], codebook_size: int, axis_name: AxisName | None = None
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Computes `perplexity` and `usage` of codes; above 2^22 possible codes in memory of N numbers, not K.
+
+    Args:
+      indices: codes in [0, K).
+      codebook_size: number of possible codes K.
+      axis_name: axes of `jax.shard_map` or `jax.pmap` over whose devices the codes are spread.
+
+    Returns:
+      Perplexity and usage, float32.
+    """
+    if codebook_size <= _MOST_COUNTS:
+        counts = code_counts(indices, codebook_size)
+        counts = jax.lax.psum(counts, axis_name) if axis_name else counts
+        return perplexity(counts), usage(counts)
+    if axis_name:
+        use = code_use(jax.lax.all_gather(indices, axis_name, tiled=True), codebook_size)
+        return jax.lax.pmean(use, axis_name)  # they are equal, which only a sum says
+    ordered = jnp.sort(indices)
+    begins = ordered != jnp.concatenate([ordered[:1] - 1, ordered[:-1]])
+    run = jnp.cumsum(begins, dtype=jnp.int32) - 1
+    counts = jnp.zeros(indices.shape, jnp.float32).at[run].add(1.0)
+    return perplexity(counts), jnp.sum((counts > 0).astype(jnp.float32)) / codebook_size
 
 
 @auto_axes(lambda *_: PartitionSpec())

@@ -84,12 +84,12 @@ class FSQ(nn.Module):
         indices = jnp.sum(digits * self._basis(), axis=1, dtype=jnp.int32)
         # The very values of `lookup`, with the gradient of `smooth`.
         quantized = self._values(digits) + (smooth - jax.lax.stop_gradient(smooth))
-        counts = ops.code_counts(indices, self.codebook_size)
+        perplexity, usage = ops.code_use(indices, self.codebook_size)
         return QuantizerOutput(
             quantized=quantized.reshape(z.shape).astype(z.dtype),
             indices=indices.reshape(z.shape[:-1]),
             loss=jnp.zeros((), jnp.float32),
-            metrics={"perplexity": ops.perplexity(counts), "usage": ops.usage(counts)},
+            metrics={"perplexity": perplexity, "usage": usage},
         )
 
     def lookup(self, indices: Int[Array, "B *S"]) -> Float[Array, "B *S D"]:

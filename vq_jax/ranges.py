@@ -87,7 +87,8 @@ _RANGES = {
     DEPTH: "codes_per_position depth_layers num_blocks num_groups num_layers num_res_blocks",
     COUNT: "num_classes",
     between(1, 2**24): "codebook_size",
-    WEIGHT: "codebook_weight commitment_weight diveq_noise entropy_weight revive_threshold unmasked_weight",
+    WEIGHT: """batch_entropy_weight codebook_weight commitment_weight diveq_noise entropy_weight
+        revive_threshold sample_entropy_weight unmasked_weight""",
     POSITIVE: "entropy_temperature epsilon",
     SHARE: "class_dropout decay dropout label_smoothing token_dropout",
     ODD_KERNEL: "kernel",
@@ -97,6 +98,8 @@ _RANGES = {
     between(0, 16): "num_downsamples",
     NUMBER: "minibatch_group",
     between(2, 2**16): "levels",
+    between(1, 30): "bits",
+    between(1, 20): "group_size",
 }
 RANGES: dict[str, Range] = {name: found for found, names in _RANGES.items() for name in names.split()}
 

@@ -24,8 +24,10 @@ from vq_jax.configs.priors import (
     TransformerArchitecture,
 )
 from vq_jax.configs.quantizers import (
+    BSQConfig,
     FSQConfig,
     GroupedQuantizerConfig,
+    LFQConfig,
     QuantizerConfig,
     SimVQConfig,
     VectorQuantizerConfig,
@@ -37,6 +39,7 @@ from vq_jax.configs.training import Phase, TrainingConfig
 
 __all__ = [
     "Architecture",
+    "BSQConfig",
     "CodesConfig",
     "ColourConfig",
     "DataConfig",
@@ -45,6 +48,7 @@ __all__ = [
     "FSQConfig",
     "GPTArchitecture",
     "GroupedQuantizerConfig",
+    "LFQConfig",
     "LlamaGenVQ16",
     "Losses",
     "MLPVQVAE",

@@ -277,6 +277,54 @@ class SimVQConfig(QuantizerConfig):
         return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
 
 
+@dataclasses.dataclass(frozen=True)
+class LFQConfig(QuantizerConfig):
+    """Lookup-free quantization: each channel of a latent is one bit, see `nn.LFQ`."""
+
+    name: ClassVar[str] = "lfq"
+    module: ClassVar[str] = "LFQ"
+
+    bits: int = 9
+    """Bits of a code, one for each channel; 2^bits is the number of codes."""
+    spherical: bool = False
+    """Scale latents and codes to unit length: binary spherical quantization."""
+    sample_entropy_weight: float = 0.1
+    """Weight of the entropy of each latent's assignment to the codes, which becomes low."""
+    batch_entropy_weight: float = 0.1
+    """Weight of the entropy of the batch's mean assignment, which becomes high: even use of all codes."""
+    batch_entropy: Literal["full", "sum", "mean"] = "sum"
+    """That entropy: of all codes, up to 20 bits; or the sum or mean of those of groups of bits."""
+    group_size: int = 9
+    """Bits of such a group."""
+    entropy_temperature: float = 0.01
+    """Temperature of the assignments."""
+    commitment_weight: float = 0.25
+    """Weight of the loss that keeps the encoder's outputs near their codes."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width of the latents: one channel for each bit."""
+        return self.bits
+
+    def describe(self) -> str:
+        """Number of codes and bits."""
+        return f"{2**self.bits} codes, {self.bits} bits, {self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class BSQConfig(LFQConfig):
+    """Binary spherical quantization: `lfq` with the values of its published recipe."""
+
+    name: ClassVar[str] = "bsq"
+
+    spherical: bool = True
+    """Scale latents and codes to unit length; False is `lfq`."""
+    entropy_temperature: float = 1.0
+    """Temperature of the assignments."""
+    commitment_weight: float = 0.0
+    """Weight of the loss that keeps the encoder's outputs near their codes."""
+
+
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {
     cls.name: cls
     for cls in (
@@ -285,6 +333,8 @@ QUANTIZERS: dict[str, type[QuantizerConfig]] = {
         FSQConfig,
         GroupedQuantizerConfig,
         SimVQConfig,
+        LFQConfig,
+        BSQConfig,
     )
 }
 

@@ -12,6 +12,7 @@ from vq_jax.nn.model import VQModel, VQOutput
 from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN
 from vq_jax.nn.quantizers import (
     FSQ,
+    LFQ,
     CodebookQuantizer,
     GroupedQuantizer,
     QuantizerOutput,
@@ -34,6 +35,7 @@ __all__ = [
     "GPT",
     "GroupNorm",
     "GroupedQuantizer",
+    "LFQ",
     "LPIPS",
     "MLPDecoder",
     "MLPDiscriminator",

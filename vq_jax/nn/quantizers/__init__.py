@@ -3,12 +3,14 @@
 from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival
 from vq_jax.nn.quantizers.fsq import FSQ
 from vq_jax.nn.quantizers.grouped import GroupedQuantizer
+from vq_jax.nn.quantizers.lfq import LFQ
 from vq_jax.nn.quantizers.sim_vq import SimVQ
 from vq_jax.nn.quantizers.vector import VectorQuantizer
 from vq_jax.nn.quantizers.vector_ema import VectorQuantizerEMA
 
 __all__ = [
     "FSQ",
+    "LFQ",
     "CodebookQuantizer",
     "GroupedQuantizer",
     "QuantizerOutput",

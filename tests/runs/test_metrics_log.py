@@ -1,7 +1,9 @@
 """Figures of a run: TensorBoard's events are to look at, and cost no step."""
 
 import errno
+import io
 import os
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from etils import epath
 from tensorboardX.event_file_writer import EventsWriter
 
 from vq_jax.errors import UserError
-from vq_jax.runs.metrics_log import MetricsLog
+from vq_jax.runs import metrics_log
+from vq_jax.runs.metrics_log import MetricsLog, Progress
 from vq_jax.runs.rundir import read_metrics
 
 
@@ -36,3 +39,32 @@ def test_a_run_whose_directory_was_removed_says_so(tmp_path):
     with pytest.raises(UserError, match=f"{tmp_path} was removed while the run wrote in it"):
         log.write(1, {"loss": 1.0})
     log.close()
+
+
+def test_the_eta_is_that_of_the_stage_that_runs(monkeypatch):
+    clock, out = [0.0], io.StringIO()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(metrics_log, "progress_stream", lambda: out)
+    progress = Progress(0, 1000, stages=(0, 500))
+
+    def take(number, seconds):
+        for _ in range(number):
+            clock[0] += seconds
+            progress.advance()
+
+    def said():
+        progress._spoke = -100.0  # else there is one line in ten seconds
+        progress.show(progress._step, {"loss": 1.0})
+        return out.getvalue().splitlines()[-1].partition("loss 1")[2].strip()
+
+    take(2, 60.0)  # compiles
+    assert said() == ""
+    take(98, 0.1)
+    assert said() == "ETA 00:40 to step 500"
+    take(400, 0.1)
+    assert said() == ""  # what steps cost with one loss more is not known yet
+    take(2, 60.0)
+    take(98, 1.0)
+    assert said() == "ETA 06:40"
+    take(400, 1.0)
+    assert progress._step == 1000 and said() == ""

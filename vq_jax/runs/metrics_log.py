@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from vq_jax.host.files import write_atomic
 from vq_jax.host.streams import progress_stream
 from vq_jax.runs.rundir import CONFIG_FILE, METRICS_FILE
 
+# tqdm's own bar without its estimate of what is left, which takes all steps for equal.
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 _QUIET_SECONDS = 10.0  # between lines where there is no terminal
 _log = logging.getLogger("vq_jax")
 
@@ -116,17 +118,38 @@ class _Events:
 
 
 class Progress:
-    """A bar with loss, perplexity, pictures/s and ETA on a terminal; elsewhere a line every 10 s or so."""
+    """A bar with loss, perplexity, pictures/s and ETA on a terminal; elsewhere a line every 10 s or so.
 
-    def __init__(self, first_step: int, steps: int, batch_size: int) -> None:
-        self._steps, self._batch_size = steps, batch_size
-        self._first, self._started, self._spoke = first_step, time.monotonic(), 0.0
+    The ETA is that of the stage that runs: where a phase or a loss begins, steps cost more or less, and how
+    much is not known before. Until the last stage it is the time to the step where the next one begins, and
+    says so.
+
+    Args:
+      first_step: updates made before.
+      steps: updates in all.
+      stages: the steps after which another kind of step begins.
+    """
+
+    def __init__(self, first_step: int, steps: int, stages: Sequence[int] = ()) -> None:
+        self._step, self._steps = first_step, steps
+        self._stages = sorted({*(stage for stage in stages if first_step < stage < steps), steps})
+        self._rate = _Rate(first_step)
+        self._spoke = 0.0
         self._out = progress_stream()
         terminal = self._out.isatty()
-        self._bar = tqdm(total=steps, initial=first_step, unit="step", file=self._out) if terminal else None
+        self._bar = (
+            tqdm(total=steps, initial=first_step, unit="step", file=self._out, bar_format=_BAR)
+            if terminal
+            else None
+        )
 
     def advance(self) -> None:
         """Counts one step."""
+        self._step += 1
+        self._rate.advance(self._step)
+        if self._step in self._stages:
+            self._stages.remove(self._step)
+            self._rate = _Rate(self._step)
         if self._bar is not None:
             self._bar.update()
 
@@ -136,21 +159,47 @@ class Progress:
         shown: dict[str, str] = {name: f"{figures[name]:.4g}" for name in names}
         if "time/images_per_second" in figures:
             shown["images/s"] = f"{figures['time/images_per_second']:.0f}"
+        text = "  ".join([*(f"{name} {value}" for name, value in shown.items()), *self._eta()])
         if self._bar is not None:
-            self._bar.set_postfix(shown)
+            self._bar.set_postfix_str(text)
             return
         now = time.monotonic()
         if now - self._spoke < _QUIET_SECONDS and step < self._steps:
             return
         self._spoke = now
-        left = (now - self._started) / max(step - self._first, 1) * (self._steps - step)
-        text = "  ".join(f"{name} {value}" for name, value in shown.items())
-        print(f"step {step}/{self._steps}  {text}  ETA {left:.0f} s", file=self._out, flush=True)
+        print(f"step {step}/{self._steps}  {text}", file=self._out, flush=True)
+
+    def _eta(self) -> list[str]:
+        seconds = self._rate.seconds()
+        if seconds is None or not self._stages:
+            return []
+        end = self._stages[0]
+        left = tqdm.format_interval(round(seconds * (end - self._step)))
+        return [f"ETA {left}{'' if end == self._steps else f' to step {end}'}"]
 
     def close(self) -> None:
         """Ends the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+class _Rate:
+    """Measures how long steps take, evaluations and saves included, without the first, which is compiled."""
+
+    def __init__(self, first_step: int) -> None:
+        self._begin, self._began = first_step + 2, 0.0  # the loop is up to two steps ahead of the devices
+        self._step = first_step
+
+    def advance(self, step: int) -> None:
+        """Counts a step."""
+        self._step = step
+        if step == self._begin:
+            self._began = time.monotonic()
+
+    def seconds(self) -> float | None:
+        """Returns the seconds that a step takes; None where they are not known yet."""
+        steps = self._step - self._begin
+        return (time.monotonic() - self._began) / steps if steps > 0 else None
 
 
 class Silent:

@@ -188,7 +188,7 @@ class _Run:
     def _open_progress(self) -> Progress | Silent:
         if not distributed.is_main():
             return Silent()
-        return Progress(self.step, self.config.training.steps, self.config.data.batch_size)
+        return Progress(self.step, self.config.training.steps, self.task.stages())
 
     def _open_log(self) -> MetricsLog | Silent:
         return MetricsLog(self.workdir, self.step) if distributed.is_main() else Silent()

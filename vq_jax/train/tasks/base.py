@@ -75,6 +75,9 @@ class Task(Protocol):
     def take_step(self, state: Any, batch: dict[str, Array], step: int) -> tuple[Any, Metrics]:
         """The update after `step` others; it donates the state."""
 
+    def stages(self) -> list[int]:
+        """The steps, 0 first, after which another kind of step begins: of a phase, or with one loss more."""
+
     def words(self, step: int) -> dict[str, str]:
         """Text by name, such as the phase, for the row of metrics of the last step."""
 

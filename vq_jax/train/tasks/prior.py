@@ -261,8 +261,12 @@ class PriorTask:
         new: tuple[Any, Metrics] = self._step(state, inputs, self.rng, *self._frozen)
         return new
 
+    def stages(self) -> list[int]:
+        """The first step only: a prior has no phases."""
+        return [0]
+
     def words(self, step: int) -> dict[str, str]:
-        """No words: a prior has no phases."""
+        """No words."""
         return {}
 
     def evaluate(self, state: Any, step: int) -> dict[str, float]:

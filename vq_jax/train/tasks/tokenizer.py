@@ -117,7 +117,7 @@ class TokenizerTask:
         self._steps: dict[Any, Any] = {}
         with judging():
             self._abstract_state = abstract_state(config, self.model, self.mesh)
-        for step in self._first_steps():
+        for step in self.stages():
             check_step(self.mesh, self._step_function(self._phase(step), step), self._abstract_state, *inputs)
         self._initial = initial_tokenizer(
             config, workdir, self.model, lambda: self._abstract_state.discriminator
@@ -182,6 +182,11 @@ class TokenizerTask:
             state = self._fit_codebook(state, step, phase.kmeans_batches)
         return self._step_function(phase, step)(state, batch, self.rng, self.perceptual)
 
+    def stages(self) -> list[int]:
+        """The steps with which a phase or a loss that needs another program begins."""
+        starts = {*self.config.phase_starts(), self.config.losses.starts()["perceptual_start"]}
+        return sorted(start for start in starts if start < self.config.training.steps)
+
     def words(self, step: int) -> dict[str, str]:
         """The phase of the last step."""
         return {"phase": self._phase(step - 1).kind}
@@ -207,11 +212,6 @@ class TokenizerTask:
         return self.config.phases[
             max(i for i, start in enumerate(self.config.phase_starts()) if start <= step)
         ]
-
-    def _first_steps(self) -> list[int]:
-        """The steps with which a phase or a loss that needs another program begins."""
-        starts = {*self.config.phase_starts(), self.config.losses.starts()["perceptual_start"]}
-        return sorted(start for start in starts if start < self.config.training.steps)
 
     def _quantize(self, step: int) -> bool:
         return self._phase(step - 1).kind != "autoencoder"

@@ -16,7 +16,8 @@ from vq_jax.configs import (
     VectorQuantizerEMAConfig,
 )
 from vq_jax.configs.earlier import downgrade_model, upgrade_model
-from vq_jax.configs.quantizers import QUANTIZERS, QuantizerConfig, convert_quantizer
+from vq_jax.configs.quantizer_base import QuantizerConfig
+from vq_jax.configs.quantizers import QUANTIZERS, convert_quantizer
 from vq_jax.configs.registry import RUN_KINDS
 from vq_jax.configs.serialize import (
     VERSION,

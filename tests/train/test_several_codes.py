@@ -12,7 +12,8 @@ from runs import small_config
 
 import vq_jax
 from vq_jax import nn
-from vq_jax.configs.quantizers import QUANTIZERS, CodebookQuantizerConfig
+from vq_jax.configs.quantizer_base import CodebookQuantizerConfig
+from vq_jax.configs.quantizers import QUANTIZERS
 from vq_jax.errors import UserError
 from vq_jax.train import train
 from vq_jax.types import CodeSpec

@@ -23,12 +23,12 @@ from vq_jax.configs.priors import (
     PriorArchitecture,
     TransformerArchitecture,
 )
+from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import (
     BSQConfig,
     FSQConfig,
     GroupedQuantizerConfig,
     LFQConfig,
-    QuantizerConfig,
     SimVQConfig,
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,

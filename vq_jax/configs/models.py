@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from vq_jax.configs.data import ImageSize, height_and_width, written
 from vq_jax.configs.fields import Checked
+from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import (
-    QuantizerConfig,
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,
     convert_quantizer,

@@ -6,124 +6,17 @@ A new quantizer is a module in `nn/quantizers/` and a dataclass here, listed in 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-import tyro
-
-from vq_jax.configs.fields import Checked
-from vq_jax.errors import lookup, require
-
-if TYPE_CHECKING:
-    from flax import linen
-
-_CodebookSize = Annotated[int, tyro.conf.arg(aliases=["--model.codebook-size"])]
-_CodeDim = Annotated[int, tyro.conf.arg(aliases=["--model.code-dim"])]
-_Gradient = Literal["straight_through", "rotation", "diveq"]
-
-
-@dataclasses.dataclass(frozen=True)
-class QuantizerConfig(Checked):
-    """Base of the named quantizers."""
-
-    name: ClassVar[str] = ""
-    path: ClassVar[str] = "model.quantizer"
-    module: ClassVar[str] = ""
-    """Name of the quantizer's module in `vq_jax.nn`, which has the fields of the configuration."""
-
-    @property
-    def has_codebook(self) -> bool:
-        """Whether there is a codebook that a phase can fit on its own, also by k-means."""
-        return False
-
-    @property
-    def latent_channels(self) -> int:
-        """Width D of the latents that the quantizer accepts."""
-        raise TypeError(f"{type(self).__name__} is not a quantizer: use a named one")
-
-    def build(self) -> "linen.Module":
-        """Makes the quantizer."""
-        from vq_jax import nn
-
-        quantizer: linen.Module = getattr(nn, self.module)(**self._fields())
-        return quantizer
-
-    def _fields(self) -> dict[str, Any]:
-        """The fields of the module."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-    def describe(self) -> str:
-        """Describes the quantizer in a few words, for reports."""
-        raise TypeError(f"{type(self).__name__} is not a quantizer: use a named one")
-
-    @property
-    def innermost(self) -> "QuantizerConfig":
-        """The quantizer itself, or the one inside all wrappers."""
-        return self
-
-    def names(self) -> set[str]:
-        """Returns the names of the fields that `override` takes."""
-        return {field.name for field in dataclasses.fields(self)}
-
-    def override(self, fields: Mapping[str, Any]) -> Self:
-        """Returns the quantizer with fields overridden, all of them among `names`."""
-        return dataclasses.replace(self, **fields)
-
-    @classmethod
-    def converted(cls, old: "QuantizerConfig", inner: str | None) -> "QuantizerConfig":
-        """Returns a quantizer of this class; see `convert_quantizer`.
-
-        Args:
-          old: the quantizer that it replaces.
-          inner: name of the quantizer to wrap; None if none is given.
-
-        Raises:
-          ValueError: this quantizer wraps no other.
-        """
-        require(inner is None, f"the quantizer {cls.name} wraps no other: give {cls.name!r} alone")
-        old = old.innermost
-        return old if type(old) is cls else cls(**_shared(cls, old))
-
-
-@dataclasses.dataclass(frozen=True)
-class CodebookQuantizerConfig(QuantizerConfig):
-    """Base of the quantizers that choose the nearest of K vectors, see `nn.CodebookQuantizer`."""
-
-    codebook_size: _CodebookSize = 512
-    """Number K of vectors in the codebook."""
-    code_dim: _CodeDim = 64
-    """Width D of a codebook vector."""
-    commitment_weight: float = 0.25
-    """Weight of the loss that keeps the encoder's outputs near the codebook."""
-    normalize: bool = False
-    """Scale latents and codebook vectors to unit length."""
-    decay: float = 0.99
-    """Decay of the running averages of code usage and, for ema, of the codebook."""
-    revive_threshold: float = 0.0
-    """Replace the vector of a code that is used fewer times per step than this, on average, by a latent of
-    the batch; 0: off."""
-    entropy_weight: float = 0.0
-    """Weight of the entropy loss, which rewards confident assignments and even use of all codes; 0: off."""
-    entropy_temperature: float = 0.01
-    """Temperature of the assignments in the entropy loss."""
-    gradient: _Gradient = "straight_through"
-    """How the gradient passes: unchanged; turned and scaled (rotation trick); or to latents and codebook
-    through the length of the error (diveq: set the weights of the other losses to 0)."""
-    diveq_noise: float = 1e-3
-    """Standard deviation of the noise on the direction in diveq."""
-
-    @property
-    def latent_channels(self) -> int:
-        """Width D of the latents, which is that of the codebook vectors."""
-        return self.code_dim
-
-    @property
-    def has_codebook(self) -> bool:
-        """Whether there is a codebook to fit: yes."""
-        return True
-
-    def describe(self) -> str:
-        """Describes the size of the codebook."""
-        return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
+from vq_jax.configs.quantizer_base import (
+    CodebookQuantizerConfig,
+    CodebookSize,
+    CodeDim,
+    Gradient,
+    QuantizerConfig,
+    shared_fields,
+)
+from vq_jax.errors import lookup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +105,7 @@ class WrapperConfig(QuantizerConfig):
     @classmethod
     def converted(cls, old: QuantizerConfig, inner: str | None) -> QuantizerConfig:
         """Returns a quantizer of this class around `inner`, or around the old one."""
-        fields = {name: value for name, value in _shared(cls, old).items() if name != "inner"}
+        fields = {name: value for name, value in shared_fields(cls, old).items() if name != "inner"}
         wrapped = old.inner if isinstance(old, cls) else old
         return cls(**fields, inner=wrapped if inner is None else convert_quantizer(wrapped, inner))
 
@@ -244,9 +137,9 @@ class SimVQConfig(QuantizerConfig):
     name: ClassVar[str] = "simvq"
     module: ClassVar[str] = "SimVQ"
 
-    codebook_size: _CodebookSize = 512
+    codebook_size: CodebookSize = 512
     """Number K of vectors in the codebook."""
-    code_dim: _CodeDim = 64
+    code_dim: CodeDim = 64
     """Width D of a codebook vector."""
     commitment_weight: float = 0.25
     """Weight of the loss that keeps the encoder's outputs near the codebook."""
@@ -258,7 +151,7 @@ class SimVQConfig(QuantizerConfig):
     """Weight of the entropy loss, which rewards confident assignments and even use of all codes; 0: off."""
     entropy_temperature: float = 0.01
     """Temperature of the assignments in the entropy loss."""
-    gradient: _Gradient = "straight_through"
+    gradient: Gradient = "straight_through"
     """How the gradient passes, as for the other quantizers with a codebook."""
     diveq_noise: float = 1e-3
     """Standard deviation of the noise on the direction in diveq."""
@@ -361,13 +254,3 @@ def convert_quantizer(old: QuantizerConfig, name: str) -> QuantizerConfig:
     """
     outer, wraps, inner = name.partition(":")
     return quantizer_class(outer).converted(old, inner if wraps else None)
-
-
-def _shared(cls: type[QuantizerConfig], old: QuantizerConfig) -> dict[str, Any]:
-    """The fields of a quantizer that another class has too, but for those at their defaults."""
-    names = {field.name for field in dataclasses.fields(cls)}
-    return {
-        field.name: getattr(old, field.name)
-        for field in dataclasses.fields(old)
-        if field.name in names and getattr(old, field.name) != field.default
-    }

@@ -10,7 +10,8 @@ from vq_jax.configs.earlier import upgrade
 from vq_jax.configs.fields import Across
 from vq_jax.configs.models import Architecture, architecture_class
 from vq_jax.configs.priors import PriorArchitecture, prior_class
-from vq_jax.configs.quantizers import QuantizerConfig, quantizer_class
+from vq_jax.configs.quantizer_base import QuantizerConfig
+from vq_jax.configs.quantizers import quantizer_class
 from vq_jax.configs.registry import RUN_KINDS
 from vq_jax.configs.runs import RunConfig
 from vq_jax.configs.sampling import Options

@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from vq_jax.configs import DataConfig
@@ -296,6 +297,52 @@ def test_numbers_of_any_width_and_sign_are_scaled_by_what_the_file_says(tmp_path
     inverted = tiff(tmp_path / "b.tif", np.floor(values).astype(dtype), photometric=0)
     if dtype == np.uint16:  # Pillow does not open the others
         assert np.array_equal(read_picture(inverted, 1)[..., 0], 255 - got)
+
+
+def colours_of_16_bits(path, pixels, **options):
+    """A PNG of uint16 [H, W, C], or a TIFF with options of tifffile."""
+    if path.suffix == ".tif":
+        planes = pixels.transpose(2, 0, 1) if options["planarconfig"] == "separate" else pixels
+        alpha = {"extrasamples": ["unassalpha"]} if pixels.shape[-1] == 4 else {}
+        tifffile.imwrite(path, planes, photometric="rgb", **options, **alpha)
+        return path
+    height, width, channels = pixels.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with path.open("ab") as file:
+        for kind, data in ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b"")):
+            file.write(
+                struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            )
+    return path
+
+
+TIFFS = [
+    {"byteorder": order, "planarconfig": planes, "compression": compression}
+    for order in "<>"
+    for planes in ("contig", "separate")
+    for compression in (None, "zlib")
+]
+
+
+@pytest.mark.parametrize(
+    "channels, options", [*((c, {}) for c in (2, 3, 4)), *((c, options) for c in (3, 4) for options in TIFFS)]
+)
+def test_of_16_bit_colours_the_high_byte_is_read(tmp_path, channels, options):
+    pixels = np.random.default_rng(0).integers(0, 2**16, (6, 9, channels), dtype=np.uint16)
+    if channels != 3:
+        pixels[..., -1] = 2**16 - 1
+    path = colours_of_16_bits(tmp_path / ("a.tif" if options else "a.png"), pixels, **options)
+    colours = pixels[..., :3] if channels > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
+    assert np.array_equal(read_picture(path, 3), colours >> 8)
+
+
+def test_a_range_of_values_is_said_not_to_apply_to_colours(tmp_path, caplog):
+    for number in range(2):
+        colours_of_16_bits(tmp_path / f"{number}.png", np.full((6, 9, 3), 99 << 8 | number, np.uint16))
+    open_source(f"folder:{tmp_path}", "train", DataConfig(value_range=(0, 4095)), 3)
+    assert any("data.value_range is for grey pictures" in r.getMessage() for r in caplog.records)
 
 
 def test_pictures_of_12_bits_are_scaled_from_12_bits(tmp_path):

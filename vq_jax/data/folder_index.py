@@ -189,7 +189,12 @@ def examine(root: Path, files: tuple[PictureFile, ...], reading: Reading) -> Exa
     _check_broken(root, reasons, len(files), in_sample, len(decoded))
     for name, reason in reasons.items():
         warn_broken(name, reason)
-    _warn_unused_range(root, [found for found in checked if isinstance(found, Levels)])
+    levels = [found for found in checked if isinstance(found, Levels)]
+    if reading.value_range is not None and levels:
+        _LOG.warning(
+            "data.value_range is for grey pictures: of 16-bit colours in %s the high byte is read", root
+        )
+    _warn_unused_range(root, levels)
     pixels = sum(header.pixels for header in headers if isinstance(header.pixels, int))
     return Examined(reasons, pixels, tuple(header.digest for header in headers))
 

@@ -241,10 +241,21 @@ def opened(path: str | os.PathLike[str], reading: Reading) -> Iterator[tuple[Ima
                     orientation = _tag(image, ExifTags.Base.Orientation, 1)
                 # Pillow would read all of EXIF, to turn the picture; turned it is here.
                 setattr(image, "load_end", lambda: None)  # noqa: B010
+                _widen_planes(image)
             elif image.format in ("WEBP", "AVIF"):
                 orientation = exif_orientation(image.info.get("exif") or b"")
             with _beyond_pillow_s_limit(pixels):
                 yield image, orientation
+
+
+def _widen_planes(image: Any) -> None:
+    """Makes Pillow read 16 bits of 16-bit colours that a TIFF keeps in planes, uncompressed: it reads 8."""
+    if _tag(image, ExifTags.Base.BitsPerSample, 8) == 16:
+        order = "L" if image.tag_v2.prefix == b"II" else "B"
+        for number, tile in enumerate(image.tile):
+            if tile.codec_name == "raw" and len(tile.args[0]) == 1:
+                wider = (f"{tile.args[0]};16{order}", *tile.args[1:])
+                image.tile[number] = tile._replace(args=wider)
 
 
 def _identify(path: str | os.PathLike[str], file: Any) -> Image.Image:

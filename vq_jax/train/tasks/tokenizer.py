@@ -233,10 +233,12 @@ class TokenizerTask:
         params, codebook = self.model.quantizer.fit(
             jax.random.fold_in(self.rng, step),
             generator.params.get("quantizer", {}),
-            generator.codebook["quantizer"],
+            generator.codebook.get("quantizer", {}),
             jax.tree.map(lambda *batches: jnp.stack(batches), *latents),
         )
-        new = dataclasses.replace(generator, codebook={**generator.codebook, "quantizer": codebook})
+        new = generator
+        if codebook:
+            new = dataclasses.replace(new, codebook={**new.codebook, "quantizer": codebook})
         if params:
             new = dataclasses.replace(new, params={**new.params, "quantizer": params})
         return dataclasses.replace(state, generator=sharding.shard_state(new, self.mesh))

@@ -88,7 +88,7 @@ _RANGES = {
     COUNT: "num_classes",
     between(1, 2**24): "codebook_size",
     WEIGHT: """batch_entropy_weight codebook_weight commitment_weight diveq_noise entropy_weight
-        revive_threshold sample_entropy_weight unmasked_weight""",
+        propagation_weight revive_threshold sample_entropy_weight unmasked_weight""",
     POSITIVE: "entropy_temperature epsilon",
     SHARE: "class_dropout decay dropout label_smoothing token_dropout",
     ODD_KERNEL: "kernel",

@@ -218,6 +218,45 @@ class BSQConfig(LFQConfig):
     """Weight of the loss that keeps the encoder's outputs near their codes."""
 
 
+@dataclasses.dataclass(frozen=True)
+class IBQConfig(QuantizerConfig):
+    """A codebook that learns from the assignments of all latents to all codes, see `nn.IBQ`."""
+
+    name: ClassVar[str] = "ibq"
+    module: ClassVar[str] = "IBQ"
+
+    codebook_size: CodebookSize = 512
+    """Number K of vectors in the codebook."""
+    code_dim: CodeDim = 64
+    """Width D of a codebook vector."""
+    commitment_weight: float = 1.0
+    """Weight of the loss that keeps the encoder's outputs near the codebook."""
+    codebook_weight: float = 0.25
+    """Weight of the loss that moves the chosen vectors towards the latents."""
+    propagation_weight: float = 1.0
+    """Weight of the loss whose gradient passes through the assignments to all codes."""
+    normalize: bool = False
+    """Scale latents and codebook vectors to unit length."""
+    entropy_weight: float = 0.05
+    """Weight of the entropy loss, which rewards confident assignments and even use of all codes; 0: off."""
+    entropy_temperature: float = 0.01
+    """Temperature of the assignments in the entropy loss."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width D of the latents, which is that of the codebook vectors."""
+        return self.code_dim
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether there is a codebook to fit: yes."""
+        return True
+
+    def describe(self) -> str:
+        """Describes the size of the codebook."""
+        return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
+
+
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {
     cls.name: cls
     for cls in (
@@ -228,6 +267,7 @@ QUANTIZERS: dict[str, type[QuantizerConfig]] = {
         SimVQConfig,
         LFQConfig,
         BSQConfig,
+        IBQConfig,
     )
 }
 

@@ -12,6 +12,7 @@ from vq_jax.nn.model import VQModel, VQOutput
 from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN
 from vq_jax.nn.quantizers import (
     FSQ,
+    IBQ,
     LFQ,
     CodebookQuantizer,
     GroupedQuantizer,
@@ -36,6 +37,7 @@ __all__ = [
     "GroupNorm",
     "GroupedQuantizer",
     "LFQ",
+    "IBQ",
     "LPIPS",
     "MLPDecoder",
     "MLPDiscriminator",

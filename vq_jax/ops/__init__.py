@@ -38,6 +38,7 @@ from vq_jax.ops.cross_entropy import (
     code_cross_entropy,
 )
 from vq_jax.ops.gradients import GRADIENTS, directional_noise, diveq, rotation_trick, straight_through
+from vq_jax.ops.index_propagation import largest_product, product_entropy, propagate_indices
 from vq_jax.ops.masking import (
     MASK_SCHEDULES,
     halton_order,
@@ -117,6 +118,7 @@ __all__ = [
     "head_to_picture",
     "init_lecam",
     "kmeans",
+    "largest_product",
     "lecam_loss",
     "look_up",
     "mask_fraction",
@@ -125,6 +127,8 @@ __all__ = [
     "normalize_pictures",
     "normalize_vectors",
     "perplexity",
+    "product_entropy",
+    "propagate_indices",
     "r1_penalty",
     "ramp",
     "random_mask",

@@ -3,6 +3,7 @@
 from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival
 from vq_jax.nn.quantizers.fsq import FSQ
 from vq_jax.nn.quantizers.grouped import GroupedQuantizer
+from vq_jax.nn.quantizers.ibq import IBQ
 from vq_jax.nn.quantizers.lfq import LFQ
 from vq_jax.nn.quantizers.sim_vq import SimVQ
 from vq_jax.nn.quantizers.vector import VectorQuantizer
@@ -13,6 +14,7 @@ __all__ = [
     "LFQ",
     "CodebookQuantizer",
     "GroupedQuantizer",
+    "IBQ",
     "QuantizerOutput",
     "Revival",
     "SimVQ",

@@ -86,6 +86,27 @@ def test_an_unknown_set_names_the_nearest():
         data.prepare("mnits")
 
 
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("imagenet2012/", "Parsing builder name string imagenet2012/ failed; expected NAME or NAME/CONFIG"),
+        ("../x", "failed"),
+        ("mnist/plain/more", "failed"),
+        ("mnist/version=1", "Can only convert strings to versions"),
+        ("mnist/a=b", "unexpected keyword argument 'a'"),
+        ("voc/1999", "BuilderConfig 1999 not found"),
+        ("coco/2014", "needs what is not installed: import of tensorflow"),
+    ],
+)
+def test_a_name_that_tfds_refuses_is_one_line(tmp_path, monkeypatch, capsys, name, words):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(UserError) as caught:
+        data.open_source(f"tfds:{name}", "train", DataConfig(data_dir=str(tmp_path)), 1)
+    message = str(caught.value)
+    assert words in message and "\n" not in message and len(message) < 600
+    assert capsys.readouterr().out == ""
+
+
 def test_an_error_about_a_set_that_is_not_prepared_has_the_two_commands(tmp_path):
     message = rf'not prepared.*pip install "vq-jax\[tfds\]".*vq-jax prepare cifar10 --data-dir {tmp_path}'
     with pytest.raises(UserError, match=message):

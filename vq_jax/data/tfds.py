@@ -1,7 +1,10 @@
 """Data sets of tensorflow-datasets, read from array_record files without TensorFlow."""
 
+import contextlib
 import hashlib
+import io
 import os
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ from vq_jax.data.source import Record, Split, check_channels
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.host.files import is_remote
 from vq_jax.host.storage import require_storage
+
+_LONGEST = 400  # characters of what tfds says
 
 
 class TfdsSource:
@@ -164,9 +169,9 @@ def prepare(name: str, data_dir: str | None = None) -> str:
         try:
             builder.download_and_prepare()
         except OSError as error:
-            raise UserError(f"the set {name} could not be downloaded: {error}") from error
+            raise UserError(f"the set {name} could not be downloaded: {_brief(error)}") from error
         except AssertionError as error:  # how tfds asks for archives that it may not download
-            raise UserError(f"the set {name} cannot be prepared: {error}") from error
+            raise UserError(f"the set {name} cannot be prepared: {_brief(error)}") from error
     if builder.info.file_format.value != "array_record":
         raise UserError(
             f"the set {name} is in {builder.data_dir} as {builder.info.file_format.value}, "
@@ -179,14 +184,31 @@ def _builder(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds
 
     try:
-        return tfds.builder(name, data_dir=data_dir, try_gcs=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # a banner where TensorFlow is missing
+            return tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise UserError(
             f"expected the name of a tensorflow-datasets set, got {name!r}{nearest_names(name, known)}"
         ) from error
-    except (ValueError, AssertionError) as error:
-        raise UserError(f"the tensorflow-datasets set {name!r} does not open: {error}") from error
+    except ImportError as error:
+        raise UserError(
+            f"the tensorflow-datasets set {name!r} needs what is not installed: {_brief(error)}. "
+            'Do once: pip install "vq-jax[tfds]"'
+        ) from error
+    except (ValueError, AssertionError, TypeError) as error:
+        raise UserError(
+            f"the tensorflow-datasets set {name!r} does not open: {_brief(error)}; expected NAME or "
+            "NAME/CONFIG"
+        ) from error
+
+
+def _brief(error: Exception) -> str:
+    """What tfds says, on one line, without the arguments that it was called with and without its examples."""
+    message = str(error).partition("The builder name string must be")[0]
+    if message.startswith("Failed to construct dataset"):
+        message = message.partition('}": ')[2] or message
+    return textwrap.shorten(message, _LONGEST, placeholder=" ...").rstrip(".")
 
 
 def _held_out(builder: Any, known: list[str], num_classes: int | None) -> str | None:

@@ -131,6 +131,33 @@ class GroupedQuantizerConfig(WrapperConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class ResidualQuantizerConfig(WrapperConfig):
+    """Stages, each of which quantizes what the stages before it left over, see `nn.ResidualQuantizer`."""
+
+    name: ClassVar[str] = "residual"
+    module: ClassVar[str] = "ResidualQuantizer"
+
+    num_stages: int = 4
+    """Number of stages, which is that of the codes per position."""
+    shared: bool = False
+    """One codebook for all stages."""
+    min_stages: int | None = None
+    """In training, use only the first stages, a number drawn from this one to all of them for each step, so
+    that the codes of the first stages alone decode well; None: all stages."""
+    output_gradient: Literal["stages", "whole"] = "stages"
+    """What passes from the output to the latents: the sum of the stages' gradients, or the identity."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width of the latents, which is that of each stage."""
+        return self.inner.latent_channels
+
+    def describe(self) -> str:
+        """Number of stages, and the quantizer of each."""
+        return f"{self.num_stages} {'shared ' if self.shared else ''}stages of {self.inner.describe()}"
+
+
+@dataclasses.dataclass(frozen=True)
 class SimVQConfig(QuantizerConfig):
     """A codebook that is a trained linear map of fixed random vectors, see `nn.SimVQ`."""
 
@@ -264,6 +291,7 @@ QUANTIZERS: dict[str, type[QuantizerConfig]] = {
         VectorQuantizerConfig,
         FSQConfig,
         GroupedQuantizerConfig,
+        ResidualQuantizerConfig,
         SimVQConfig,
         LFQConfig,
         BSQConfig,

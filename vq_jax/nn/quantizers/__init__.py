@@ -5,6 +5,7 @@ from vq_jax.nn.quantizers.fsq import FSQ
 from vq_jax.nn.quantizers.grouped import GroupedQuantizer
 from vq_jax.nn.quantizers.ibq import IBQ
 from vq_jax.nn.quantizers.lfq import LFQ
+from vq_jax.nn.quantizers.residual import ResidualQuantizer
 from vq_jax.nn.quantizers.sim_vq import SimVQ
 from vq_jax.nn.quantizers.vector import VectorQuantizer
 from vq_jax.nn.quantizers.vector_ema import VectorQuantizerEMA
@@ -16,6 +17,7 @@ __all__ = [
     "GroupedQuantizer",
     "IBQ",
     "QuantizerOutput",
+    "ResidualQuantizer",
     "Revival",
     "SimVQ",
     "VectorQuantizer",

@@ -33,3 +33,10 @@ def test_the_program_does_not_grow_with_the_codebook():
 def test_a_large_codebook_needs_little_memory():
     found = nearest_code.measure(latents=2048, codes=2**15, width=2, repeats=1)
     assert found["temporary_mib"] < 16  # all scores would take 256
+
+
+def test_the_nearest_of_2_18_codes_to_65536_latents_needs_megabytes():
+    latents, codes = (jax.ShapeDtypeStruct((rows, 8), jnp.float32) for rows in (2**16, 2**18))
+    program = jax.jit(lambda *inputs: ops.nearest_code(*inputs)).lower(latents, codes).compile()
+    # Padded latents, and a block of scores; all scores would take 65,536 MiB.
+    assert program.memory_analysis().temp_size_in_bytes < 32 * 2**20

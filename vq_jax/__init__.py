@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vq_jax import configs, data, evaluate, generate, nn, ops, train
     from vq_jax.configs.presets import load_preset
     from vq_jax.pretrained.build import create_model
+    from vq_jax.pretrained.codebooks import renumber
     from vq_jax.pretrained.load import load, load_prior
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
     from vq_jax.pretrained.prior import Prior
@@ -28,6 +29,7 @@ _NAMES = {
     "load_prior": "vq_jax.pretrained.load:load_prior",
     "load_tokenizer": "vq_jax.pretrained.load_tokenizer:load_tokenizer",
     "load_preset": "vq_jax.configs.presets:load_preset",
+    "renumber": "vq_jax.pretrained.codebooks:renumber",
     "read_metrics": "vq_jax.runs.rundir:read_metrics",
 }
 
@@ -48,6 +50,7 @@ __all__ = [
     "nn",
     "ops",
     "read_metrics",
+    "renumber",
     "train",
 ]
 

@@ -47,6 +47,10 @@ class QuantizerConfig(Checked):
         """The fields of the module."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
+    def folded(self) -> "QuantizerConfig":
+        """Returns the quantizer with a plain table in place of a codebook that is computed, or itself."""
+        return self
+
     def describe(self) -> str:
         """Describes the quantizer in a few words, for reports."""
         raise TypeError(f"{type(self).__name__} is not a quantizer: use a named one")

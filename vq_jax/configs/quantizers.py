@@ -187,6 +187,10 @@ class SimVQConfig(QuantizerConfig):
     use_bias: bool = False
     """Add a bias to the linear map."""
 
+    def folded(self) -> QuantizerConfig:
+        """Returns the quantizer whose codebook is the map's result."""
+        return VectorQuantizerConfig(**shared_fields(VectorQuantizerConfig, self))
+
     @property
     def latent_channels(self) -> int:
         """Width D of the latents, which is that of the codebook vectors."""

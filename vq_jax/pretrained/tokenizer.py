@@ -18,7 +18,8 @@ from vq_jax.data.pictures import to_array
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
 from vq_jax.pretrained.batches import in_batches
-from vq_jax.pretrained.build import image_shape
+from vq_jax.pretrained.build import build_model, image_shape
+from vq_jax.pretrained.codebooks import folded_codebook, kept_codes
 from vq_jax.pretrained.fingerprint import fingerprint, old_fingerprint
 from vq_jax.pretrained.model_directory import model_files, write_model
 from vq_jax.types import Array, CodeSpec, CodeSpecs, Params
@@ -93,6 +94,34 @@ class Tokenizer:
           UserError: the directory holds something else, or cannot be written.
         """
         write_model(directory, self.files())
+
+    def keep_used(self, counts: Any) -> tuple["Tokenizer", np.ndarray]:
+        """Returns a smaller tokenizer, whose codebook has only the codes in use, and what these were.
+
+        Pictures in which only such codes occur are encoded and decoded as before, but for their numbers:
+        `vq_jax.renumber(codes, used)` converts those of the whole codebook.
+
+        Args:
+          counts: how often each of the K codes occurs; those above zero stay.
+
+        Returns:
+          The tokenizer, and the codes that were kept, int32 in ascending order.
+
+        Raises:
+          UserError: the quantizer has no codebook of its own, counts are of another number of codes, or all
+            are zero.
+        """
+        config, variables, used = kept_codes(self.config, self.model.quantizer, self.variables, counts)
+        return Tokenizer(build_model(config), variables, config, self.step), used
+
+    def folded(self) -> "Tokenizer":
+        """Returns the tokenizer with a plain table in place of a codebook that is computed, as SimVQ's is.
+
+        It has the same codes and pictures, and another fingerprint. Other tokenizers are as before; so is one
+        whose quantizer wraps others.
+        """
+        config, variables = folded_codebook(self.config, self.model.quantizer, self.variables)
+        return Tokenizer(build_model(config), variables, config, self.step)
 
     def files(self) -> dict[str, bytes]:
         """The files of its model directory by their names."""

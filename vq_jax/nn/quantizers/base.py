@@ -5,10 +5,11 @@ import contextvars
 import functools
 import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
@@ -97,6 +98,9 @@ class CodebookQuantizer(nn.Module):
     gradient: str = "straight_through"
     diveq_noise: float = 1e-3
 
+    _by_code: ClassVar[tuple[str, ...]] = ("embedding", "cluster_size", "embedding_sum")
+    # Variables with a row for each code.
+
     def __post_init__(self) -> None:
         super().__post_init__()
         name = type(self).__name__
@@ -144,6 +148,26 @@ class CodebookQuantizer(nn.Module):
           The new parameters and variables.
         """
         raise TypeError(f"{type(self).__name__} has no codebook: use one of its subclasses")
+
+    @nn.nowrap
+    def keep(
+        self, params: Mapping[str, Any], codebook: Mapping[str, Any], codes: np.ndarray
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Leaves out all codes but some.
+
+        Args:
+          params: the quantizer's parameters.
+          codebook: its variables of the collection `codebook`.
+          codes: those to keep, in their new order.
+
+        Returns:
+          The parameters and variables of a quantizer with as many codes.
+        """
+
+        def rows(tree: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: leaf[codes] if name in self._by_code else leaf for name, leaf in tree.items()}
+
+        return rows(params), rows(codebook)
 
     def _updating(self, train: bool) -> bool:
         if not train or self.is_initializing():

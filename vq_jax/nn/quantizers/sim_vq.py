@@ -1,6 +1,7 @@
 """Vector quantizer whose codebook is a trained linear map of fixed random vectors."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ class SimVQ(CodebookQuantizer):
     bias and D0 = D; that of vector-quantize-pytorch, as here, has none.
 
     `codebook` and `lookup` give the folded table, which is all that a trained model needs: as `embedding` of
-    a `VectorQuantizer` with the same `normalize` it gives the same codes.
+    a `VectorQuantizer` with the same `normalize` it gives the same codes. `Tokenizer.folded` does that.
 
     Attributes:
       codebook_weight: weight of the codebook loss, which trains W.
@@ -38,6 +39,8 @@ class SimVQ(CodebookQuantizer):
     codebook_weight: float = 1.0
     frozen_dim: int | None = None
     use_bias: bool = False
+
+    _by_code: ClassVar[tuple[str, ...]] = ("frozen",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

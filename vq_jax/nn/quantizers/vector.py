@@ -104,6 +104,14 @@ class VectorQuantizer(CodebookQuantizer):
         return {"embedding": Revival(dead, self._draw(flat), threshold)}
 
     @nn.nowrap
+    def of_table(self, table: Float[Array, "K D"]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the parameters and variables of a quantizer with this codebook, no code used yet."""
+        return {"embedding": table}, {
+            "cluster_size": jnp.zeros(table.shape[:1], jnp.float32),
+            "zero_weight": jnp.ones((), jnp.float32),
+        }
+
+    @nn.nowrap
     def fit(
         self,
         rng: Key[Array, ""],

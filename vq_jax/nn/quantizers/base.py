@@ -170,11 +170,7 @@ class CodebookQuantizer(nn.Module):
         return rows(params), rows(codebook)
 
     def _updating(self, train: bool) -> bool:
-        if not train or self.is_initializing():
-            return False
-        if not self.is_mutable_collection("codebook") and not _silent.get():
-            _say_unchanged(type(self).__name__)
-        return self.is_mutable_collection("codebook")
+        return is_updating(self, train)
 
     def _axis(self, train: bool) -> str | tuple[str, ...] | None:
         """Returns the axes to sum statistics over in this call.
@@ -299,12 +295,28 @@ def silent_without_updates() -> Iterator[None]:
         _silent.reset(token)
 
 
+def is_updating(module: nn.Module, train: bool, what: str = "codebook") -> bool:
+    """Whether a call of a quantizer changes its collection `codebook`; warns once where only training would.
+
+    Args:
+      module: the quantizer.
+      train: of its call.
+      what: what the collection holds, for the warning.
+    """
+    if not train or module.is_initializing():
+        return False
+    updating: bool = module.is_mutable_collection("codebook")
+    if not updating and not _silent.get():
+        _say_unchanged(type(module).__name__, what)
+    return updating
+
+
 @functools.cache
-def _say_unchanged(name: str) -> None:
+def _say_unchanged(name: str, what: str) -> None:
     _log.warning(
-        '%s was called with train=True, and its codebook does not change: give mutable=["codebook"] to '
-        "apply, and keep the updates that it then returns.",
-        name,
+        '%s was called with train=True, and its %s does not change: give mutable=["codebook"] to apply, and '
+        "keep the updates that it then returns.",
+        *(name, what),
     )
 
 

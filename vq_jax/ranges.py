@@ -86,11 +86,11 @@ _RANGES = {
         frozen_dim num_latents residual_channels width z_channels""",
     DEPTH: """codes_per_position depth_layers min_stages num_blocks num_groups num_layers num_res_blocks
         num_stages""",
-    COUNT: "num_classes",
+    COUNT: "anneal_steps num_classes",
     between(1, 2**24): "codebook_size",
     WEIGHT: """batch_entropy_weight codebook_weight commitment_weight diveq_noise entropy_weight
-        propagation_weight revive_threshold sample_entropy_weight unmasked_weight""",
-    POSITIVE: "entropy_temperature epsilon",
+        kl_weight propagation_weight revive_threshold sample_entropy_weight unmasked_weight""",
+    POSITIVE: "entropy_temperature epsilon final_temperature initial_temperature",
     SHARE: "class_dropout decay dropout label_smoothing token_dropout",
     ODD_KERNEL: "kernel",
     between(1, 1024): "channel_multiplier channel_multipliers",

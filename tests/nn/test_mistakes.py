@@ -17,6 +17,8 @@ QUANTIZERS = {
     "ema": nn.VectorQuantizerEMA(8, 4, revive_threshold=0.5, entropy_weight=0.1),
     "gradient": nn.VectorQuantizer(8, 4, revive_threshold=0.5, entropy_weight=0.1),
     "fsq": nn.FSQ((3,) * 4),
+    "lfq": nn.LFQ(4, batch_entropy="full"),
+    "gumbel": nn.GumbelQuantizer(8, 4),
 }
 every = pytest.mark.parametrize("name", QUANTIZERS)
 codebooks = pytest.mark.parametrize("name", ["ema", "gradient"])

@@ -288,6 +288,38 @@ class IBQConfig(QuantizerConfig):
         return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
 
 
+@dataclasses.dataclass(frozen=True)
+class GumbelQuantizerConfig(QuantizerConfig):
+    """Codes drawn by Gumbel-softmax, see `nn.GumbelQuantizer`."""
+
+    name: ClassVar[str] = "gumbel"
+    module: ClassVar[str] = "GumbelQuantizer"
+
+    codebook_size: CodebookSize = 512
+    """Number K of vectors in the codebook."""
+    code_dim: CodeDim = 64
+    """Width D of a codebook vector."""
+    initial_temperature: float = 1.0
+    """Temperature of the first training step."""
+    final_temperature: float = 1 / 16
+    """Temperature from step anneal_steps on."""
+    anneal_steps: int = 150_000
+    """Training steps over which the temperature falls, by half a cosine."""
+    kl_weight: float = 5e-4
+    """Weight of the divergence of the codes' probabilities from even use."""
+    hard: bool = True
+    """Train with one vector for each latent; False: with the weighted sum of all vectors."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width D of the latents, which is that of the codebook vectors."""
+        return self.code_dim
+
+    def describe(self) -> str:
+        """Describes the size of the codebook."""
+        return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
+
+
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {
     cls.name: cls
     for cls in (
@@ -300,6 +332,7 @@ QUANTIZERS: dict[str, type[QuantizerConfig]] = {
         LFQConfig,
         BSQConfig,
         IBQConfig,
+        GumbelQuantizerConfig,
     )
 }
 

@@ -3,6 +3,7 @@
 from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, Revival
 from vq_jax.nn.quantizers.fsq import FSQ
 from vq_jax.nn.quantizers.grouped import GroupedQuantizer
+from vq_jax.nn.quantizers.gumbel import GumbelQuantizer
 from vq_jax.nn.quantizers.ibq import IBQ
 from vq_jax.nn.quantizers.lfq import LFQ
 from vq_jax.nn.quantizers.residual import ResidualQuantizer
@@ -16,6 +17,7 @@ __all__ = [
     "CodebookQuantizer",
     "GroupedQuantizer",
     "IBQ",
+    "GumbelQuantizer",
     "QuantizerOutput",
     "ResidualQuantizer",
     "Revival",

@@ -6,6 +6,7 @@ import pytest
 from vq_jax import data
 from vq_jax.configs import DataConfig
 from vq_jax.data.in_memory import MemorySource
+from vq_jax.data.splits import evenly_over_classes
 
 WHOLE = DataConfig(image_size=8)
 
@@ -78,7 +79,18 @@ def test_many_pictures_give_one_crop_each():
 
 
 def test_whole_pictures_are_evenly_spaced_and_keep_their_size():
-    pictures = data.test_pictures(numbered(9), 3)
-    assert [picture[0, 0, 0] for picture in pictures] == [1, 4, 7]
+    source = numbered(9)
+    source.labels = None
+    assert [picture[0, 0, 0] for picture in data.test_pictures(source, 3)] == [1, 4, 7]
     source = data.open_source("photos", "test", DataConfig(), 3)
     assert [p.shape for p in data.test_pictures(source, 5)] == [(300, 451, 3), (400, 600, 3)]
+
+
+def test_whole_pictures_are_evenly_spread_over_the_classes():
+    source = numbered(9)  # of the classes 0, 1, 2, 0 and so on
+    assert [picture[0, 0, 0] for picture in data.test_pictures(source, 6)] == [0, 6, 1, 7, 2, 8]
+    labels = np.array([0] * 90 + [1] * 2 + [2] * 8)
+    found = [int(labels[index]) for index in evenly_over_classes(labels, 16)]
+    assert found == [0] * 7 + [1] * 2 + [2] * 7
+    assert evenly_over_classes(np.arange(100), 4) == [12, 37, 62, 87]
+    assert evenly_over_classes(labels[:3], 16) == [0, 1, 2]

@@ -56,6 +56,7 @@ def test_a_run_writes_all_that_a_run_directory_holds(finished):
         assert picture.size == (5 * (5 * 24) + 4 * 4, 2 * (5 * 24) + 4)
     report = (finished / "report.md").read_text()
     assert "dB, SSIM" in report and "of 16 codes are used" in report
+    assert "pictures to train on" in report and "held out" in report and "The steps took 0:0" in report
     for target in ("images/loss.png", "images/final.png", "images/code-usage.png"):
         assert target in report
 

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -68,15 +69,15 @@ class TrainArguments(Generic[Config]):
 
 def train(arguments: list[str]) -> int:
     """Train a model, or resume its run: vq-jax train [PRESET | FILE.py] [--steps N ...]"""
-    return _run(parse(arguments))
+    return _run(parse(arguments), "train", arguments)
 
 
 def resume(arguments: list[str]) -> int:
     """Resume a run without giving its options again: vq-jax resume RUN [--steps N ...]"""
-    return _run(parse_resumed(arguments))
+    return _run(parse_resumed(arguments), "resume", arguments)
 
 
-def _run(chosen: TrainArguments[Any]) -> int:
+def _run(chosen: TrainArguments[Any], name: str, arguments: list[str]) -> int:
     is_main = _join(chosen)
     from vq_jax.runs.telemetry import parse_profile
     from vq_jax.train import NonFiniteError
@@ -84,9 +85,10 @@ def _run(chosen: TrainArguments[Any]) -> int:
 
     profile = None if chosen.profile is None else parse_profile(chosen.profile)
     workdir = chosen.workdir or _default_workdir(chosen.config)
+    command = shlex.join(["vq-jax", name, *arguments])
     try:
         with _callbacks(chosen, workdir, is_main) as callbacks:
-            result = train_run(chosen.config, workdir, profile=profile, callbacks=callbacks)
+            result = train_run(chosen.config, workdir, profile=profile, callbacks=callbacks, command=command)
     except NonFiniteError as error:
         print(f"vq-jax: {error}", file=sys.stderr)
         return 1

@@ -63,7 +63,7 @@ class FolderSource:
         self._root = root
         self._reading = reading
         self._names = list(names)
-        self._labels = None if labels is None else np.array(labels, np.int32)
+        self.labels = None if labels is None else np.array(labels, np.int32)
         self._broken = {index for index, name in enumerate(self._names) if name in broken}
         self._cache: dict[int, np.ndarray] | None = {} if cached else None
 
@@ -90,8 +90,8 @@ class FolderSource:
             picture = self._read(place, read)
             if picture is not None:
                 record: Record = {"image": picture, "broken": np.int32(skipped)}
-                if self._labels is not None:
-                    record["label"] = self._labels[place]
+                if self.labels is not None:
+                    record["label"] = self.labels[place]
                 return record
         raise UserError(f"expected pictures in {self._root}, none of {count} can be read any more")
 

@@ -8,8 +8,8 @@ import numpy as np
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.crops import held_out_windows
 from vq_jax.data.examples import Example, ExampleBuilder, RecordRng, stack
-from vq_jax.data.source import Batch, Source, crop_record
-from vq_jax.data.splits import evenly_spaced
+from vq_jax.data.source import Batch, Source, crop_record, source_labels
+from vq_jax.data.splits import evenly_over_classes, evenly_spaced
 from vq_jax.errors import UserError
 
 _CROPS = 256  # over all pictures, as far as each gives more than one
@@ -67,7 +67,7 @@ def _batch(examples: list[Example], size: int) -> Batch:
 
 
 def test_pictures(source: Source, count: int) -> list[np.ndarray]:
-    """Returns up to `count` whole pictures, evenly spaced over the source.
+    """Returns up to `count` whole pictures, evenly spaced over the source, or over its classes.
 
     Args:
       source: the held-out pictures.
@@ -76,4 +76,6 @@ def test_pictures(source: Source, count: int) -> list[np.ndarray]:
     Returns:
       Pictures uint8 [H, W, C], each of its own size.
     """
-    return [source[index]["image"] for index in evenly_spaced(len(source), count)]
+    labels = source_labels(source)
+    chosen = evenly_spaced(len(source), count) if labels is None else evenly_over_classes(labels, count)
+    return [source[index]["image"] for index in chosen]

@@ -27,13 +27,13 @@ class MemorySource:
         class_names: tuple[str, ...] | None = None,
     ) -> None:
         self._images = images
-        self._labels = None if labels is None else labels.astype(np.int32)
+        self.labels = None if labels is None else labels.astype(np.int32)
         self.channels = int(images[0].shape[-1])
         self.num_classes = num_classes
         self.class_names = class_names
         digest = hashlib.blake2b(digest_size=16)
         parts = [images] if isinstance(images, np.ndarray) else images
-        for part in (*parts, *([] if self._labels is None else [self._labels])):
+        for part in (*parts, *([] if self.labels is None else [self.labels])):
             digest.update(f"{part.shape}{part.dtype}".encode())
             digest.update(np.ascontiguousarray(part).data)
         self.fingerprint = digest.hexdigest()
@@ -43,6 +43,6 @@ class MemorySource:
 
     def __getitem__(self, index: int) -> Record:
         record: Record = {"image": self._images[index], "broken": np.int32(0)}
-        if self._labels is not None:
-            record["label"] = self._labels[index]
+        if self.labels is not None:
+            record["label"] = self.labels[index]
         return record

@@ -26,7 +26,8 @@ class Source(Protocol):
     its picture with less work than reading all of the picture; see `take_crop`.
 
     It may also have an attribute `class_names`, see the function of that name, and `left_out`, a tuple that
-    says in words what of the data is in no split.
+    says in words what of the data is in no split. One that knows its labels without reading the pictures
+    has an attribute `labels`, int32 [N].
 
     Attributes:
       channels: channels of every picture.
@@ -47,6 +48,12 @@ def class_names(source: Source) -> tuple[str, ...] | None:
     """Returns the names of a source's classes in the order of their numbers; None where they have none."""
     names: tuple[str, ...] | None = getattr(source, "class_names", None)
     return names
+
+
+def source_labels(source: Source) -> np.ndarray | None:
+    """Returns a source's labels, int32 [N]; None where it has none, or none without reading pictures."""
+    labels: np.ndarray | None = getattr(source, "labels", None)
+    return labels
 
 
 def printable(name: str) -> str:

@@ -1,7 +1,7 @@
 """Which records of a data set without a test set of its own are held out."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 _GOLDEN = 0x9E3779B1  # 2**32 over the golden ratio: multiples of it spread evenly modulo 2**32
 
@@ -51,3 +51,26 @@ def evenly_spaced(count: int, limit: int) -> list[int]:
     if limit >= count:
         return list(range(count))
     return [(2 * k + 1) * count // (2 * limit) for k in range(limit)]
+
+
+def evenly_over_classes(labels: Integer[np.ndarray, " N"], limit: int) -> list[int]:
+    """Returns up to `limit` indices with each class as often as the others where it can be, class by class.
+
+    Of more classes than `limit`, evenly spaced ones have one each; within a class, they are evenly spaced.
+
+    Args:
+      labels: class of each record, integers [N].
+      limit: most indices.
+
+    Example:
+      >>> evenly_over_classes(np.array([0, 0, 0, 0, 1, 2, 2, 2]), 5)
+      [1, 3, 4, 5, 7]
+    """
+    present = np.unique(labels)
+    members = [np.flatnonzero(labels == present[k]) for k in evenly_spaced(len(present), limit)]
+    counts = [0] * len(members)
+    for _ in range(min(limit, sum(map(len, members)))):
+        # One more of the class with the fewest so far that has another.
+        counts[min((n, k) for k, n in enumerate(counts) if n < len(members[k]))[1]] += 1
+    chosen = zip(members, counts, strict=True)
+    return [int(found[k]) for found, count in chosen for k in evenly_spaced(len(found), count)]

@@ -1,5 +1,7 @@
 """report.md of a run, with its plots."""
 
+import dataclasses
+import datetime
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -8,21 +10,36 @@ import numpy as np
 from etils import epath
 
 from vq_jax.configs.runs import ExperimentConfig, RunConfig
+from vq_jax.data.source import printable
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
 from vq_jax.host.files import write_atomic
 from vq_jax.runs.distributed import is_main
 from vq_jax.runs.grids import comparison_grid, write_png
-from vq_jax.runs.rundir import IMAGES, REPORT, read_metrics, report_title
+from vq_jax.runs.rundir import CONFIG_FILE, IMAGES, REPORT, read_metrics, report_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a report says of its run besides figures.
+
+    Attributes:
+      data: what the data are, in words.
+      command: the command line that ran it; None where there was none.
+    """
+
+    data: str
+    command: str | None = None
 
 
 def write_report(
     workdir: epath.Path,
     config: ExperimentConfig,
     step: int,
+    about: About,
     pictures: Sequence[np.ndarray],
     reconstructions: Sequence[np.ndarray],
     counts: Mapping[str, np.ndarray],
@@ -33,6 +50,7 @@ def write_report(
       workdir: run directory.
       config: its configuration.
       step: updates made.
+      about: data and command.
       pictures: uint8 test pictures.
       reconstructions: uint8, one of each picture.
       counts: how often each code occurs in the test set, float [K], by the ending of the names of figures,
@@ -48,7 +66,7 @@ def write_report(
     figures, words = picture_figures(pictures, reconstructions)
     write_png(workdir / IMAGES / "final.png", comparison_grid(pictures, reconstructions))
     lines = [
-        *_heading(workdir, config, step, rows, "reconstruction_loss"),
+        *_heading(workdir, config, step, about, rows, "reconstruction_loss"),
         "Test pictures, the original above its reconstruction:",
         "",
         f"![Reconstructions]({IMAGES}/final.png)",
@@ -67,7 +85,7 @@ def write_report(
 
 
 def write_prior_report(
-    workdir: epath.Path, config: RunConfig, step: int, samples: np.ndarray, words: str
+    workdir: epath.Path, config: RunConfig, step: int, about: About, samples: np.ndarray, words: str
 ) -> dict[str, float]:
     """Writes report.md of a prior with the loss curve and pictures drawn from it.
 
@@ -75,6 +93,7 @@ def write_prior_report(
       workdir: run directory.
       config: its configuration.
       step: updates made.
+      about: data and command.
       samples: uint8 [H, W, 3], a grid of pictures.
       words: says what they are.
 
@@ -86,7 +105,7 @@ def write_prior_report(
     rows = read_metrics(workdir)
     write_png(workdir / IMAGES / "final.png", samples)
     lines = [
-        *_heading(workdir, config, step, rows, "loss"),
+        *_heading(workdir, config, step, about, rows, "loss"),
         words,
         "",
         f"![Samples]({IMAGES}/final.png)",
@@ -97,11 +116,34 @@ def write_prior_report(
 
 
 def _heading(
-    workdir: epath.Path, config: RunConfig, step: int, rows: Sequence[dict[str, float]], loss: str
+    workdir: epath.Path,
+    config: RunConfig,
+    step: int,
+    about: About,
+    rows: Sequence[dict[str, float]],
+    loss: str,
 ) -> list[str]:
     """Draws the loss curve; returns the lines that a report begins with."""
     _plot_losses(workdir / IMAGES / "loss.png", rows, loss, averaged=config.training.ema_decay > 0)
-    return [report_title(config.name, step), "", f"![Loss]({IMAGES}/loss.png)", ""]
+    lines = [
+        report_title(config.name, step),
+        "",
+        f"- Data: {printable(about.data)}.",
+        f"- {_duration(rows)}",
+        *([] if about.command is None else [f"- Command: `{printable(about.command)}`"]),
+        f"- All fields of the configuration are in {CONFIG_FILE}.",
+    ]
+    return [*lines, "", f"![Loss]({IMAGES}/loss.png)", ""]
+
+
+def _duration(rows: Sequence[dict[str, float]]) -> str:
+    """Says how long the steps took, by the rates that were logged."""
+    seconds, before = 0.0, 0.0
+    for row in rows:
+        seconds += row.get("time/step_seconds", 0.0) * (row["step"] - before)
+        before = row["step"]
+    words = str(datetime.timedelta(seconds=round(seconds)))
+    return f"The steps took {words} (hours:minutes:seconds), without evaluations, pictures and checkpoints."
 
 
 def _figures_table(rows: Sequence[dict[str, float]]) -> list[str]:

@@ -61,6 +61,7 @@ def train(
     init_parts: Sequence[Part] = (),
     callbacks: Sequence[Callback] = (),
     profile: tuple[int, int] | None = None,
+    command: str | None = None,
 ) -> RunResult:
     """Trains what the configuration describes, or resumes the run in `workdir`.
 
@@ -72,6 +73,7 @@ def train(
       callbacks: called by process 0 with the step and the metrics by name, whenever these are logged; an
         exception of one ends the run, and the steps taken are saved.
       profile: first and last step of a trace to write into the run directory.
+      command: the command line that runs it, for the report.
 
     Raises:
       UserError: the data, the directory or the configuration cannot be used; nothing has been written.
@@ -97,17 +99,23 @@ def train(
         task.prepare(workdir)
         stop = stack.enter_context(distributed.stop_request())
         saved = Checkpointer(workdir / rundir.CHECKPOINTS, keep=config.training.keep_checkpoints)
-        return _Run(task, workdir, stack.enter_context(saved), callbacks).go(stop, profile)
+        run = _Run(task, workdir, stack.enter_context(saved), callbacks, command)
+        return run.go(stop, profile)
 
 
 class _Run:
     """The objects of one run, and its loop."""
 
     def __init__(
-        self, task: Task, workdir: epath.Path, checkpointer: Checkpointer, callbacks: Sequence[Callback]
+        self,
+        task: Task,
+        workdir: epath.Path,
+        checkpointer: Checkpointer,
+        callbacks: Sequence[Callback],
+        command: str | None,
     ) -> None:
         self.callbacks = callbacks if distributed.is_main() else ()
-        self.task, self.workdir, self.checkpointer = task, workdir, checkpointer
+        self.task, self.workdir, self.checkpointer, self.command = task, workdir, checkpointer, command
         self.config = task.config
         self.schedule = make_schedule(self.config.optimizer, self.config.training.steps)
         self.broken, self._new_broken = 0, 0  # pictures: of the whole run; of this process since last counted
@@ -258,7 +266,7 @@ class _Run:
         """Writes the report. A signal leaves it to the next start."""
         try:
             stop.interrupt()
-            figures = self.task.report(self.workdir, self.state, self.step)
+            figures = self.task.report(self.workdir, self.state, self.step, self.command)
         except Stopped as stopped:
             return self._result(stopped.signal)
         # Process 0 writes the report; were the others to exit long before it, jax would end it with them.

@@ -87,8 +87,8 @@ class Task(Protocol):
     def draw(self, state: Any, step: int) -> np.ndarray:
         """A picture to look at, uint8 [H, W, 3]."""
 
-    def report(self, workdir: epath.Path, state: Any, step: int) -> dict[str, float]:
-        """Writes report.md at the end; returns figures that only the report has."""
+    def report(self, workdir: epath.Path, state: Any, step: int, command: str | None) -> dict[str, float]:
+        """Writes report.md at the end, with the command if given; returns figures of the report only."""
 
 
 # A generator that diverges spoils the discriminator's figures too, so its own losses come first. Its

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from vq_jax import ops
 from vq_jax.configs.runs import PriorConfig
 from vq_jax.data import Variants, class_names, open_splits, test_batches, train_batches
+from vq_jax.data.open import describe
 from vq_jax.errors import UserError
 from vq_jax.evaluate import Likelihood, evaluate
 from vq_jax.generate import adapt_options, sample_prior, sampler_of
@@ -83,6 +84,7 @@ class PriorTask:
         pictures = abstract_pictures(config.data.batch_size, shape, self.mesh)
         check_memory(self.mesh, pictures)
         train_source, test_source = open_splits(self._pictures, self.tokenizer.channels)
+        self._described = f"the codes of {self._pictures.source}, {describe(train_source, test_source)}"
         found: Any = {"class_names": class_names(train_source) if config.conditional else None}
         self.config = dataclasses.replace(config, data=dataclasses.replace(config.data, **found))
         self.source = Variants(train_source, self._pictures, config.codes.variants)
@@ -288,12 +290,13 @@ class PriorTask:
         """New pictures, one row for each of a few classes."""
         return grids.picture_grid(self._samples(state, step), self._columns)
 
-    def report(self, workdir: epath.Path, state: Any, step: int) -> dict[str, float]:
+    def report(self, workdir: epath.Path, state: Any, step: int, command: str | None) -> dict[str, float]:
         """Writes report.md."""
         classes = self._shown_classes
         words = f"New pictures, a row each of the classes {', '.join(map(str, classes))}:" if classes else ""
         grid = self.draw(state, step)
-        return report.write_prior_report(workdir, self.config, step, grid, words or "New pictures:")
+        about = report.About(self._described, command)
+        return report.write_prior_report(workdir, self.config, step, about, grid, words or "New pictures:")
 
     @property
     def _columns(self) -> int:

@@ -16,6 +16,7 @@ from vq_jax.configs.losses import Losses
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.configs.training import Phase, PhaseKind
 from vq_jax.data import class_names, open_splits, train_batches
+from vq_jax.data.open import describe
 from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import VQModel
 from vq_jax.nn.features.lpips import lpips_shapes
@@ -102,6 +103,7 @@ class TokenizerTask:
         check_memory(self.mesh, inputs)
         channels = config.model.image_channels
         self.source, test_source = open_splits(config.data, channels)
+        self._described = f"{config.data.source}, {describe(self.source, test_source)}"
         data = dataclasses.replace(config.data, class_names=class_names(self.source))
         self.config = config = dataclasses.replace(config, data=data)
         for name, start in config.loss_starts().items():
@@ -200,12 +202,17 @@ class TokenizerTask:
         decoded = self.validation.reconstructions(state.generator, self._quantize(step))
         return grids.comparison_grid(self.validation.pictures, decoded)
 
-    def report(self, workdir: epath.Path, state: TrainState, step: int) -> dict[str, float]:
+    def report(
+        self, workdir: epath.Path, state: TrainState, step: int, command: str | None
+    ) -> dict[str, float]:
         """Writes report.md."""
         quantize = self._quantize(step)
         _, counts = self.validation.figures(state.generator, quantize)
         decoded = self.validation.reconstructions(state.generator, quantize)
-        return report.write_report(workdir, self.config, step, self.validation.pictures, decoded, counts)
+        about = report.About(self._described, command)
+        return report.write_report(
+            workdir, self.config, step, about, self.validation.pictures, decoded, counts
+        )
 
     def _phase(self, step: int) -> Phase:
         """The phase that the update after `step` others belongs to."""

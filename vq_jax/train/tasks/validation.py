@@ -1,6 +1,7 @@
 """The held-out set of a run: figures on it, and pictures beside their reconstructions."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from jax.sharding import Mesh
 from vq_jax import ops
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.data import Source, test_batches, test_pictures
+from vq_jax.data.source import Batch
+from vq_jax.data.splits import evenly_over_classes, evenly_spaced
 from vq_jax.evaluate import (
     DEFAULT_EVALUATORS,
     Evaluator,
@@ -23,6 +26,7 @@ from vq_jax.train.sharding import replicated, shard_global_batch, unshard
 from vq_jax.train.state import GeneratorState
 from vq_jax.types import Array, Params
 
+_SHOWN = 16  # pictures; a quarter of large ones
 _LONGEST_SIDE = 640  # px of a shown picture
 
 
@@ -41,13 +45,11 @@ class Validation:
         )
         self._reconstruct = self._jit(functools.partial(_reconstruct, model=model))
         if model.image_shape is not None:
-            # Of the size that the model takes, spread over the set, which may be sorted by class.
-            crops = np.concatenate([batch["image"][batch["valid"]] for batch in self._batches])
-            self.pictures = list(crops[:: max(1, len(crops) // 16)][:16])
+            self.pictures = _spread(self._batches, _SHOWN)  # of the size that the model takes
         else:
-            self.pictures = [_shrink(picture) for picture in test_pictures(source, 16)]
+            self.pictures = [_shrink(picture) for picture in test_pictures(source, _SHOWN)]
             if max(max(picture.shape[:-1]) for picture in self.pictures) > 64:
-                self.pictures = self.pictures[:4]
+                self.pictures = [_shrink(picture) for picture in test_pictures(source, _SHOWN // 4)]
         shapes = np.array([picture.shape[:-1] for picture in self.pictures])
         strides = np.array(model.strides(shapes.shape[1]) or 1)
         self._canvas = -(-shapes.max(axis=0) // strides) * strides
@@ -111,6 +113,15 @@ class Validation:
             whole[tuple(slice(size) for size in picture.shape)]
             for whole, picture in zip(decoded, self.pictures, strict=True)
         ]
+
+
+def _spread(batches: Sequence[Batch], count: int) -> list[np.ndarray]:
+    """Up to `count` examples of the batches, spread over the classes if there are any, else over the set."""
+    crops = np.concatenate([batch["image"][batch["valid"]] for batch in batches])
+    if "label" in batches[0]:
+        labels = np.concatenate([batch["label"][batch["valid"]] for batch in batches])
+        return [crops[index] for index in evenly_over_classes(labels, count)]
+    return [crops[index] for index in evenly_spaced(len(crops), count)]
 
 
 def _reconstruct(

@@ -83,7 +83,7 @@ ODD_KERNEL = Range(3, 1023, odd=True)
 
 _RANGES = {
     WIDTH: """channels code_dim head_features hidden_features image_channels mlp_features noise_dim num_heads
-        frozen_dim num_latents residual_channels width z_channels""",
+        frozen_dim num_latents projection_dim residual_channels width z_channels""",
     DEPTH: """codes_per_position depth_layers min_stages num_blocks num_groups num_layers num_res_blocks
         num_stages""",
     COUNT: "anneal_steps num_classes",

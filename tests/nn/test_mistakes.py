@@ -19,6 +19,7 @@ QUANTIZERS = {
     "fsq": nn.FSQ((3,) * 4),
     "lfq": nn.LFQ(4, batch_entropy="full"),
     "gumbel": nn.GumbelQuantizer(8, 4),
+    "random_projection": nn.RandomProjectionQuantizer(8, 4),
 }
 every = pytest.mark.parametrize("name", QUANTIZERS)
 codebooks = pytest.mark.parametrize("name", ["ema", "gradient"])

@@ -320,6 +320,32 @@ class GumbelQuantizerConfig(QuantizerConfig):
         return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
 
 
+@dataclasses.dataclass(frozen=True)
+class RandomProjectionQuantizerConfig(QuantizerConfig):
+    """Random vectors that nothing learns, for codes as labels, see `nn.RandomProjectionQuantizer`."""
+
+    name: ClassVar[str] = "random_projection"
+    module: ClassVar[str] = "RandomProjectionQuantizer"
+
+    codebook_size: CodebookSize = 512
+    """Number K of vectors in the codebook."""
+    code_dim: CodeDim = 64
+    """Width D of the latents."""
+    projection_dim: int = 16
+    """Width in which latents are compared with the vectors."""
+    epsilon: float = 1e-5
+    """Added to the variance that latents are normalised by."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width D of the latents."""
+        return self.code_dim
+
+    def describe(self) -> str:
+        """Describes the size of the codebook."""
+        return f"{self.codebook_size} codes, {self.projection_dim} wide, {self.name}"
+
+
 QUANTIZERS: dict[str, type[QuantizerConfig]] = {
     cls.name: cls
     for cls in (
@@ -333,6 +359,7 @@ QUANTIZERS: dict[str, type[QuantizerConfig]] = {
         BSQConfig,
         IBQConfig,
         GumbelQuantizerConfig,
+        RandomProjectionQuantizerConfig,
     )
 }
 

@@ -6,6 +6,7 @@ from vq_jax.nn.quantizers.grouped import GroupedQuantizer
 from vq_jax.nn.quantizers.gumbel import GumbelQuantizer
 from vq_jax.nn.quantizers.ibq import IBQ
 from vq_jax.nn.quantizers.lfq import LFQ
+from vq_jax.nn.quantizers.random_projection import RandomProjectionQuantizer
 from vq_jax.nn.quantizers.residual import ResidualQuantizer
 from vq_jax.nn.quantizers.sim_vq import SimVQ
 from vq_jax.nn.quantizers.vector import VectorQuantizer
@@ -19,6 +20,7 @@ __all__ = [
     "IBQ",
     "GumbelQuantizer",
     "QuantizerOutput",
+    "RandomProjectionQuantizer",
     "ResidualQuantizer",
     "Revival",
     "SimVQ",

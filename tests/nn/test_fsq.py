@@ -17,12 +17,20 @@ VARIANTS = [
     {"levels": (5, 7), "bound": "sigmoid"},
     {"levels": (8, 4), "bound": "sigmoid"},
     {"levels": (2, 8), "symmetric": True, "bound": "sigmoid"},
+    {"levels": (3, 8), "symmetric": True, "bound": "clip"},
+    {"levels": (5, 8), "bound": "clip"},
 ]
 every_variant = pytest.mark.parametrize("fields", VARIANTS)
 
 
 def bound(z, kind):
+    if kind == "clip":
+        return np.clip(z, -1.0, 1.0)
     return np.tanh(z) if kind == "tanh" else 2.0 / (1.0 + np.exp(-1.6 * z)) - 1.0
+
+
+def unbound(y, kind):
+    return {"tanh": np.arctanh(y), "sigmoid": np.log((1 + y) / (1 - y)) / 1.6, "clip": y}[kind]
 
 
 def oracle(z, levels, symmetric=False, bound_kind="tanh"):
@@ -38,7 +46,7 @@ def oracle(z, levels, symmetric=False, bound_kind="tanh"):
         reach = (size - 1) * (1.001 if bound_kind == "tanh" else 1.0) / 2
         offset = 0.5 if size % 2 == 0 else 0.0
         y = offset / reach
-        shift = np.arctanh(y) if bound_kind == "tanh" else np.log((1 + y) / (1 - y)) / 1.6
+        shift = unbound(y, bound_kind)
         values[..., axis] = np.round(bound(x + shift, bound_kind) * reach - offset) / (size // 2)
     return values
 
@@ -104,7 +112,7 @@ def test_the_gradient_is_that_of_the_bound(fields):
         if not fields.get("symmetric"):
             reach = (size - 1) * (1.001 if kind == "tanh" else 1.0) / 2
             y = (0.5 if size % 2 == 0 else 0.0) / reach
-            shift = np.arctanh(y) if kind == "tanh" else np.log((1 + y) / (1 - y)) / 1.6
+            shift = unbound(y, kind)
             scale = reach / (size // 2)
         x = z[:, axis].astype(np.float64) + shift
         expected = scale * (bound(x + step, kind) - bound(x - step, kind)) / (2 * step)
@@ -135,7 +143,7 @@ def test_there_is_nothing_to_learn_and_the_loss_is_zero(getkey):
         ({"levels": (1, 5)}, r"FSQ.levels must be at least 2, got \(1, 5\)"),
         ({"levels": (2, 5)}, "must be at least 3 unless symmetric = True"),
         ({"levels": (256,) * 4}, r"product below 2\^31"),
-        ({"levels": (5,), "bound": "clamp"}, "FSQ.bound must be one of tanh, sigmoid, got 'clamp'"),
+        ({"levels": (5,), "bound": "clamp"}, "FSQ.bound must be one of tanh, sigmoid, clip, got 'clamp'"),
     ],
 )
 def test_fields_out_of_range_are_refused(fields, message):

@@ -52,8 +52,9 @@ class FSQConfig(QuantizerConfig):
     """Levels of each channel; their product is the number of codes."""
     symmetric: bool = False
     """Spread the levels evenly from -1 to 1, even numbers of levels too."""
-    bound: Literal["tanh", "sigmoid"] = "tanh"
-    """Function that bounds the latents; sigmoid (iFSQ) turns unit Gaussian ones into nearly uniform ones."""
+    bound: Literal["tanh", "sigmoid", "clip"] = "tanh"
+    """Function that bounds the latents; sigmoid (iFSQ) turns unit Gaussian ones into nearly uniform ones, and
+    clip passes no gradient beyond [-1, 1]."""
 
     @property
     def latent_channels(self) -> int:
@@ -155,6 +156,35 @@ class ResidualQuantizerConfig(WrapperConfig):
     def describe(self) -> str:
         """Number of stages, and the quantizer of each."""
         return f"{self.num_stages} {'shared ' if self.shared else ''}stages of {self.inner.describe()}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualFSQConfig(QuantizerConfig):
+    """Stages of finite scalar quantization, of finer and finer levels, see `nn.ResidualFSQ`."""
+
+    name: ClassVar[str] = "residual_fsq"
+    module: ClassVar[str] = "ResidualFSQ"
+
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """Levels of each channel; their product is the number of codes of a stage."""
+    num_stages: int = 4
+    """Number of stages, which is that of the codes per position."""
+    min_stages: int | None = None
+    """In training, use only the first stages, a number drawn from this one to all of them for each step, so
+    that the codes of the first stages alone decode well; None: all stages."""
+    output_gradient: Literal["stages", "whole"] = "stages"
+    """What passes from the output to the bounded latents: the sum of the stages' gradients, or the
+    identity."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width of the latents: one channel for each of the levels."""
+        return len(self.levels)
+
+    def describe(self) -> str:
+        """Number of stages, and of the codes of each."""
+        levels = " x ".join(map(str, self.levels))
+        return f"{self.num_stages} stages of {math.prod(self.levels)} codes, {levels} levels, {self.name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,6 +384,7 @@ QUANTIZERS: dict[str, type[QuantizerConfig]] = {
         FSQConfig,
         GroupedQuantizerConfig,
         ResidualQuantizerConfig,
+        ResidualFSQConfig,
         SimVQConfig,
         LFQConfig,
         BSQConfig,

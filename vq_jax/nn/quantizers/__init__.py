@@ -8,6 +8,7 @@ from vq_jax.nn.quantizers.ibq import IBQ
 from vq_jax.nn.quantizers.lfq import LFQ
 from vq_jax.nn.quantizers.random_projection import RandomProjectionQuantizer
 from vq_jax.nn.quantizers.residual import ResidualQuantizer
+from vq_jax.nn.quantizers.residual_fsq import ResidualFSQ
 from vq_jax.nn.quantizers.sim_vq import SimVQ
 from vq_jax.nn.quantizers.vector import VectorQuantizer
 from vq_jax.nn.quantizers.vector_ema import VectorQuantizerEMA
@@ -21,6 +22,7 @@ __all__ = [
     "GumbelQuantizer",
     "QuantizerOutput",
     "RandomProjectionQuantizer",
+    "ResidualFSQ",
     "ResidualQuantizer",
     "Revival",
     "SimVQ",

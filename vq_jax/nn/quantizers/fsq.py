@@ -12,7 +12,7 @@ from vq_jax.nn.quantizers.base import QuantizerOutput, check_float
 from vq_jax.ranges import check_ranges
 from vq_jax.types import Array, CodeSpec, Float, Int, Num
 
-_BOUNDS = ("tanh", "sigmoid")
+_BOUNDS = ("tanh", "sigmoid", "clip")
 _MARGIN = 1e-3  # share by which tanh reaches beyond the outermost levels, as in the paper's code
 _SLOPE = 1.6  # of the sigmoid
 
@@ -32,8 +32,9 @@ class FSQ(nn.Module):
       levels: L_1 to L_D, 3 and up, or 2 and up if `symmetric`; their product is below 2^31.
       symmetric: spread the levels evenly from -1 to 1 whatever their parity (Parker et al. 2024,
         arXiv:2411.19842, section 3.2, without its noise).
-      bound: `tanh`, or `sigmoid` for 2 / (1 + exp(-1.6 z)) - 1, which turns unit Gaussian latents into
-        nearly uniform ones (iFSQ, arXiv:2601.17124).
+      bound: `tanh`; `sigmoid` for 2 / (1 + exp(-1.6 z)) - 1, which turns unit Gaussian latents into
+        nearly uniform ones (iFSQ, arXiv:2601.17124); or `clip` to [-1, 1], for latents that are bounded
+        already: beyond it no gradient passes.
     """
 
     levels: tuple[int, ...]
@@ -73,14 +74,9 @@ class FSQ(nn.Module):
         Raises:
           ValueError: the latents are not float, or z does not have one channel for each of the levels.
         """
-        width = len(self.levels)
         check_float(z, "FSQ")
-        if z.shape[-1] != width:
-            raise ValueError(
-                f"FSQ expected latents with {width} channels, one for each of levels = {self.levels}, got "
-                f"shape {z.shape}: give the encoder latent_channels = {width}"
-            )
-        smooth, digits = self._round(z.astype(jnp.float32).reshape(-1, width))
+        self.check_width(z)
+        smooth, digits = self._round(z.astype(jnp.float32).reshape(-1, len(self.levels)))
         indices = jnp.sum(digits * self._basis(), axis=1, dtype=jnp.int32)
         # The very values of `lookup`, with the gradient of `smooth`.
         quantized = self._values(digits) + (smooth - jax.lax.stop_gradient(smooth))
@@ -96,6 +92,16 @@ class FSQ(nn.Module):
         """The points of indices in [0, K), float32."""
         digits = indices.reshape(-1, 1) // self._basis() % np.array([self.levels], np.int32)
         return self._values(digits).reshape(*indices.shape, len(self.levels))
+
+    @nn.nowrap
+    def check_width(self, z: Num[Array, "B *S D"]) -> None:
+        """Raises ValueError where z does not have one channel for each of the levels."""
+        width = len(self.levels)
+        if z.shape[-1] != width:
+            raise ValueError(
+                f"FSQ expected latents with {width} channels, one for each of levels = {self.levels}, got "
+                f"shape {z.shape}: give the encoder latent_channels = {width}"
+            )
 
     def _round(self, z: Float[Array, "N D"]) -> tuple[Float[Array, "N D"], Int[Array, "N D"]]:
         """The bounded latents, about [-1, 1], and the digits of the levels nearest to them."""
@@ -114,9 +120,13 @@ class FSQ(nn.Module):
         return smooth, jnp.clip(digits.astype(jnp.int32), 0, levels.astype(np.int32) - 1)
 
     def _bound(self, z: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        if self.bound == "clip":
+            return jnp.clip(z, -1, 1)
         return jnp.tanh(z) if self.bound == "tanh" else 2 * jax.nn.sigmoid(_SLOPE * z) - 1
 
     def _unbound(self, y: np.ndarray) -> np.ndarray:
+        if self.bound == "clip":
+            return y
         return np.arctanh(y) * np.float32(1 if self.bound == "tanh" else 2 / _SLOPE)
 
     def _values(self, digits: Int[Array, "N D"]) -> Float[Array, "N D"]:

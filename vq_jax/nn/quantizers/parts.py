@@ -11,6 +11,7 @@ from vq_jax import ops
 from vq_jax.nn.quantizers.base import QuantizerOutput
 from vq_jax.types import Array, CodeSpec, Float, Int, Metrics
 
+OUTPUT_GRADIENTS = ("stages", "whole")
 _COUNTS = ("revived",)  # metrics that add up over the parts
 _STAGES = 0x57A6E5  # tells the draw of stages from what else a key is used for
 
@@ -104,6 +105,15 @@ def check_stages(module: nn.Module, num_stages: int, min_stages: int | None) -> 
     if min_stages is not None and min_stages > num_stages:
         raise ValueError(
             f"{type(module).__name__}.min_stages must be at most num_stages = {num_stages}, got {min_stages}"
+        )
+
+
+def check_gradient(module: nn.Module, gradient: str) -> None:
+    """Raises ValueError where the gradient of a residual quantizer's output is none of those there are."""
+    if gradient not in OUTPUT_GRADIENTS:
+        raise ValueError(
+            f"{type(module).__name__}.output_gradient must be one of {', '.join(OUTPUT_GRADIENTS)}, got "
+            f"{gradient!r}"
         )
 
 

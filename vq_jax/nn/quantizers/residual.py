@@ -10,6 +10,7 @@ from flax import linen as nn
 from vq_jax.nn.quantizers.base import CodebookQuantizer, QuantizerOutput, check_float
 from vq_jax.nn.quantizers.parts import (
     add_stages,
+    check_gradient,
     check_stages,
     draw_stages,
     join_codes,
@@ -20,8 +21,6 @@ from vq_jax.nn.quantizers.parts import (
 )
 from vq_jax.ranges import check_ranges
 from vq_jax.types import Array, CodeSpec, Float, Int, Key, Num
-
-OUTPUT_GRADIENTS = ("stages", "whole")
 
 
 class ResidualQuantizer(nn.Module):
@@ -64,11 +63,7 @@ class ResidualQuantizer(nn.Module):
         super().__post_init__()
         check_ranges(self, "ResidualQuantizer")
         check_stages(self, self.num_stages, self.min_stages)
-        if self.output_gradient not in OUTPUT_GRADIENTS:
-            raise ValueError(
-                f"ResidualQuantizer.output_gradient must be one of {', '.join(OUTPUT_GRADIENTS)}, got "
-                f"{self.output_gradient!r}"
-            )
+        check_gradient(self, self.output_gradient)
         if self.shared and not isinstance(self.quantizer, CodebookQuantizer):
             raise ValueError(
                 "ResidualQuantizer.shared needs a quantizer with a codebook of vectors, got "

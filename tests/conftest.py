@@ -46,7 +46,9 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "4"  # for subprocesses; below for this one
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from programs import share_programs  # noqa: E402
 
+share_programs()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 4)

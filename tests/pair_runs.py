@@ -10,6 +10,7 @@ from processes import Forked, finish
 from shared import made_once
 
 STEPS = 16
+FEW_STEPS = 5
 FIELDS = (
     "vqgan-fashion",
     *("--model.channels", "8"),
@@ -82,15 +83,15 @@ def rows(workdir):
     ]
 
 
-def pair_run():
+def pair_run(steps=STEPS):
     """Directory and ends of a run of two processes that nothing interrupted."""
 
     def make(directory):
-        ends = finish(start(directory / "run", "--steps", STEPS))
+        ends = finish(start(directory / "run", "--steps", steps))
         assert [status for status, *_ in ends] == [0, 0], ends
         (directory / "ends.json").write_text(json.dumps(ends))
 
-    directory = made_once("pair", make)
+    directory = made_once(f"pair-{steps}", make)
     return directory / "run", json.loads((directory / "ends.json").read_text())
 
 

@@ -93,13 +93,16 @@ def prior_run(kind: str = "maskgit", conditional: bool = True) -> Path:
     return made_once(f"prior-{kind}-{conditional}", make)
 
 
-def untrained_prior(directory: Path, kind: str, *, conditional: bool = True, prior: Any = None) -> Path:
-    """The model directory of a prior with random parameters over the same tokenizer, made without a run."""
+def untrained_prior(
+    directory: Path, kind: str, *, conditional: bool = True, prior: Any = None, tokenizer: Any = None
+) -> Path:
+    """The model directory of a prior with random parameters over a tokenizer, made without a run."""
     config = prior_config(kind=kind, conditional=conditional, prior=prior)
-    tokenizer = vq_jax.load(tokenizer_run())
-    specs = tokenizer.code_specs(16)
+    tokenizer = tokenizer or vq_jax.load(tokenizer_run())
+    size = tokenizer.config.data.image_size
+    specs = tokenizer.code_specs(size)
     model = build_prior(config, specs, CLASSES if conditional else None, tokenizer.config)
     condition = Condition(jnp.asarray(np.zeros(1, np.int32))) if conditional else None
     variables = drawn(model, np.zeros((1, *specs.array_shape), np.int32), condition)
-    Prior(model, variables, tokenizer, config, STEPS, 16).save(directory)
+    Prior(model, variables, tokenizer, config, STEPS, size).save(directory)
     return directory

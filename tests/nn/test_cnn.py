@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jitted import apply, init
+from jitted import apply, drawn
 from optimised import OPTIMISED
 
 import vq_jax
@@ -90,10 +90,10 @@ def pictures(*shape):
 
 
 @pytest.mark.parametrize("family", ["cnn", "maskgit"])
-def test_video_is_encoded_and_decoded_with_three_spatial_axes(getkey, family):
+def test_video_is_encoded_and_decoded_with_three_spatial_axes(family):
     model = small_model(family, multipliers=(1, 2), attention=True)
     video = pictures(1, 4, 8, 6, 3)
-    variables = init(model, getkey(), video)
+    variables = drawn(model, video)
     assert variables["params"]["decoder"]["conv_out"]["kernel"].shape == (3, 3, 3, 16, 3)
     out = apply(model, variables, video)
     assert out.indices.shape == (1, 2, 4, 3)
@@ -105,9 +105,9 @@ def loss_of(model, params, images):
     return jnp.mean(jnp.square(out.reconstruction - images)), out.reconstruction
 
 
-def test_recomputed_blocks_have_the_same_parameters_output_and_gradients(getkey):
+def test_recomputed_blocks_have_the_same_parameters_output_and_gradients():
     images = pictures(2, 24, 24, 3)  # so large that gradients are XLA's convolutions, quick to compile
-    params = init(small_model(), getkey(), images)["params"]
+    params = drawn(small_model(), images)["params"]
     results = []
     for remat in (False, True):
         model = small_model(remat=remat)

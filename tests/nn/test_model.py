@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
-from jitted import apply, init, init_with_output
+from jitted import apply, drawn, init
 
 from vq_jax import nn, ops
 
@@ -24,20 +24,30 @@ def small_model(head="picture", channels=3, downsamples=1):
     )
 
 
+def shapes_of(model, images):
+    """Shapes and dtypes of variables, reconstruction, codes and latents, without computing them."""
+
+    def parts(key, images):
+        out, variables = model.init_with_output(key, images)
+        return variables, out.reconstruction, out.indices, out.latents
+
+    return jax.eval_shape(parts, jax.random.key(0), images)
+
+
 @pytest.mark.parametrize("spatial", [(16,), (16, 8), (4, 8, 8)])
-def test_residual_model_takes_any_number_of_spatial_axes(getkey, spatial):
+def test_residual_model_takes_any_number_of_spatial_axes(spatial):
     model = small_model(downsamples=2)
     images = pictures(2, *spatial, 3)
-    out, _ = init_with_output(model, getkey(), images)
+    out = apply(model, drawn(model, images), images)
     codes = tuple(size // 4 for size in spatial)
     assert out.reconstruction.shape == images.shape and out.reconstruction.dtype == jnp.float32
     assert out.indices.shape == (2, *codes) == (2, *model.code_specs((*spatial, 3)).array_shape)
 
 
-def test_encode_decode_and_lookup_are_the_parts_of_the_call(getkey):
+def test_encode_decode_and_lookup_are_the_parts_of_the_call():
     model = small_model()
     images = pictures(2, 8, 8, 3)
-    variables = init(model, getkey(), images)
+    variables = drawn(model, images, std=0.2)
     out = apply(model, variables, images)
     indices = apply(model, variables, images, method="encode")
     np.testing.assert_array_equal(indices, out.indices)
@@ -75,20 +85,20 @@ def test_double_conv_transpose_has_the_parameters_and_result_of_flax(getkey):
     np.testing.assert_allclose(apply(ours, variables, x), apply(plain, variables, x), atol=1e-5)
 
 
-def test_mlp_model_is_784_256_128_64_and_back(getkey):
+def test_mlp_model_is_784_256_128_64_and_back():
     model = nn.VQModel(nn.MLPEncoder(), nn.VectorQuantizerEMA(512, 4), nn.MLPDecoder())
     images = pictures(2, 28, 28, 1)
-    out, variables = init_with_output(model, getkey(), images)
+    variables, reconstruction, indices, _ = shapes_of(model, images)
     kernels = [
         variables["params"][part][f"Dense_{layer}"]["kernel"].shape
         for part in ("encoder", "decoder")
         for layer in range(3)
     ]
     assert kernels == [(784, 256), (256, 128), (128, 64), (64, 128), (128, 256), (256, 784)]
-    assert out.reconstruction.shape == images.shape and out.indices.shape == (2, 16)
+    assert reconstruction.shape == images.shape and indices.shape == (2, 16)
 
 
-def test_mlp_takes_any_picture_shape(getkey):
+def test_mlp_takes_any_picture_shape():
     shape = (2, 6, 5, 3)
     model = nn.VQModel(
         nn.MLPEncoder((20,), num_latents=1, latent_channels=8),
@@ -96,30 +106,29 @@ def test_mlp_takes_any_picture_shape(getkey):
         nn.MLPDecoder(shape, (20,)),
     )
     images = pictures(3, *shape)
-    out, _ = init_with_output(model, getkey(), images)
-    assert out.reconstruction.shape == images.shape and out.indices.shape == (3, 1)
+    _, reconstruction, indices, _ = shapes_of(model, images)
+    assert reconstruction.shape == images.shape and indices.shape == (3, 1)
 
 
 @pytest.mark.parametrize("head", ops.HEADS)
-def test_every_head_gives_pictures_in_range(getkey, head):
+def test_every_head_gives_pictures_in_range(head):
     model = small_model(head=head)
     images = pictures(2, 8, 8, 3)
-    out, _ = init_with_output(model, getkey(), images)
+    out = apply(model, drawn(model, images), images)
     assert out.reconstruction.shape == images.shape
     if head != "picture":
         assert np.abs(out.reconstruction).max() <= 1.0
 
 
-def test_compute_dtype_leaves_parameters_and_output_in_float32(getkey):
+def test_compute_dtype_leaves_parameters_and_output_in_float32():
     model = nn.VQModel(
         nn.ResidualEncoder(8, 4, 1, 1, 6, dtype=jnp.bfloat16),
         nn.VectorQuantizerEMA(16, 6),
         nn.ResidualDecoder(8, 4, 1, 1, 3, dtype=jnp.bfloat16),
     )
-    images = pictures(2, 8, 8, 3)
-    out, variables = init_with_output(model, getkey(), images)
+    variables, reconstruction, _, latents = shapes_of(model, pictures(2, 8, 8, 3))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    assert out.latents.dtype == jnp.bfloat16 and out.reconstruction.dtype == jnp.float32
+    assert latents.dtype == jnp.bfloat16 and reconstruction.dtype == jnp.float32
 
 
 def test_uint8_pictures_are_refused_with_what_to_do(getkey):

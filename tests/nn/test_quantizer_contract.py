@@ -1,5 +1,7 @@
 """What every quantizer of the registry does; a new one is tested here without an edit."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +14,22 @@ from vq_jax.configs.quantizers import QUANTIZERS
 every_quantizer = pytest.mark.parametrize("name", sorted(QUANTIZERS))
 
 
-def made(name, getkey, shape=(8, 3, 4)):
-    """A quantizer with its defaults, latents for it, and its variables."""
+SHAPE = (8, 3, 4)
+
+
+def made(name, shape=SHAPE):
+    """A quantizer with its defaults, latents for it, and its variables, which do not depend on the shape."""
+    quantizer, variables, channels = initialised(name)
+    z = np.random.default_rng(0).standard_normal((*shape, channels), np.float32)
+    return quantizer, z, variables
+
+
+@functools.cache
+def initialised(name):
     config = QUANTIZERS[name]()
     quantizer = config.build()
-    z = np.random.default_rng(0).standard_normal((*shape, config.latent_channels), np.float32)
-    return quantizer, z, init(quantizer, getkey(), z)
+    z = np.zeros((*SHAPE, config.latent_channels), np.float32)
+    return quantizer, init(quantizer, jax.random.key(0), z), config.latent_channels
 
 
 def train(quantizer, variables, z, rng):
@@ -26,8 +38,10 @@ def train(quantizer, variables, z, rng):
 
 @every_quantizer
 @pytest.mark.parametrize("spatial", [(), (5,), (2, 3, 2)])
-def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name, spatial, getkey):
-    quantizer, z, variables = made(name, getkey, (2, *spatial))
+def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name, spatial):
+    quantizer, z, variables = made(name, (2, *spatial))
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(quantizer.init, jax.random.key(0), z))
+    assert shapes == jax.tree.map(jnp.shape, variables)
     out = apply(quantizer, variables, z)
     spec = quantizer.code_spec(z.shape[1:])
     assert out.indices.shape == (2, *spec.array_shape) and out.indices.dtype == jnp.int32
@@ -42,8 +56,8 @@ def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name,
 
 
 @every_quantizer
-def test_the_gradient_reaches_every_latent(name, getkey):
-    quantizer, z, variables = made(name, getkey)
+def test_the_gradient_reaches_every_latent(name):
+    quantizer, z, variables = made(name)
     weight = np.random.default_rng(1).standard_normal(z.shape, np.float32)
     gradient = jax.jit(jax.grad(lambda z: jnp.sum(weight * quantizer.apply(variables, z).quantized)))(z)
     # Its sign is the identity's only where it passes straight through.
@@ -51,8 +65,8 @@ def test_the_gradient_reaches_every_latent(name, getkey):
 
 
 @every_quantizer
-def test_evaluation_changes_nothing_and_training_only_the_codebook(name, getkey):
-    quantizer, z, variables = made(name, getkey)
+def test_evaluation_changes_nothing_and_training_only_the_codebook(name):
+    quantizer, z, variables = made(name)
     rng = jax.random.key(1)
     _, frozen = apply(quantizer, variables, z, mutable=("codebook",))
     jax.tree.map(np.testing.assert_array_equal, frozen.get("codebook", {}), variables.get("codebook", {}))
@@ -63,8 +77,8 @@ def test_evaluation_changes_nothing_and_training_only_the_codebook(name, getkey)
 
 
 @every_quantizer
-def test_jit_and_four_devices_give_what_one_gives(name, getkey):
-    quantizer, z, variables = made(name, getkey)
+def test_jit_and_four_devices_give_what_one_gives(name):
+    quantizer, z, variables = made(name)
     rng = jax.random.key(1)
     out, moved = train(quantizer, variables, jnp.asarray(z), rng)  # op by op
     mesh = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
@@ -79,8 +93,8 @@ def test_jit_and_four_devices_give_what_one_gives(name, getkey):
 
 
 @every_quantizer
-def test_bfloat16_latents_give_the_codes_of_the_same_latents_in_float32(name, getkey):
-    quantizer, z, variables = made(name, getkey)
+def test_bfloat16_latents_give_the_codes_of_the_same_latents_in_float32(name):
+    quantizer, z, variables = made(name)
     low = z.astype(jnp.bfloat16)
     out = apply(quantizer, variables, low)
     assert out.quantized.dtype == jnp.bfloat16 and out.loss.dtype == jnp.float32
@@ -88,15 +102,15 @@ def test_bfloat16_latents_give_the_codes_of_the_same_latents_in_float32(name, ge
 
 
 @every_quantizer
-def test_latents_of_another_width_are_refused_with_what_to_do(name, getkey):
-    quantizer, z, variables = made(name, getkey)
+def test_latents_of_another_width_are_refused_with_what_to_do(name):
+    quantizer, z, variables = made(name)
     with pytest.raises(ValueError, match="give the encoder latent_channels"):
         jax.eval_shape(quantizer.apply, variables, z[..., :-1])
 
 
 @every_quantizer
-def test_a_latent_that_is_not_a_number_gets_a_code_in_range(name, getkey):
-    quantizer, z, variables = made(name, getkey)
+def test_a_latent_that_is_not_a_number_gets_a_code_in_range(name):
+    quantizer, z, variables = made(name)
     size = quantizer.code_spec(z.shape[1:]).codebook_size
     z[0] = np.nan
     indices = np.asarray(apply(quantizer, variables, z).indices)

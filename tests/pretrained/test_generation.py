@@ -1,6 +1,5 @@
 """Pictures from priors: `vq_jax.load(run)` and the commands sample and inpaint, end to end on tiny runs."""
 
-import dataclasses
 import json
 import shutil
 
@@ -9,13 +8,11 @@ import pytest
 from cli_runs import call, pictures
 from made import make_tokenizer
 from PIL import Image
-from prior_runs import prior_config, prior_run, tokenizer_run, untrained_prior
+from prior_runs import prior_run, tokenizer_run, untrained_prior
 
 import vq_jax
-from vq_jax.configs import DataConfig
 from vq_jax.errors import UserError
 from vq_jax.generate.inpainting import hole_codes
-from vq_jax.train import train
 
 
 @pytest.fixture(scope="session")
@@ -276,8 +273,8 @@ def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(
     )
 
 
-def test_a_pixelcnn_draws_pictures_and_fills_holes():
-    prior = vq_jax.load(prior_run("pixelcnn"))
+def test_a_pixelcnn_draws_pictures_and_fills_holes(tmp_path):
+    prior = vq_jax.load(untrained_prior(tmp_path / "model", "pixelcnn"))
     assert prior.sample(2, guidance=2.0).shape == (2, 16, 16, 3)
     mask, given = np.zeros((16, 16), bool), pictures(1, 16, 16)
     mask[:3, :3] = True
@@ -293,13 +290,7 @@ def test_inspect_shows_what_a_prior_is(run, capsys):
 
 
 def test_a_fully_connected_tokenizer_is_sampled_and_not_inpainted(tmp_path):
-    np.savez(tmp_path / "grey.npz", images=pictures(20, 8, 8, 1))
-    tokenizer = make_tokenizer()
-    data = DataConfig(source=f"arrays:{tmp_path / 'grey.npz'}", image_size=8, batch_size=8)
-    tokenizer.config = dataclasses.replace(tokenizer.config, data=data)
-    tokenizer.save(tmp_path / "mlp")
-    train(prior_config(tokenizer=tmp_path / "mlp", steps=1), tmp_path / "run")
-    prior = vq_jax.load(tmp_path / "run")
+    prior = vq_jax.load(untrained_prior(tmp_path / "model", "maskgit", tokenizer=make_tokenizer()))
     assert prior.sample(2).shape == (2, 8, 8, 1)
     with pytest.raises(UserError, match="codes have no place in the picture"):
         prior.inpaint(pictures(1, 8, 8, 1), np.eye(8, dtype=bool))

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from test_sharding import mesh_of
+from toy_patches import PatchDecoder, PatchEncoder
 
 from vq_jax import nn
 from vq_jax.configs import Losses, OptimizerConfig
@@ -31,13 +32,12 @@ LATE = dataclasses.replace(GAN, adaptive=False, disc_start=3, adversarial_start=
 
 
 @functools.cache
-def networks(norm="batch", kind="patch"):
-    width = {"channels": 16, "residual_channels": 8, "num_res_blocks": 1, "num_downsamples": 1}
-    model = nn.VQModel(
-        nn.ResidualEncoder(**width, latent_channels=4),
-        nn.VectorQuantizerEMA(16, 4, revive_threshold=0.5),
-        nn.ResidualDecoder(**width, upsampling="nearest"),
-    )
+def networks(norm="batch", kind="patch", convolutional=False):
+    model = nn.VQModel(PatchEncoder(4), nn.VectorQuantizerEMA(16, 4, revive_threshold=0.5), PatchDecoder(3))
+    if convolutional:
+        width = {"channels": 16, "residual_channels": 8, "num_res_blocks": 1, "num_downsamples": 1}
+        encoder = nn.ResidualEncoder(**width, latent_channels=4)
+        model = model.clone(encoder=encoder, decoder=nn.ResidualDecoder(**width, upsampling="nearest"))
     generator = OptimizerConfig(learning_rate=1e-3, b1=0.5)
     if kind == "patch":
         discriminator = nn.PatchDiscriminator(4, 1, norm)
@@ -141,7 +141,7 @@ def test_each_step_leaves_the_other_network_alone():
 
 
 def test_one_forward_pass_serves_both_networks_and_the_adaptive_weight():
-    parts, traces = networks(), Counter()
+    parts, traces = networks(convolutional=True), Counter()
 
     def traced(module, name):
         class Traced(type(module)):
@@ -387,7 +387,7 @@ def test_the_last_layer_of_the_other_decoders():
     mlp = nn.MLPDecoder((4, 4, 1), (5,))
     params = jax.eval_shape(mlp.init, jax.random.key(0), jnp.zeros((1, 2, 3)))["params"]
     assert params[mlp.last_layer]["bias"].shape == (16,)
-    for decoder in (networks()["model"].decoder, nn.MaskGITDecoder(8, (1, 1), 1)):
+    for decoder in (networks(convolutional=True)["model"].decoder, nn.MaskGITDecoder(8, (1, 1), 1)):
         params = jax.eval_shape(decoder.init, jax.random.key(0), jnp.zeros((1, 4, 4, 4)))["params"]
         assert params[decoder.last_layer]["bias"].shape == (3,)
 

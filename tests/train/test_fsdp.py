@@ -39,7 +39,7 @@ def keeping_gradients(rate):
 @functools.cache
 def parts():
     optimizers = {name: keeping_gradients(1e-3) for name in ("optimizer", "discriminator_optimizer")}
-    return {**networks(), **optimizers}
+    return {**networks(convolutional=True), **optimizers}
 
 
 @functools.cache

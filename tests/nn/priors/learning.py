@@ -6,10 +6,13 @@ import jax
 import optax
 
 
-def memorise(rng, model, params, codes, condition, optimizer, steps):
-    """Trains on one batch; returns the parameters and the loss before every step."""
+def memorise(rng, model, params, codes, condition, optimizer, steps, options=None):
+    """Trains on one batch; returns the parameters and the loss before every step.
 
-    @functools.partial(jax.jit, static_argnums=2)
+    The options are the compiler's.
+    """
+
+    @functools.partial(jax.jit, static_argnums=2, compiler_options=options)
     def train(params, rng, steps, codes):
         def step(carry, rng):
             params, state = carry

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
@@ -39,6 +40,12 @@ def drawn(module: linen.Module, *args: Any, std: float = 0.06, **static: Any) ->
         return jax.device_put((mean + std * rng.standard_normal(leaf.shape)).astype(leaf.dtype))
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    """Copies of all arrays of a tree, where they are; for steps that give their state away."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 def _run_init(module: Any, static: Any, key: Any, args: Any) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jitted import copied
 from test_sharding import mesh_of
 from toy_patches import PatchDecoder, PatchEncoder
 
@@ -134,7 +135,7 @@ def test_each_step_leaves_the_other_network_alone():
     assert differs(generator.codebook, state.generator.codebook)
     assert differs(judged.params, state.discriminator.params)
     assert differs(judged.batch_stats, state.discriminator.batch_stats)
-    copy = jax.tree.map(jnp.copy, state)
+    copy = copied(state)
     after, _ = whole_step(1)(copy, shard_local_batch(batch(), mesh_of(1)), jax.random.key(1), None)
     # the discriminator of the whole step learnt from the reconstruction before the generator's update
     assert worst_relative(after.discriminator.batch_stats, judged.batch_stats) < 1e-4
@@ -396,7 +397,7 @@ def test_two_networks_on_four_devices_are_those_on_one():
     results = []
     for devices in (1, 4):
         mesh = mesh_of(devices)
-        state = jax.device_put(jax.tree.map(jnp.copy, first_state()), replicated(mesh))
+        state = jax.device_put(copied(first_state()), replicated(mesh))
         history = []
         for number in range(10):
             inputs = shard_local_batch(batch(number), mesh)

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
+from jitted import copied
 from test_adversarial_steps import GAN, SHAPE, networks
 from test_prior_step import MODELS
 
@@ -51,7 +52,7 @@ def run(data, fsdp, steps=5):
     batches = np.random.default_rng(0).integers(0, 256, (steps, 8, *SHAPE), np.uint8)
     given = [train.shard_local_batch({"image": images}, mesh) for images in batches]
     compiled = step.lower(first, given[0], jax.random.key(1), None).compile()
-    state, gradients, history = jax.tree.map(jnp.copy, first), None, []
+    state, gradients, history = copied(first), None, []
     for batch in given:
         before = state
         state, metrics = compiled(state, batch, jax.random.key(1), None)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jitted import apply
+from jitted import apply, copied, init
 from test_sharding import mesh_of
 
 from vq_jax import nn, train
@@ -52,7 +52,7 @@ def tokenizer():
         nn.VectorQuantizer(8, 4),
         nn.ResidualDecoder(**width, out_channels=1),
     )
-    variables = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 6, 6, 1)))
+    variables = init(model, jax.random.key(1), np.zeros((1, 6, 6, 1), np.float32))
     codebook = jnp.asarray(np.random.default_rng(2).standard_normal((8, 4), np.float32))
     quantizer = jax.tree.map(lambda _: codebook, variables["params"]["quantizer"])
     return model, {**variables, "params": {**variables["params"], "quantizer": quantizer}}
@@ -80,9 +80,7 @@ def batch():
 
 def run(devices, steps, state=None):
     mesh, step = step_on(devices)
-    state = jax.device_put(
-        jax.tree.map(jnp.copy, first_state() if state is None else state), replicated(mesh)
-    )
+    state = jax.device_put(copied(first_state() if state is None else state), replicated(mesh))
     rng, given = jax.device_put(jax.random.key(3), replicated(mesh)), train.shard_local_batch(batch(), mesh)
     for _ in range(steps):
         state, metrics = step(state, given, rng)
@@ -134,7 +132,7 @@ def test_pictures_are_judged_by_their_label():
     mesh, step = step_on(1)
     for shift in (0, 1):
         labels = (np.arange(CLASSES, dtype=np.int32) + shift) % CLASSES
-        state = jax.device_put(jax.tree.map(jnp.copy, first_state()), replicated(mesh))
+        state = jax.device_put(copied(first_state()), replicated(mesh))
         given = train.shard_local_batch({**batch(), "label": labels}, mesh)
         losses.append(step(state, given, jax.device_put(jax.random.key(0), replicated(mesh)))[1])
     assert losses[0]["discriminator/logits_real"] != losses[1]["discriminator/logits_real"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jitted import apply
+from jitted import apply, copied
 
 from vq_jax import nn, train
 from vq_jax.train.steps.prior import prior_evaluation
@@ -56,7 +56,7 @@ def test_the_step_is_the_same_in_parts_and_over_devices(getkey):
     mesh = train.make_mesh()
     spread_step = train.jit_prior_step(mesh, prior_model=model, optimizer=optimizer)
     given = train.shard_local_batch({"codes": np.asarray(codes), "label": np.asarray(condition.labels)}, mesh)
-    spread, spread_metrics = spread_step(jax.tree.map(jnp.copy, state), given, rng)
+    spread, spread_metrics = spread_step(copied(state), given, rng)
     for other in (parts, spread):
         for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(other.params), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cli_runs import call, pictures
 from etils import epath
-from jitted import drawn, init
+from jitted import copied, drawn, init
 from prior_runs import labelled_file, prior_config
 
 import vq_jax
@@ -78,7 +78,7 @@ def test_a_prior_learns_the_codes(name, models, tmp_path):
     task.prepare(workdir)
     with task.batches(0) as batches:
         before, batch = task.init_state(), next(batches)
-        state, metrics = task.take_step(jax.tree.map(jnp.copy, before), batch, 0)
+        state, metrics = task.take_step(copied(before), batch, 0)
     assert int(state.step) == 1 and 0 < metrics["loss"] < np.inf
     assert not np.array_equal(before.params["embedding"], state.params["embedding"])
 

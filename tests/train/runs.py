@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from cli_runs import arrays_file
+from shared import made_once
 
 from vq_jax.configs import (
     DataConfig,
@@ -17,6 +18,7 @@ from vq_jax.configs import (
     TrainingConfig,
     VectorQuantizerEMAConfig,
 )
+from vq_jax.train import train
 
 STEPS = 12
 
@@ -45,6 +47,16 @@ def small_config(**training):
             }
         ),
     )
+
+
+def finished_run():
+    """The directory of an uninterrupted run of `small_config`; tests that change it work on a copy."""
+
+    def make(workdir):
+        result = train(small_config(image_every=6), workdir)
+        assert result.step == STEPS and result.signal is None
+
+    return made_once("finished", make)
 
 
 def shared_memory():
@@ -76,7 +88,6 @@ def state_of(workdir, config):
 def train_until_killed(workdir, point):
     """Trains until it is killed at this point of the second save."""
     from vq_jax.runs import orbax_managers
-    from vq_jax.train import train
 
     reached = []
 

@@ -6,6 +6,7 @@ import re
 import signal
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from cli_runs import arrays_file
 from shared import made_once
@@ -18,7 +19,7 @@ from vq_jax.configs import (
     TrainingConfig,
     VectorQuantizerEMAConfig,
 )
-from vq_jax.train import train
+from vq_jax.train import jit, train
 
 STEPS = 12
 
@@ -57,6 +58,24 @@ def finished_run():
         assert result.step == STEPS and result.signal is None
 
     return made_once("finished", make)
+
+
+def poison(monkeypatch, metric, value, step):
+    """Gives a metric of the training step of a tokenizer this value, from a step on."""
+    make = jit.jit_train_step
+
+    def jit_train_step(*arguments, **keywords):
+        take = make(*arguments, **keywords)
+
+        def poisoned(state, *inputs):
+            state, metrics = take(state, *inputs)
+            bad = int(state.generator.step) >= step
+            return state, {**metrics, metric: jnp.float32(value)} if bad else metrics
+
+        poisoned.eval_shape = take.eval_shape
+        return poisoned
+
+    monkeypatch.setattr(jit, "jit_train_step", jit_train_step)
 
 
 def shared_memory():

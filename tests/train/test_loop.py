@@ -17,6 +17,7 @@ from processes import Forked, finish
 from runs import (
     STEPS,
     finished_run,
+    poison,
     rows_of,
     shared_memory,
     small_config,
@@ -249,20 +250,7 @@ def test_rows_that_cannot_be_cut_are_all_kept(tmp_path, monkeypatch):
 def test_a_non_finite_loss_stops_the_run_names_step_and_metric_and_keeps_the_last_good_checkpoint(
     tmp_path, monkeypatch
 ):
-    original = jit.jit_train_step
-
-    def jit_train_step(*arguments, **keywords):
-        step = original(*arguments, **keywords)
-
-        def poisoned(state, *inputs):
-            state, metrics = step(state, *inputs)
-            bad = int(state.generator.step) >= 6
-            return state, {**metrics, "loss": metrics["loss"] * (float("nan") if bad else 1.0)}
-
-        poisoned.eval_shape = step.eval_shape
-        return poisoned
-
-    monkeypatch.setattr(jit, "jit_train_step", jit_train_step)
+    poison(monkeypatch, "loss", float("nan"), step=6)
     with pytest.raises(NonFiniteError, match="loss is nan at step 6"):
         train(small_config(log_every=100), tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]

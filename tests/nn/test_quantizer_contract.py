@@ -12,8 +12,6 @@ from jitted import apply, init
 from vq_jax.configs.quantizers import QUANTIZERS
 
 every_quantizer = pytest.mark.parametrize("name", sorted(QUANTIZERS))
-
-
 SHAPE = (8, 3, 4)
 
 
@@ -32,19 +30,18 @@ def initialised(name):
     return quantizer, init(quantizer, jax.random.key(0), z), config.latent_channels
 
 
-def train(quantizer, variables, z, rng):
-    return quantizer.apply(variables, z, train=True, mutable=["codebook"], rngs={"quantizer": rng})
+def evaluate(quantizer, variables, z):
+    """The output and the collections as they are then, in one program for all tests."""
+    return apply(quantizer, variables, z, mutable=("codebook",))
 
 
 @every_quantizer
-@pytest.mark.parametrize("spatial", [(), (5,), (2, 3, 2)])
-def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name, spatial):
-    quantizer, z, variables = made(name, (2, *spatial))
-    shapes = jax.tree.map(jnp.shape, jax.eval_shape(quantizer.init, jax.random.key(0), z))
-    assert shapes == jax.tree.map(jnp.shape, variables)
-    out = apply(quantizer, variables, z)
+@pytest.mark.parametrize("shape", [(2,), SHAPE])
+def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name, shape):
+    quantizer, z, variables = made(name, shape)
+    out, _ = evaluate(quantizer, variables, z)
     spec = quantizer.code_spec(z.shape[1:])
-    assert out.indices.shape == (2, *spec.array_shape) and out.indices.dtype == jnp.int32
+    assert out.indices.shape == (shape[0], *spec.array_shape) and out.indices.dtype == jnp.int32
     assert 0 <= np.asarray(out.indices).min() and np.asarray(out.indices).max() < spec.codebook_size
     assert out.quantized.shape == z.shape and out.quantized.dtype == z.dtype
     found = apply(quantizer, variables, out.indices, method="lookup")
@@ -53,6 +50,22 @@ def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name,
     quantized, indices, loss, *_ = out
     assert quantized is out.quantized and indices is out.indices and loss is out.loss
     assert out.loss.shape == () and np.isfinite(out.loss) and {"perplexity", "usage"} <= set(out.metrics)
+
+
+@every_quantizer
+@pytest.mark.parametrize("spatial", [(5,), (2, 3, 2)])
+def test_latents_may_have_any_number_of_axes(name, spatial):
+    quantizer, z, variables = made(name, (2, *spatial))
+
+    def shapes(key, z):
+        out, variables = quantizer.init_with_output(key, z)
+        found = quantizer.apply(variables, out.indices, method="lookup")
+        return variables, out.indices, out.quantized, found
+
+    own, indices, quantized, found = jax.eval_shape(shapes, jax.random.key(0), z)
+    assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, variables)
+    assert indices.shape == (2, *quantizer.code_spec(z.shape[1:]).array_shape)
+    assert quantized.shape == found.shape == z.shape
 
 
 @every_quantizer
@@ -68,7 +81,7 @@ def test_the_gradient_reaches_every_latent(name):
 def test_evaluation_changes_nothing_and_training_only_the_codebook(name):
     quantizer, z, variables = made(name)
     rng = jax.random.key(1)
-    _, frozen = apply(quantizer, variables, z, mutable=("codebook",))
+    _, frozen = evaluate(quantizer, variables, z)
     jax.tree.map(np.testing.assert_array_equal, frozen.get("codebook", {}), variables.get("codebook", {}))
     _, moved = apply(quantizer, variables, z, train=True, mutable=("codebook",), rngs={"quantizer": rng})
     assert set(moved) <= {"codebook"} and jax.tree.structure(moved.get("codebook", {})) == jax.tree.structure(
@@ -79,12 +92,12 @@ def test_evaluation_changes_nothing_and_training_only_the_codebook(name):
 @every_quantizer
 def test_jit_and_four_devices_give_what_one_gives(name):
     quantizer, z, variables = made(name)
-    rng = jax.random.key(1)
-    out, moved = train(quantizer, variables, jnp.asarray(z), rng)  # op by op
+    training = {"train": True, "mutable": ("codebook",), "rngs": {"quantizer": jax.random.key(1)}}
+    out, moved = quantizer.apply(variables, jnp.asarray(z), **training)  # op by op
     mesh = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
     spread = jax.device_put(z, NamedSharding(mesh, PartitionSpec("data")))
     assert len(spread.sharding.device_set) == 4
-    other, also = jax.jit(lambda *inputs: train(quantizer, *inputs))(variables, spread, rng)
+    other, also = apply(quantizer, variables, spread, **training)
     np.testing.assert_array_equal(out.indices, other.indices)
     # Sums of float32 in another order.
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5)  # noqa: E731
@@ -98,7 +111,8 @@ def test_bfloat16_latents_give_the_codes_of_the_same_latents_in_float32(name):
     low = z.astype(jnp.bfloat16)
     out = apply(quantizer, variables, low)
     assert out.quantized.dtype == jnp.bfloat16 and out.loss.dtype == jnp.float32
-    np.testing.assert_array_equal(out.indices, apply(quantizer, variables, low.astype(np.float32)).indices)
+    plain, _ = evaluate(quantizer, variables, low.astype(np.float32))
+    np.testing.assert_array_equal(out.indices, plain.indices)
 
 
 @every_quantizer
@@ -113,5 +127,5 @@ def test_a_latent_that_is_not_a_number_gets_a_code_in_range(name):
     quantizer, z, variables = made(name)
     size = quantizer.code_spec(z.shape[1:]).codebook_size
     z[0] = np.nan
-    indices = np.asarray(apply(quantizer, variables, z).indices)
+    indices = np.asarray(evaluate(quantizer, variables, z)[0].indices)
     assert 0 <= indices.min() and indices.max() < size

@@ -4,6 +4,9 @@ jax knows a function by its identity, so that each run of the same configuration
 steps anew, although a run makes them of equal networks. Here two functions are one where they come from the
 same line and hold equal values: partial functions and closures are compared by what is in them. What cannot
 be hashed, such as an array or a list, is never compared: such a function is jitted by itself, as ever.
+
+What a function reads from its module is not compared: a test that counts traces, or replaces what a step
+calls while it is traced, takes values that no other test has.
 """
 
 import functools

@@ -39,6 +39,7 @@ OPS = {
     "code_cross_entropies": (lambda *x: ops.code_cross_entropies(*x, 0.1), LOGITS, GRID),
     "code_cross_entropy": (ops.code_cross_entropy, LOGITS, GRID, MASK),
     "code_statistics": (lambda z, codes: ops.code_statistics(z, codes, 8), Z, CODES),
+    "code_use": (lambda codes: ops.code_use(codes, 8), CODES),
     "codebook_from_averages": (lambda averages: ops.codebook_from_averages(averages, 1e-5), AVERAGES),
     "conv": (lambda *x: ops.conv(*x, (1, 1), ((1, 1), (1, 1))), PICTURES, floats(3, 3, 3, 4)),
     "dead_codes": (lambda size: ops.dead_codes(size, 0.5), COUNTS),

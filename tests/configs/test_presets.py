@@ -35,6 +35,9 @@ def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
         ("llamagen-imagenet", 71_883_403, 2_765_633, (16, 16)),
         ("maskgit-imagenet-tokenizer", 54_515_587, 23_998_017, (16, 16)),
         ("vqgan-imagenet-f8", None, 663_361, (32, 32)),
+        # the authors' encoder and decoder, 106,787,715 in PyTorch, and 16,384 vectors of 256
+        ("ibq-imagenet", 110_982_019, 2_765_633, (16, 16)),
+        ("fsq-imagenet", None, 23_998_017, (16, 16)),
     ],
 )
 def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, discriminator, codes):

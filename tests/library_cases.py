@@ -161,6 +161,8 @@ MODULES = {
     "VQModel, log_laplace": _init_and_apply(vq_model(nn.FSQ((3,) * 4), head="log_laplace"), PICTURES),
     "CNNEncoder": _init_and_apply(nn.CNNEncoder(**_CNN, latent_channels=4), PICTURES),
     "CNNDecoder": _init_and_apply(nn.CNNDecoder(**_CNN), floats(2, 4, 4, 4)),
+    "MAGVIT2Encoder": _init_and_apply(nn.MAGVIT2Encoder(**_CNN, latent_channels=4), PICTURES),
+    "MAGVIT2Decoder": _init_and_apply(nn.MAGVIT2Decoder(**_CNN), floats(2, 4, 4, 4)),
     "MaskGITEncoder": _init_and_apply(nn.MaskGITEncoder(**_CNN, latent_channels=4), PICTURES),
     "MaskGITDecoder": _init_and_apply(nn.MaskGITDecoder(**_CNN), floats(2, 4, 4, 4)),
     "MLPEncoder": _init_and_apply(nn.MLPEncoder((8,)), PICTURES),

@@ -10,6 +10,7 @@ from vq_jax.configs.data import ImageSize, height_and_width, written
 from vq_jax.configs.fields import Checked
 from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import (
+    LFQConfig,
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,
     convert_quantizer,
@@ -293,16 +294,40 @@ class MaskGITVQGAN(Architecture):
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
 
-        shared: dict[str, Any] = {
+        shared = self._shared(dtype)
+        return (
+            nn.MaskGITEncoder(latent_channels=self.quantizer.latent_channels, **shared),
+            nn.MaskGITDecoder(out_channels=out_channels, **shared),
+        )
+
+    def _shared(self, dtype: Any) -> dict[str, Any]:
+        """The fields that encoder and decoder have."""
+        return {
             "channels": self.channels,
             "channel_multipliers": self.channel_multipliers,
             "num_res_blocks": self.num_res_blocks,
             "remat": self.remat,
             "dtype": dtype,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenMAGVIT2(MaskGITVQGAN):
+    """Open-MAGVIT2's tokenizer (Luo et al. 2024, arXiv:2409.04410): 18 bits a code, no attention."""
+
+    architecture: ClassVar[str] = "open-magvit2"
+
+    quantizer: QuantizerConfig = LFQConfig(bits=18)
+    num_res_blocks: int = 4
+    """Residual blocks per level."""
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        from vq_jax import nn
+
+        shared = self._shared(dtype)
         return (
-            nn.MaskGITEncoder(latent_channels=self.quantizer.latent_channels, **shared),
-            nn.MaskGITDecoder(out_channels=out_channels, **shared),
+            nn.MAGVIT2Encoder(latent_channels=self.quantizer.latent_channels, **shared),
+            nn.MAGVIT2Decoder(out_channels=out_channels, **shared),
         )
 
 
@@ -318,7 +343,7 @@ def _check_multiple(size: ImageSize, stride: int, model: str) -> None:
 
 ARCHITECTURES: dict[str, type[Architecture]] = {
     cls.architecture: cls
-    for cls in (ResidualVQVAE, MLPVQVAE, VQGANf4, VQGANf8, VQGANf16, LlamaGenVQ16, MaskGITVQGAN)
+    for cls in (ResidualVQVAE, MLPVQVAE, VQGANf4, VQGANf8, VQGANf16, LlamaGenVQ16, MaskGITVQGAN, OpenMAGVIT2)
 }
 
 

@@ -1,6 +1,7 @@
 """Linen modules: tokenizers and their parts, discriminators, perceptual features and priors."""
 
 from vq_jax.nn.backbones.cnn import CNNDecoder, CNNEncoder
+from vq_jax.nn.backbones.magvit2_cnn import MAGVIT2Decoder, MAGVIT2Encoder
 from vq_jax.nn.backbones.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
 from vq_jax.nn.backbones.mlp import MLPDecoder, MLPEncoder
 from vq_jax.nn.backbones.residual import ResidualDecoder, ResidualEncoder
@@ -47,6 +48,8 @@ __all__ = [
     "MLPDecoder",
     "MLPDiscriminator",
     "MLPEncoder",
+    "MAGVIT2Decoder",
+    "MAGVIT2Encoder",
     "MaskGIT",
     "MaskGITDecoder",
     "MaskGITEncoder",

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 from jitted import apply, init
 
 from vq_jax import nn
@@ -61,3 +62,23 @@ def test_kmeans_sets_the_codebook(getkey):
 def test_what_has_no_place_beside_the_gradient_to_all_codes_is_refused(fields):
     with pytest.raises(ValueError, match="leave out gradient and revive_threshold, got"):
         nn.IBQ(8, 4, **fields)
+
+
+def test_devices_of_shard_map_sum_the_gradients_of_the_codebook(getkey):
+    quantizer = nn.IBQ(8, 4, entropy_weight=0.0, axis_name="data")
+    z = jnp.asarray(normal(16, 4))
+    params = init(quantizer, getkey(), z)["params"]
+
+    def loss(params, z):
+        out = quantizer.apply({"params": params}, z)
+        return out.loss + jnp.mean(jnp.square(out.quantized))
+
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    mapped = jax.shard_map(
+        jax.value_and_grad(lambda *inputs: jax.lax.pmean(loss(*inputs), "data")),
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec("data")),
+        out_specs=PartitionSpec(),
+    )
+    found, expected = (jax.jit(function)(params, z) for function in (mapped, jax.value_and_grad(loss)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)

@@ -72,7 +72,7 @@ def propagate_indices(
       q, float32, and int32 codes, those of `largest_product`.
     """
     indices = largest_product(z, codebook)
-    return _propagated(z, codebook, indices), indices
+    return _propagated(z, _spread_like(z, codebook), indices), indices
 
 
 @jax.custom_vjp
@@ -110,7 +110,7 @@ def product_entropy(
     """Mean entropy of the assignments softmax(z E' / temperature) minus the entropy of their mean: what
     `entropy_loss` is for distances, computed in blocks, as are its gradients to latents and codebook.
     """
-    return _entropy(z, codebook, temperature)
+    return _entropy(z, _spread_like(z, codebook), temperature)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -194,6 +194,16 @@ def _softmax_mean(
     first = (lowest, jnp.zeros_like(lowest), jnp.zeros_like(like))
     (largest, total, mean), _ = _over_blocks(block, first, z, codebook)
     return largest + jnp.log(total), mean / total
+
+
+def _spread_like(z: Array, codebook: Array) -> Array:
+    """Under `jax.shard_map`, the codebook as an array that may differ between devices, as latents do.
+
+    A custom gradient must be spread like its input; the sum over devices is that of the addition.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return codebook
+    return codebook + jnp.zeros_like(z, shape=codebook.shape)
 
 
 def _over_blocks(function: Callable[..., Any], carry: Any, z: Array, codebook: Array) -> tuple[Any, Any]:

@@ -114,5 +114,8 @@ class IBQ(CodebookQuantizer):
         codebook: Mapping[str, Any],
         latents: Float[Array, "T N D"],
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Sets the codebook parameter by k-means, see `CodebookQuantizer.fit`."""
+        """Sets the codebook parameter by k-means, see `CodebookQuantizer.fit`.
+
+        Without `normalize`, the longest means are the codes of most latents.
+        """
         return {"embedding": self._kmeans(rng, latents)[0]}, {}

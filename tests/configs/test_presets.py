@@ -36,10 +36,10 @@ def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
         ("maskgit-imagenet-tokenizer", 54_515_587, 23_998_017, (16, 16)),
         ("vqgan-imagenet-f8", None, 663_361, (32, 32)),
         # the authors' encoder and decoder, 106,787,715 in PyTorch, and 16,384 vectors of 256
-        ("ibq-imagenet", 110_982_019, 2_765_633, (16, 16)),
+        pytest.param("ibq-imagenet", 110_982_019, 2_765_633, (16, 16), marks=pytest.mark.ci),
         # counted layer by layer in the authors' network
-        ("open-magvit2-imagenet", 115_127_829, None, (16, 16)),
-        ("fsq-imagenet", None, 23_998_017, (16, 16)),
+        pytest.param("open-magvit2-imagenet", 115_127_829, None, (16, 16), marks=pytest.mark.ci),
+        pytest.param("fsq-imagenet", None, 23_998_017, (16, 16), marks=pytest.mark.ci),
     ],
 )
 def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, discriminator, codes):

@@ -114,6 +114,18 @@ def test_with_an_axis_name_shard_map_gives_what_one_device_gives(make):
     jax.tree.map(close, jax.jit(mapped)(variables, LATENTS, KEY), expected)
 
 
+def test_with_an_axis_name_kmeans_gives_what_one_device_gives():
+    places = (PartitionSpec(), PartitionSpec("data"))
+    mapped = jax.shard_map(
+        lambda rng, points: ops.kmeans(rng, points, 8, axis_name="data"),
+        mesh=four_devices(AxisType.Auto),
+        in_specs=places,
+        out_specs=PartitionSpec(),
+    )
+    expected = jax.jit(ops.kmeans, static_argnums=2)(KEY, LATENTS, 8)
+    jax.tree.map(close, jax.jit(mapped)(KEY, LATENTS), expected)
+
+
 def test_with_an_axis_name_pmap_keeps_one_codebook_even_with_other_keys():
     variables, _ = on_one_device(nn.VectorQuantizerEMA)
     train = functools.partial(

@@ -14,6 +14,7 @@ from vq_jax.configs import Losses, OptimizerConfig
 from vq_jax.errors import UserError
 from vq_jax.train import generator_loss, jit_train_step, make_mesh, make_optimizer, shard_local_batch
 from vq_jax.train.sharding import AXES, batch_sharding, check_batch_size, init_state_sharded
+from vq_jax.train.state import init_state
 
 WIDTH = {"channels": 16, "residual_channels": 8, "num_res_blocks": 1, "num_downsamples": 2}
 SHAPE, CODES = (16, 16, 3), 32
@@ -47,6 +48,20 @@ def train(kind, devices, steps=10):
         state, metrics = step(state, shard_local_batch({"image": images}, mesh), jax.random.key(1), None)
         history.append(jax.device_get(metrics))
     return model, state.generator, history
+
+
+def test_a_step_is_taken_over_a_mesh_of_the_users_whose_axes_are_explicit():
+    model, optimizer = build(nn.VectorQuantizerEMA)
+    mesh = jax.make_mesh((4, 1), AXES, axis_types=(AxisType.Explicit,) * 2)
+    networks = {"model": model, "optimizer": optimizer}
+    state = jax.eval_shape(lambda: init_state(jax.random.key(0), SHAPE, **networks))
+    inputs = (state, {"image": batches(1)[0]}, jax.eval_shape(lambda: jax.random.key(1)), None)
+    step = jit_train_step(mesh, losses=Losses(), **networks)
+    with jax.set_mesh(mesh):
+        new, _ = step.eval_shape(*inputs)
+    assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+    with pytest.raises(ValueError, match="expected a mesh with the axes data and fsdp, got data: make"):
+        jit_train_step(jax.make_mesh((4,), ("data",)), losses=Losses(), **networks)
 
 
 @pytest.mark.parametrize(

@@ -322,9 +322,13 @@ def entropy_loss(
     return sample_entropy - mean_entropy
 
 
-@auto_axes(lambda *_: PartitionSpec())
+@auto_axes(lambda *_, **__: PartitionSpec())
 def kmeans(
-    rng: Key[Array, ""], points: Float[Array, "N D"], num: int, iterations: int = 10
+    rng: Key[Array, ""],
+    points: Float[Array, "N D"],
+    num: int,
+    iterations: int = 10,
+    axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "K D"], Float[Array, " K"]]:
     """Runs Lloyd's k-means; returns the centres and how many points each has.
 
@@ -336,6 +340,8 @@ def kmeans(
       points: float, N >= 1.
       num: number of centres K.
       iterations: rounds of assignment and averaging.
+      axis_name: axes of `jax.shard_map` or `jax.pmap` over whose devices the points are spread; all devices
+        have the same centres then.
 
     Returns:
       Centres (K, D) and counts (K,), float32.
@@ -347,12 +353,12 @@ def kmeans(
         i: Int[Array, ""], carry: tuple[Float[Array, "K D"], Float[Array, " K"]]
     ) -> tuple[Float[Array, "K D"], Float[Array, " K"]]:
         centres, _ = carry
-        counts, sums = code_statistics(points, nearest_code(points, centres), num)
-        drawn = sample_vectors(jax.random.fold_in(loop_rng, i), points, num)
+        counts, sums = code_statistics(points, nearest_code(points, centres), num, axis_name)
+        drawn = sample_vectors(jax.random.fold_in(loop_rng, i), points, num, axis_name)
         mean = sums / jnp.maximum(counts, 1.0)[:, None]
         return jnp.where(counts[:, None] > 0, mean, drawn), counts
 
-    centres = sample_vectors(start_rng, points, num)
+    centres = sample_vectors(start_rng, points, num, axis_name)
     centres, _ = jax.lax.fori_loop(0, iterations, round_, (centres, jnp.zeros(num, jnp.float32)))
-    counts, _ = code_statistics(points, nearest_code(points, centres), num)
+    counts, _ = code_statistics(points, nearest_code(points, centres), num, axis_name)
     return centres, counts

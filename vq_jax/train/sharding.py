@@ -56,7 +56,17 @@ def local_mesh() -> Mesh:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The leading axis spread over all devices."""
+    """The leading axis spread over all devices.
+
+    Raises:
+      ValueError: the mesh has other axes than `make_mesh` gives it.
+    """
+    if set(mesh.axis_names) != set(AXES):
+        raise ValueError(
+            f"expected a mesh with the axes {' and '.join(AXES)}, got "
+            f"{', '.join(map(str, mesh.axis_names))}: make it with train.sharding.make_mesh(), or "
+            "jax.make_mesh((N, 1), ('data', 'fsdp'))"
+        )
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 

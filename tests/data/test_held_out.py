@@ -1,5 +1,7 @@
 """Held-out batches: the same each time, all of one shape, no picture left out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from vq_jax import data
 from vq_jax.configs import DataConfig
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.data.splits import evenly_over_classes
+from vq_jax.errors import UserError
+from vq_jax.host import memory
 
 WHOLE = DataConfig(image_size=8)
 
@@ -84,6 +88,14 @@ def test_whole_pictures_are_evenly_spaced_and_keep_their_size():
     assert [picture[0, 0, 0] for picture in data.test_pictures(source, 3)] == [1, 4, 7]
     source = data.open_source("photos", "test", DataConfig(), 3)
     assert [p.shape for p in data.test_pictures(source, 5)] == [(300, 451, 3), (400, 600, 3)]
+
+
+def test_held_out_pictures_larger_than_the_memory_are_refused_before_they_are_read(monkeypatch):
+    monkeypatch.setattr(memory, "total_memory", lambda: 8 * 8 * 1 * 9)
+    config = dataclasses.replace(WHOLE, test_limit=9)
+    assert len(data.all_test_batches(numbered(20), config, batch_size=3)) == 3
+    with pytest.raises(UserError, match="10 held-out pictures of 8 x 8 pixels needs at least .* lower"):
+        data.all_test_batches(numbered(20), dataclasses.replace(WHOLE, test_limit=10), batch_size=3)
 
 
 def test_whole_pictures_are_evenly_spread_over_the_classes():

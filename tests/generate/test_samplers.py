@@ -103,6 +103,13 @@ def test_a_hierarchy_is_sampled_by_the_sampler_that_is_registered_for_it(registe
     assert all((grid == 3).all() for grid in codes)
     drawn = prior.sample(5, batch_size=2, added=3)
     assert drawn.shape == (5, 8, 8, 1) and (drawn == 4).all()
+    batches = list(prior.sample_batches(5, batch_size=2, added=3))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(batches), drawn)
+    for draw in (prior.sample, prior.sample_codes):
+        with pytest.raises(UserError, match="at once needs at least .* GiB of memory .* from sample_batches"):
+            draw(10**13)
+    assert next(prior.sample_batches(10**13, batch_size=2)).shape == (2, 8, 8, 1)
     with pytest.raises(
         UserError, match="guidance is an option of gpt, .*; this prior, two-grids, takes added"
     ):

@@ -181,7 +181,7 @@ def test_inpaint_writes_a_picture(what, size, run, files, monkeypatch):
         (["sample", "RUN", "--label", 9, "-o", "x.png"], "expected labels from 0 to 3"),
         (["sample", "PLAIN", "--label", 0, "-o", "x.png"], "has no classes"),
         (["sample", "RUN", "--top-p", 1.5, "-o", "x.png"], "top_p must lie in (0, 1], got 1.5"),
-        (["sample", "RUN", "--num", 0, "-o", "x.png"], "--num of at least 1"),
+        (["sample", "RUN", "--num", 0, "-o", "x.png"], "--num from 1 to"),
         (["sample", "RUN", "--seed", -1, "-o", "x.png"], "--seed from 0"),
         (["sample", "RUN", "-o", "folder"], "expected a .png file"),
         (["sample", "TOKENIZER", "-o", "x.png"], "holds a tokenizer"),

@@ -66,10 +66,10 @@ def evaluate(run: Run, metrics: tuple[str, ...] = (), output: OutputJson = None)
 
 
 def _held_out(config: "DataConfig", tokenizer: "Tokenizer") -> "list[Batch]":
-    from vq_jax.data import open_source, test_batches
+    from vq_jax.data import all_test_batches, open_source
 
     source = open_source(config.source, "test", config, tokenizer.channels)
-    return list(test_batches(source, config, batch_size=config.batch_size, limit=config.test_limit))
+    return all_test_batches(source, config, batch_size=config.batch_size)
 
 
 def _tokenizer_figures(

@@ -1,5 +1,6 @@
 """The commands that draw: `vq-jax sample` and `vq-jax inpaint`."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,8 @@ Picture = Annotated[Path, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="PIC
 OutputPicture = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.png")]
 Mask = Annotated[Path | None, PATH, tyro.conf.arg(metavar="MASK.png")]
 Four = Annotated[str | None, tyro.conf.arg(metavar="X0,Y0,X1,Y1")]
+_MOST = 10**7  # files in one folder
+_GRID, _GRID_BYTES = 1000, 2**28  # pictures in a grid
 _FLAGS: Any = option_flags()
 _NONE: Any = _FLAGS()
 Flags = Annotated[_FLAGS, tyro.conf.arg(name="")]
@@ -50,35 +53,39 @@ def sample(
       tokenizer: run or model directory of the prior's tokenizer; the prior's own copy of it when absent.
       options: how codes are drawn.
     """
+    import itertools
     import math
 
     from vq_jax.pretrained.labels import by_name_or_number
     from vq_jax.runs.grids import encode_png, picture_grid
 
     _check_output(output)
-    if num is not None and num < 1:
-        raise UserError(f"expected --num of at least 1, got {num}")
+    if num is not None and not 1 <= num <= _MOST:
+        raise UserError(f"expected --num from 1 to {_MOST}, got {num}")
     count = 16 if num is None else num
     folder = output.with_suffix("")
-    check_targets([output, *(folder / _numbered(index) for index in range(count))], run=run)
+    before = [path for index, path in _drawn_before(folder).items() if 0 < index < count]
+    check_targets([output, folder / _numbered(0), *before], run=run)
     prior = _load_prior(run, tokenizer)
-    labels = None
-    if label is not None:
-        classes = by_name_or_number(label, prior.class_names)
-        labels = [classes[index % len(classes)] for index in range(max(count, len(classes)))]
-    drawn = prior.sample(
-        count if labels is None else len(labels),
-        labels=labels,
+    classes = None if label is None else by_name_or_number(label, prior.class_names)
+    batches = prior.sample_batches(
+        max(count, len(classes or ())),
+        labels=classes,
         seed=_seed(seed),
         progress=True,
         **given_options(options),
-    )[:count]
-    for index, picture in enumerate(drawn):
+    )
+    shown: list[np.ndarray] = []  # millions do not fit into a grid
+    drawn = (picture for batch in batches for picture in batch)
+    for index, picture in enumerate(itertools.islice(drawn, count)):
         write(folder / _numbered(index), encode_png(picture))
-    _remove_from(folder, len(drawn))
-    columns = prior.num_classes if prior.num_classes and label is None else math.isqrt(len(drawn) - 1) + 1
-    write(output, encode_png(picture_grid(drawn, min(columns, 20))))
-    print(f"{len(drawn)} {'picture' if len(drawn) == 1 else 'pictures'}, {output} and {folder}/")
+        if len(shown) < _GRID and picture.nbytes * len(shown) < _GRID_BYTES:
+            shown.append(picture)
+    _remove_from(folder, count)
+    columns = prior.num_classes if prior.num_classes and label is None else math.isqrt(len(shown) - 1) + 1
+    write(output, encode_png(picture_grid(shown, min(columns, 20))))
+    first = "" if len(shown) == count else f" (the first {len(shown)})"
+    print(f"{count} {'picture' if count == 1 else 'pictures'}, {output}{first} and {folder}/")
     return 0
 
 
@@ -157,11 +164,18 @@ def _numbered(index: int) -> str:
     return f"{index:05}.png"
 
 
-def _remove_from(folder: Path, index: int) -> None:
+def _drawn_before(folder: Path) -> dict[int, Path]:
+    """What has the name of a drawn picture in a folder, by its number."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    numbered = (entry for entry in entries if re.fullmatch(r"\d{5,}\.png", entry.name))
+    return {int(entry.stem): entry for entry in numbered if entry.name == _numbered(int(entry.stem))}
+
+
+def _remove_from(folder: Path, count: int) -> None:
     """Removes the pictures of a longer drawing, which would look like ones of this."""
-    while (path := folder / _numbered(index)).is_file():
-        path.unlink()
-        index += 1
+    for index, path in _drawn_before(folder).items():
+        if index >= count and path.is_file():
+            path.unlink()
 
 
 def _check_output(output: Path) -> None:

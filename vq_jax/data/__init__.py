@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vq_jax.data.examples import Example, ExampleBuilder, RecordRng
-    from vq_jax.data.held_out import test_batches, test_pictures
+    from vq_jax.data.held_out import all_test_batches, test_batches, test_pictures
     from vq_jax.data.masks import read_mask
     from vq_jax.data.open import SCHEMES, Scheme, open_source, open_splits
     from vq_jax.data.pictures import Reading, read_picture
@@ -36,6 +36,7 @@ _NAMES = {
     "prepare": "tfds",
     "read_mask": "masks",
     "read_picture": "pictures",
+    "all_test_batches": "held_out",
     "test_batches": "held_out",
     "test_pictures": "held_out",
     "train_batches": "pipeline",
@@ -60,6 +61,7 @@ __all__ = [
     "prepare",
     "read_mask",
     "read_picture",
+    "all_test_batches",
     "test_batches",
     "test_pictures",
     "train_batches",

@@ -11,6 +11,7 @@ from vq_jax.data.examples import Example, ExampleBuilder, RecordRng, stack
 from vq_jax.data.source import Batch, Source, crop_record, source_labels
 from vq_jax.data.splits import evenly_over_classes, evenly_spaced
 from vq_jax.errors import UserError
+from vq_jax.host.memory import require_memory
 
 _CROPS = 256  # over all pictures, as far as each gives more than one
 _SEED = 0  # not the run's: all runs are measured on the same examples
@@ -60,6 +61,22 @@ def test_batches(
                 examples = []
     if examples:
         yield _batch(examples, batch_size)
+
+
+def all_test_batches(source: Source, config: DataConfig, *, batch_size: int) -> list[Batch]:
+    """Returns the batches of `test_batches`, up to `config.test_limit` examples, to keep them.
+
+    Raises:
+      UserError: the source is empty, or its pictures are larger than the machine's memory.
+    """
+    height, width = config.picture_size
+    count = min(config.test_limit, len(source))
+    require_memory(
+        count * height * width * source.channels,
+        f"keeping {count} held-out pictures of {height} x {width} pixels",
+        "lower data.test_limit or data.image_size",
+    )
+    return list(test_batches(source, config, batch_size=batch_size, limit=config.test_limit))
 
 
 def _batch(examples: list[Example], size: int) -> Batch:

@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from vq_jax.errors import UserError
+
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -31,6 +33,28 @@ def keep_freed_memory() -> bool:
         return False
     # All threads share one heap, everything comes from it, and none of it is returned.
     return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
+
+
+def require_memory(needed: int, what: str, advice: str) -> None:
+    """Checks, before it is allocated, that something fits into the machine's memory.
+
+    Args:
+      needed: bytes, at least.
+      what: what needs them, in words.
+      advice: what to do instead.
+
+    Raises:
+      UserError: the machine has less.
+    """
+    available = total_memory()
+    if needed > available:
+        sizes = f"at least {gibibytes(needed)} of memory and this machine has {gibibytes(available)}"
+        raise UserError(f"{what} needs {sizes}: {advice}")
+
+
+def gibibytes(count: float) -> str:
+    """Writes a number of bytes, such as 1.5 GiB."""
+    return f"{count / 2**30:.1f} GiB"
 
 
 def total_memory() -> int:

@@ -1,9 +1,8 @@
 """A trained prior with its tokenizer, as it is used: draws new pictures and fills holes in pictures."""
 
 import dataclasses
-import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +11,6 @@ import numpy as np
 from etils import epath
 from flax import linen
 from jax.sharding import NamedSharding
-from tqdm import tqdm
 
 from vq_jax.configs.data import ImageSize, height_and_width
 from vq_jax.configs.priors import PRIORS
@@ -20,10 +18,10 @@ from vq_jax.configs.runs import PriorConfig
 from vq_jax.configs.sampling import Options
 from vq_jax.configs.serialize import specs_to_json
 from vq_jax.errors import UserError, nearest_names
-from vq_jax.generate import adapt_options, fill_codes, sample_prior, sampler_of
+from vq_jax.generate import adapt_options, fill_codes, sampler_of
 from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes
-from vq_jax.host.streams import progress_stream
 from vq_jax.nn import Condition
+from vq_jax.pretrained.drawing import code_batches, condition, require_room, turns
 from vq_jax.pretrained.labels import Labels, class_numbers
 from vq_jax.pretrained.model_directory import TOKENIZER, model_files, write_model
 from vq_jax.pretrained.tokenizer import Tokenizer
@@ -121,8 +119,11 @@ class Prior:
         Raises:
           UserError: an argument is out of range, or the prior does not take it.
         """
-        codes = self.sample_codes(
-            num,
+        self._check_labels(num, labels)
+        _, total = turns(self, num, labels)
+        require_room(self, total, height_and_width(self.image_size))
+        batches = self.sample_batches(
+            total,
             labels=labels,
             seed=seed,
             batch_size=batch_size,
@@ -130,11 +131,38 @@ class Prior:
             progress=progress,
             **options,
         )
-        size, decoded = height_and_width(self.image_size), []
-        for first in range(0, len(jax.tree.leaves(codes)[0]), batch_size):
-            part = jax.tree.map(operator.itemgetter(slice(first, first + batch_size)), codes)
-            decoded.append(self.tokenizer.decode(part, size=size))
-        return np.concatenate(decoded)
+        return np.concatenate(list(batches))
+
+    def sample_batches(
+        self,
+        num: int | None = None,
+        *,
+        labels: Labels = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        sharding: NamedSharding | None = None,
+        progress: bool = False,
+        **options: Any,
+    ) -> Iterator[np.ndarray]:
+        """Draws new pictures batch by batch, any number of them in bounded memory.
+
+        The pictures and the arguments are those of `sample`, and labels are taken in turn.
+
+        Yields:
+          uint8 [B, H, W, C], B up to `batch_size`.
+        """
+        size = height_and_width(self.image_size)
+        for codes in code_batches(
+            self,
+            num,
+            labels,
+            seed=seed,
+            batch_size=batch_size,
+            sharding=sharding,
+            progress=progress,
+            options=options,
+        ):
+            yield self.tokenizer.decode(codes, size=size)
 
     def sample_codes(
         self,
@@ -148,25 +176,11 @@ class Prior:
         **options: Any,
     ) -> Any:
         """Draws codes, int32 [num, ...], laid out like `model.code_specs`; arguments as in `sample`."""
-        chosen = self._options(options)
-        every = self._labels(num, labels)
-        total = len(every) if every is not None else 1 if num is None else num
-        if total < 1:
-            raise UserError(f"expected at least one picture to draw, got {total}")
-        if batch_size < 1:
-            raise UserError(f"expected batch_size of at least 1, got {batch_size}")
-        batch, drawn, more = min(total, batch_size), [], self._sampler_arguments()
-        out = progress_stream()
-        with tqdm(total=total, unit="picture", file=out, disable=not (progress and out.isatty())) as bar:
-            for number, first in enumerate(range(0, total, batch)):
-                count = min(batch, total - first)
-                some = None if every is None else np.resize(every[first : first + count], batch)
-                rng = jax.random.fold_in(jax.random.key(seed), number)
-                codes = self._call(
-                    sample_prior, rng, _condition(some), num=batch, options=chosen, sharding=sharding, **more
-                )
-                drawn.append(jax.tree.map(operator.itemgetter(slice(count)), jax.device_get(codes)))
-                bar.update(count)
+        self._check_labels(num, labels)
+        _, total = turns(self, num, labels)
+        require_room(self, total, None)
+        how: Any = {"seed": seed, "batch_size": batch_size, "sharding": sharding, "progress": progress}
+        drawn = list(code_batches(self, total, labels, options=options, **how))
         return jax.tree.map(lambda *grids: np.concatenate(grids), *drawn)
 
     def inpaint(
@@ -208,13 +222,13 @@ class Prior:
             masks = np.broadcast_to(masks, pictures.shape[:3])
         _check_masks(pictures, masks)
         unknown = self._unknown_codes(masks, ring)
-        chosen, condition = self._options(options), _condition(self._labels_of(len(pictures), labels))
+        chosen, given_labels = self.options(options), condition(self._labels_of(len(pictures), labels))
         calls = iter(range(sys.maxsize))
 
         def fill(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
             rng = jax.random.fold_in(jax.random.key(seed), next(calls))
             given = (jnp.asarray(codes), jnp.asarray(known))
-            return np.asarray(self._call(fill_codes, rng, condition, *given, options=chosen))
+            return np.asarray(self.call(fill_codes, rng, given_labels, *given, options=chosen))
 
         covered = [cover_hole(picture, mask) for picture, mask in zip(pictures, masks, strict=True)]
         codes = fill_windows(self.tokenizer.encode(np.stack(covered)), unknown, window, fill)
@@ -281,7 +295,7 @@ class Prior:
         masks = np.pad(np.zeros(pictures.shape[:3], bool), margins, constant_values=True)
         return self.inpaint(np.pad(pictures, [*margins, (0, 0)], mode="edge"), masks, **options)
 
-    def _sampler_arguments(self) -> dict[str, Any]:
+    def sampler_arguments(self) -> dict[str, Any]:
         """What the sampler takes beside the prior: the tokenizer, on the devices that the prior is on."""
         if not sampler_of(self.model).needs_tokenizer:
             return {}
@@ -313,7 +327,7 @@ class Prior:
             raise UserError(f"this prior, {self.config.prior.architecture}, cannot inpaint: {reason}")
         return specs.shape, self.tokenizer.strides
 
-    def _options(self, given: Mapping[str, Any]) -> Options:
+    def options(self, given: Mapping[str, Any]) -> Options:
         """The options of the run, those given in their place."""
         given = {name: value for name, value in given.items() if value is not None}
         sampler = sampler_of(self.model)
@@ -324,21 +338,19 @@ class Prior:
             raise UserError(str(error)) from error
         return options
 
-    def _labels(self, num: int | None, labels: Labels) -> np.ndarray | None:
-        """One label for each picture; None for a prior without classes."""
-        if labels is None:
-            if self.num_classes is None:
-                return None
-            return np.arange(self.num_classes if num is None else num, dtype=np.int32) % self.num_classes
-        checked = self._checked(labels)
-        if num is not None and len(checked) not in (1, num):
-            raise UserError(f"expected one label or {num}, one a picture, got {len(checked)}")
-        return np.resize(checked, len(checked) if num is None else num)
+    def _check_labels(self, num: int | None, labels: Labels) -> None:
+        """Raises UserError unless there is one label for all, or one each."""
+        if labels is not None and num is not None:
+            given = len(class_numbers(labels, self.num_classes, self.class_names))
+            if given not in (1, num):
+                raise UserError(f"expected one label or {num}, one a picture, got {given}")
 
     def _labels_of(self, num: int, labels: Labels) -> np.ndarray | None:
         """As `_labels`, for given pictures: absent labels become the null label."""
         if labels is not None or self.num_classes is None:
-            return self._labels(num, labels)
+            self._check_labels(num, labels)
+            cycle, _ = turns(self, num, labels)
+            return None if cycle is None else np.resize(cycle, num)
         try:
             return np.full(num, self.model.null_label, np.int32)
         except ValueError as error:
@@ -346,10 +358,7 @@ class Prior:
                 "this prior was trained without class dropout and needs a class: give a label"
             ) from error
 
-    def _checked(self, labels: Labels) -> np.ndarray:
-        return class_numbers(labels, self.num_classes, self.class_names)
-
-    def _call(self, sampler: Any, rng: Any, condition: Condition, *arrays: Any, **options: Any) -> Any:
+    def call(self, sampler: Any, rng: Any, condition: Condition, *arrays: Any, **options: Any) -> Any:
         try:
             return sampler(self.model, self.variables, rng, condition, *arrays, **options)
         except ValueError as error:  # more steps than positions, guidance without classes
@@ -369,10 +378,6 @@ def _check_names(given: Mapping[str, Any], options: type[Options], architecture:
         raise UserError(
             f"{'; '.join(unknown + foreign)}; this prior, {architecture}, takes {', '.join(takes)}"
         )
-
-
-def _condition(labels: np.ndarray | None) -> Condition:
-    return Condition(None if labels is None else jnp.asarray(labels))
 
 
 def _check_masks(pictures: np.ndarray, masks: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vq_jax.errors import UserError
-from vq_jax.host.memory import total_memory
+from vq_jax.host.memory import gibibytes, total_memory
 from vq_jax.train.sharding import batch_sharding
 
 
@@ -72,8 +72,8 @@ def check_memory(mesh: Mesh, *trees: Any) -> None:
         needed, available, place = needed * len(devices), total_memory(), "this machine has"
     if needed > available:
         raise UserError(
-            f"this configuration needs at least {_size(needed)} of memory and {place} {_size(available)}: "
-            "make the model, the batch or the pictures smaller"
+            f"this configuration needs at least {gibibytes(needed)} of memory and {place} "
+            f"{gibibytes(available)}: make the model, the batch or the pictures smaller"
         )
 
 
@@ -85,7 +85,3 @@ def abstract_pictures(batch_size: int, shape: tuple[int, ...], mesh: Mesh) -> ja
 def _bytes_on_device(leaf: Any) -> int:
     shape = leaf.shape if leaf.sharding is None else leaf.sharding.shard_shape(leaf.shape)
     return int(math.prod(shape) * leaf.dtype.itemsize)
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**30:.1f} GiB"

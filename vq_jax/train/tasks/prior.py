@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from vq_jax import ops
 from vq_jax.configs.runs import PriorConfig
-from vq_jax.data import Variants, class_names, open_splits, test_batches, train_batches
+from vq_jax.data import Variants, all_test_batches, class_names, open_splits, train_batches
 from vq_jax.data.open import describe
 from vq_jax.errors import UserError
 from vq_jax.evaluate import Likelihood, evaluate
@@ -105,14 +105,7 @@ class PriorTask:
         self._initial = initial_prior(config, workdir, self.model, self.tokenizer)
         self.rng = sharding.make_key(training.seed, self.mesh)
         self._encode = _encoder(self.tokenizer, self.mesh)
-        self._held_out = list(
-            test_batches(
-                test_source,
-                self._pictures,
-                batch_size=self._pictures.batch_size,
-                limit=self._pictures.test_limit,
-            )
-        )
+        self._held_out = all_test_batches(test_source, self._pictures, batch_size=self._pictures.batch_size)
         self._cache: CodeCache | None = None
         self._directory = _cache_directory(config, workdir)
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from vq_jax import ops
 from vq_jax.configs.runs import ExperimentConfig
-from vq_jax.data import Source, test_batches, test_pictures
+from vq_jax.data import Source, all_test_batches, test_pictures
 from vq_jax.data.source import Batch
 from vq_jax.data.splits import evenly_over_classes, evenly_spaced
 from vq_jax.evaluate import (
@@ -40,9 +40,7 @@ class Validation:
     def __init__(self, source: Source, config: ExperimentConfig, model: VQModel, mesh: Mesh) -> None:
         self._mesh, self._model, self._config = mesh, model, config
         batch_size = config.data.batch_size
-        self._batches = list(
-            test_batches(source, config.data, batch_size=batch_size, limit=config.data.test_limit)
-        )
+        self._batches = all_test_batches(source, config.data, batch_size=batch_size)
         self._reconstruct = self._jit(functools.partial(_reconstruct, model=model))
         if model.image_shape is not None:
             self.pictures = _spread(self._batches, _SHOWN)  # of the size that the model takes

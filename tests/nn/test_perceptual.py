@@ -28,9 +28,7 @@ needs_weights = pytest.mark.skipif(
 def random_variables(backbone):
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda leaf: (
-            rng.standard_normal(leaf.shape, np.float32) / np.float32(np.sqrt(np.prod(leaf.shape[:-1]) + 1))
-        ),
+        lambda leaf: (rng.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]) + 1)).astype(np.float32),
         lpips_shapes(backbone),
     )
 

@@ -10,7 +10,14 @@ from jitted import init
 from made import make_tokenizer, tokenizer_config
 
 import vq_jax
-from vq_jax.configs import FSQConfig, IBQConfig, SimVQConfig, VectorQuantizerConfig, VectorQuantizerEMAConfig
+from vq_jax.configs import (
+    FSQConfig,
+    GumbelQuantizerConfig,
+    IBQConfig,
+    SimVQConfig,
+    VectorQuantizerConfig,
+    VectorQuantizerEMAConfig,
+)
 from vq_jax.errors import UserError
 from vq_jax.pretrained.build import build_model
 
@@ -20,6 +27,7 @@ QUANTIZERS = [
     pytest.param(VectorQuantizerConfig(codebook_size=24, code_dim=4), marks=pytest.mark.ci),
     SimVQConfig(codebook_size=24, code_dim=4, frozen_dim=24, use_bias=True),
     pytest.param(IBQConfig(codebook_size=24, code_dim=4), marks=pytest.mark.ci),
+    pytest.param(GumbelQuantizerConfig(codebook_size=24, code_dim=4), marks=pytest.mark.ci),
 ]
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from vq_jax import nn
 from vq_jax.configs.quantizers import QuantizerConfig
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.errors import UserError
@@ -46,10 +45,10 @@ def kept_codes(
 ) -> tuple[ExperimentConfig, dict[str, Params], np.ndarray]:
     """Returns configuration and variables with the codes in use alone, and these codes; see
     `Tokenizer.keep_used`."""
-    if not isinstance(quantizer, nn.CodebookQuantizer):
+    if not hasattr(quantizer, "keep"):
         raise UserError(
-            f"expected a quantizer with one codebook of vectors, got {config.model.quantizer.name}: it has "
-            "no codes to leave out"
+            f"expected a quantizer with one codebook of vectors, got {config.model.quantizer.name}: none of "
+            "its codes can be left out"
         )
     counts = np.asarray(counts)
     if counts.shape != (quantizer.codebook_size,):

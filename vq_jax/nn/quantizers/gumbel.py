@@ -1,9 +1,12 @@
 """Gumbel-softmax: each latent draws its code from logits, at a temperature that falls."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from vq_jax import ops
@@ -83,6 +86,14 @@ class GumbelQuantizer(nn.Module):
     def lookup(self, indices: Int[Array, "B *S"]) -> Float[Array, "B *S D"]:
         """Looks up the vectors of codes in [0, K), float32."""
         return ops.look_up(self.codebook(), indices)
+
+    @nn.nowrap
+    def keep(
+        self, params: Mapping[str, Any], codebook: Mapping[str, Any], codes: np.ndarray
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Leaves out all codes but some, see `CodebookQuantizer.keep`."""
+        logits = {name: leaf[..., codes] for name, leaf in params["logits"].items()}
+        return {"logits": logits, "embedding": params["embedding"][codes]}, dict(codebook)
 
     def __call__(self, z: Num[Array, "B *S D"], *, train: bool = False) -> QuantizerOutput:
         """Quantizes latents, in float32; training draws codes and counts a step.

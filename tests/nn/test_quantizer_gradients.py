@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jitted import apply, init
 
 from vq_jax import nn, ops
@@ -91,3 +92,37 @@ def test_noise_without_a_key_names_what_draws_it(getkey):
     variables = init(quantizer, getkey(), z)
     with pytest.raises(ValueError, match=r'draws noise \(gradient = .diveq.* give rngs={"quantizer": key}'):
         jax.eval_shape(lambda *x: quantizer.apply(*x, train=True), variables, z)
+
+
+@pytest.mark.parametrize("gradient", ["rotation", "diveq"])
+def test_four_devices_draw_and_give_what_one_does(gradient, getkey):
+    quantizer = nn.VectorQuantizer(16, 4, gradient=gradient, diveq_noise=0.1)
+    z, weight, rngs = jnp.asarray(normal(8, 5, 4)), normal(8, 5, 4, seed=1), {"quantizer": getkey()}
+    variables = init(quantizer, getkey(), z)
+
+    def run(params, z):
+        def loss(params, z):
+            given = {**variables, "params": params}
+            out, _ = quantizer.apply(given, z, train=True, mutable=["codebook"], rngs=rngs)
+            return (weight * out.quantized).sum() + out.loss, out.quantized
+
+        return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, z)
+
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    spread = jax.device_put(z, NamedSharding(mesh, PartitionSpec("data")))
+    found, expected = (jax.jit(run)(variables["params"], latents) for latents in (spread, z))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
+
+
+def test_devices_of_shard_map_draw_noise_of_their_own(getkey):
+    quantizer = nn.VectorQuantizer(16, 4, gradient="diveq", diveq_noise=0.1, axis_name="data")
+    z = jnp.tile(jnp.asarray(normal(2, 4)), (4, 1))  # the same latents on every device
+    variables, rngs = init(quantizer, getkey(), z), {"quantizer": getkey()}
+
+    def run(z):
+        return quantizer.apply(variables, z, train=True, mutable=["codebook"], rngs=rngs)[0].quantized
+
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    rows = PartitionSpec("data")
+    drawn = np.asarray(jax.jit(jax.shard_map(run, mesh=mesh, in_specs=rows, out_specs=rows))(z))
+    assert len(np.unique(drawn, axis=0)) == 8

@@ -133,6 +133,42 @@ class ResidualVQVAE(Architecture):
 
 
 @dataclasses.dataclass(frozen=True)
+class PatchVQVAE(Architecture):
+    """A convolutional VQ-VAE on patches, with a linear path beside its blocks: fast and good on a CPU."""
+
+    architecture: ClassVar[str] = "vqvae-patches"
+
+    quantizer: QuantizerConfig = VectorQuantizerEMAConfig(codebook_size=512, code_dim=16)
+    patch_size: Annotated[int, between(1, 256)] = 4
+    """Pixels per code along each axis."""
+    channels: int = 128
+    """Width of the network."""
+    residual_channels: int = 64
+    """Width inside the residual blocks."""
+    num_res_blocks: Annotated[int, between(0, 512)] = 4
+    """Number of residual blocks, in the encoder and in the decoder."""
+
+    def check_image_size(self, size: ImageSize) -> None:
+        what = f"a model with model.patch_size = {self.patch_size}"
+        _check_multiple(size, self.patch_size, what)
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        from vq_jax import nn
+
+        shared: dict[str, Any] = {
+            "patch_size": self.patch_size,
+            "channels": self.channels,
+            "residual_channels": self.residual_channels,
+            "num_res_blocks": self.num_res_blocks,
+            "dtype": dtype,
+        }
+        return (
+            nn.PatchEncoder(latent_channels=self.quantizer.latent_channels, **shared),
+            nn.PatchDecoder(out_channels=out_channels, **shared),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class MLPVQVAE(Architecture):
     """Fully connected VQ-VAE for small pictures of one size: 784-256-128-64 and back by default."""
 
@@ -343,7 +379,10 @@ def _check_multiple(size: ImageSize, stride: int, model: str) -> None:
 
 ARCHITECTURES: dict[str, type[Architecture]] = {
     cls.architecture: cls
-    for cls in (ResidualVQVAE, MLPVQVAE, VQGANf4, VQGANf8, VQGANf16, LlamaGenVQ16, MaskGITVQGAN, OpenMAGVIT2)
+    for cls in (
+        *(ResidualVQVAE, PatchVQVAE, MLPVQVAE),
+        *(VQGANf4, VQGANf8, VQGANf16, LlamaGenVQ16, MaskGITVQGAN, OpenMAGVIT2),
+    )
 }
 
 

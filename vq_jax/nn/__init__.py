@@ -4,6 +4,7 @@ from vq_jax.nn.backbones.cnn import CNNDecoder, CNNEncoder
 from vq_jax.nn.backbones.magvit2_cnn import MAGVIT2Decoder, MAGVIT2Encoder
 from vq_jax.nn.backbones.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
 from vq_jax.nn.backbones.mlp import MLPDecoder, MLPEncoder
+from vq_jax.nn.backbones.patches import PatchDecoder, PatchEncoder
 from vq_jax.nn.backbones.residual import ResidualDecoder, ResidualEncoder
 from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
 from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator
@@ -54,7 +55,9 @@ __all__ = [
     "MaskGITDecoder",
     "MaskGITEncoder",
     "NoiseGenerator",
+    "PatchDecoder",
     "PatchDiscriminator",
+    "PatchEncoder",
     "PixelCNN",
     "QuantizerOutput",
     "RandomProjectionQuantizer",

@@ -47,6 +47,7 @@ from vq_jax.ops.masking import (
     random_mask,
 )
 from vq_jax.ops.normalization import group_norm
+from vq_jax.ops.patches import from_patches, to_patches
 from vq_jax.ops.reconstruction import (
     HEADS,
     head_channels,
@@ -90,9 +91,9 @@ __all__ = [
     "attention",
     "cached_attention",
     "code_accuracy",
+    "code_counts",
     "code_cross_entropies",
     "code_cross_entropy",
-    "code_counts",
     "code_statistics",
     "code_use",
     "codebook_from_averages",
@@ -107,6 +108,7 @@ __all__ = [
     "filter_logits",
     "filter_top_k",
     "filter_top_p",
+    "from_patches",
     "generator_adversarial_loss",
     "greedy_codes",
     "grid_coordinates",
@@ -141,6 +143,7 @@ __all__ = [
     "sample_vectors",
     "squared_distances",
     "straight_through",
+    "to_patches",
     "to_uint8",
     "update_averages",
     "update_lecam",

@@ -4,89 +4,21 @@ Nothing here imports jax until a model is built, so that the command line respon
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from vq_jax.configs.data import ImageSize, height_and_width, written
-from vq_jax.configs.fields import Checked
+from vq_jax.configs.model_base import Architecture, check_multiple
 from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import (
     LFQConfig,
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,
-    convert_quantizer,
 )
-from vq_jax.errors import lookup, nearest_names, require
+from vq_jax.errors import lookup, require
 from vq_jax.ranges import between
 
 if TYPE_CHECKING:
     from flax import linen
-
-    from vq_jax import nn
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture(Checked):
-    """Base of the named models, with the fields that all have: picture channels and quantizer."""
-
-    architecture: ClassVar[str] = ""
-    path: ClassVar[str] = "model"
-
-    image_channels: int = 3
-    """Channels of a picture: 3 for colour, 1 for grey."""
-    quantizer: QuantizerConfig = VectorQuantizerEMAConfig()
-
-    def override(self, **fields: Any) -> Self:
-        """Returns the architecture with fields overridden, its own or those of its quantizer.
-
-        Args:
-          **fields: fields by name, also those of a quantizer inside the quantizer; `quantizer` may be a
-            name, such as "gradient" or "grouped:fsq", see `convert_quantizer`.
-
-        Raises:
-          ValueError: neither has such a field; the message has the nearest ones.
-        """
-        quantizer = fields.pop("quantizer", self.quantizer)
-        if isinstance(quantizer, str):
-            quantizer = convert_quantizer(self.quantizer, quantizer)
-        own = {field.name for field in dataclasses.fields(self)}
-        inner = quantizer.names()
-        for name in fields:
-            if name not in own | inner:
-                raise ValueError(
-                    f"{self.architecture} with the quantizer {quantizer.name} has no field {name!r}"
-                    f"{nearest_names(name, own | inner)}"
-                )
-        of_quantizer = {name: fields.pop(name) for name in list(fields) if name not in own}
-        quantizer = quantizer.override(of_quantizer)
-        return dataclasses.replace(self, quantizer=quantizer, **fields)
-
-    def check_image_size(self, size: ImageSize) -> None:
-        """Checks that the model can be trained on pictures of a size, in pixels.
-
-        Raises:
-          ValueError: it cannot; the message says which sizes it accepts.
-        """
-
-    def build(self, head: str = "picture", dtype: Any = None) -> "nn.VQModel":
-        """Makes the model.
-
-        Args:
-          head: what the decoder outputs, see `nn.VQModel`.
-          dtype: compute dtype of encoder and decoder; None for float32.
-        """
-        import jax.numpy as jnp
-
-        from vq_jax import nn
-        from vq_jax.ops import head_channels
-
-        encoder, decoder = self.networks(
-            head_channels(head, self.image_channels), jnp.float32 if dtype is None else dtype
-        )
-        return nn.VQModel(encoder, self.quantizer.build(), decoder, head=head)
-
-    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
-        """Makes the encoder and the decoder, which has `out_channels` output channels."""
-        raise TypeError(f"{type(self).__name__} has no encoder and decoder: use a named architecture")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +46,7 @@ class ResidualVQVAE(Architecture):
 
     def check_image_size(self, size: ImageSize) -> None:
         what = f"a model with model.num_downsamples = {self.num_downsamples}"
-        _check_multiple(size, 2**self.num_downsamples, what)
+        check_multiple(size, 2**self.num_downsamples, what)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -150,7 +82,7 @@ class PatchVQVAE(Architecture):
 
     def check_image_size(self, size: ImageSize) -> None:
         what = f"a model with model.patch_size = {self.patch_size}"
-        _check_multiple(size, self.patch_size, what)
+        check_multiple(size, self.patch_size, what)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -241,7 +173,7 @@ class VQGAN(Architecture):
 
     def check_image_size(self, size: ImageSize) -> None:
         halvings = len(self.channel_multipliers) - 1
-        _check_multiple(size, 2**halvings, f"a model that halves it {halvings} times")
+        check_multiple(size, 2**halvings, f"a model that halves it {halvings} times")
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -325,7 +257,7 @@ class MaskGITVQGAN(Architecture):
 
     def check_image_size(self, size: ImageSize) -> None:
         halvings = len(self.channel_multipliers) - 1
-        _check_multiple(size, 2**halvings, f"a model that halves it {halvings} times")
+        check_multiple(size, 2**halvings, f"a model that halves it {halvings} times")
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -364,16 +296,6 @@ class OpenMAGVIT2(MaskGITVQGAN):
         return (
             nn.MAGVIT2Encoder(latent_channels=self.quantizer.latent_channels, **shared),
             nn.MAGVIT2Decoder(out_channels=out_channels, **shared),
-        )
-
-
-def _check_multiple(size: ImageSize, stride: int, model: str) -> None:
-    sides = height_and_width(size)
-    if any(side % stride for side in sides):
-        height, width = (max(1, round(side / stride)) * stride for side in sides)
-        raise ValueError(
-            f"data.image_size = {written(size)} must be a multiple of {stride} for {model}; the nearest is "
-            f"{written(height if height == width else (height, width))}"
         )
 
 

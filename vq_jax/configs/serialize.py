@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vq_jax.configs.earlier import upgrade
 from vq_jax.configs.fields import Across
-from vq_jax.configs.models import Architecture, architecture_class
+from vq_jax.configs.model_base import Architecture
+from vq_jax.configs.models import architecture_class
 from vq_jax.configs.priors import PriorArchitecture, prior_class
 from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import quantizer_class

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from vq_jax.configs.earlier import downgrade_model
-from vq_jax.configs.models import Architecture
+from vq_jax.configs.model_base import Architecture
 from vq_jax.configs.serialize import part_to_dict
 from vq_jax.types import Params
 

@@ -56,6 +56,11 @@ class QuantizerConfig(Checked):
         raise TypeError(f"{type(self).__name__} is not a quantizer: use a named one")
 
     @property
+    def against_collapse(self) -> str:
+        """What to try where most codes fall out of use, as the end of a sentence."""
+        return "fewer codes, a lower optimizer.learning_rate, or another quantizer, such as fsq"
+
+    @property
     def innermost(self) -> "QuantizerConfig":
         """The quantizer itself, or the one inside all wrappers."""
         return self
@@ -120,6 +125,14 @@ class CodebookQuantizerConfig(QuantizerConfig):
     def has_codebook(self) -> bool:
         """Whether there is a codebook to fit: yes."""
         return True
+
+    @property
+    def against_collapse(self) -> str:
+        """What to try where most codes fall out of use, as the end of a sentence."""
+        return (
+            "model.quantizer.revive_threshold above 0, which replaces unused codes; a start by k-means, with "
+            f"kmeans_batches in a phase; model.quantizer.normalize; {super().against_collapse}"
+        )
 
     def describe(self) -> str:
         """Describes the size of the codebook."""

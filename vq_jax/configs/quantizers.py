@@ -82,6 +82,11 @@ class WrapperConfig(QuantizerConfig):
         return self.inner.has_codebook
 
     @property
+    def against_collapse(self) -> str:
+        """What to try for the inner quantizers."""
+        return self.inner.against_collapse.replace("model.quantizer.", "model.quantizer.inner.")
+
+    @property
     def innermost(self) -> QuantizerConfig:
         """The quantizer inside all wrappers."""
         return self.inner.innermost
@@ -260,6 +265,11 @@ class LFQConfig(QuantizerConfig):
         """Width of the latents: one channel for each bit."""
         return self.bits
 
+    @property
+    def against_collapse(self) -> str:
+        """What to try where most codes fall out of use, as the end of a sentence."""
+        return f"a larger model.quantizer.batch_entropy_weight; {super().against_collapse}"
+
     def describe(self) -> str:
         """Number of codes and bits."""
         return f"{2**self.bits} codes, {self.bits} bits, {self.name}"
@@ -344,6 +354,11 @@ class GumbelQuantizerConfig(QuantizerConfig):
     def latent_channels(self) -> int:
         """Width D of the latents, which is that of the codebook vectors."""
         return self.code_dim
+
+    @property
+    def against_collapse(self) -> str:
+        """What to try where most codes fall out of use, as the end of a sentence."""
+        return f"a larger model.quantizer.kl_weight; {super().against_collapse}"
 
     def describe(self) -> str:
         """Describes the size of the codebook."""

@@ -14,6 +14,7 @@ from vq_jax.data.source import printable
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
 from vq_jax.host.files import write_atomic
+from vq_jax.runs import collapse
 from vq_jax.runs.distributed import is_main
 from vq_jax.runs.grids import comparison_grid, write_png
 from vq_jax.runs.rundir import CONFIG_FILE, IMAGES, REPORT, read_metrics, report_title
@@ -80,6 +81,7 @@ def write_report(
     for name, uses in counts.items():
         of = f" {name.lstrip('/')}" if name else ""
         lines += [f"{int(np.sum(uses > 0))} of {uses.size} codes{of} are used on the test set.", ""]
+    lines += [line for text in collapse.warnings(config, rows) for line in (f"**{text}**", "")]
     write_atomic(workdir / REPORT, "\n".join(lines + _figures_table(rows)) + "\n")
     return figures
 

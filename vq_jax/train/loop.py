@@ -20,6 +20,7 @@ from vq_jax.host.interruption import Stopped
 from vq_jax.host.storage import checked_directory
 from vq_jax.runs import distributed, grids, rundir
 from vq_jax.runs.checkpoint import Checkpointer
+from vq_jax.runs.collapse import Collapse, warning
 from vq_jax.runs.metrics_log import MetricsLog, Progress, Silent
 from vq_jax.runs.notes import Figures, shown_notes
 from vq_jax.runs.signals import StopRequest
@@ -120,6 +121,9 @@ class _Run:
         self.schedule = make_schedule(self.config.optimizer, self.config.training.steps)
         self.broken, self._new_broken = 0, 0  # pictures: of the whole run; of this process since last counted
         self.state, self.step = self._restore_or_init()
+        self.collapse, self._said = Collapse(), set[str]()
+        for row in rundir.read_metrics(workdir) if distributed.is_main() else ():
+            self.collapse.see(row)
 
     def _restore_or_init(self) -> tuple[Any, int]:
         restored = self.checkpointer.restore_latest(self.task.abstract_state())
@@ -212,6 +216,7 @@ class _Run:
             row |= {f"validation/{name}": value for name, value in figures.items()}
             require_finite(self.step, row, self.task.metric_groups)
         log.write(self.step, row)
+        self._warn_of_collapse(row)
         for callback in self.callbacks:
             callback(self.step, dict(row))
         if save:
@@ -221,6 +226,14 @@ class _Run:
                 self._draw(log)
             except Exception as error:  # pictures are to look at: they are not worth a run
                 _log.warning("No pictures of step %d: %s: %s", self.step, type(error).__name__, error)
+
+    def _warn_of_collapse(self, row: dict[str, Any]) -> None:
+        if not distributed.is_main():
+            return
+        low = self.collapse.see({"step": self.step, **row})
+        for name in low.keys() - self._said:
+            _log.warning("%s", warning(self.config, name, low[name]))
+        self._said = set(low)
 
     def _draw(self, log: MetricsLog | Silent) -> None:
         grid = self.task.draw(self.state, self.step)

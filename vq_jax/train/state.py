@@ -1,5 +1,7 @@
 """What a training run carries from step to step."""
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +13,9 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.train.optimizers import init_optimizer
-from vq_jax.types import Array, Int, Key, Params
+from vq_jax.types import Array, CodeSpecs, Int, Key, Params
+
+_MOST_CODES = 2**24  # in a grid, all codes of a position together
 
 
 @struct.dataclass
@@ -23,6 +27,7 @@ class GeneratorState:
     codebook: Params  # the collection "codebook", float32; empty where the quantizer has none
     opt_state: optax.OptState
     ema_params: Params | None  # running average of params; None: not kept
+    last_used: Any = None  # int32 [Q, K] for each grid of codes: the last step that used each; None: not kept
 
     @property
     def eval_params(self) -> Params:
@@ -56,6 +61,7 @@ def init_generator(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     ema: bool = False,
+    track_use: bool = False,
 ) -> GeneratorState:
     """Makes the state before the first step; pure, to be jitted with output shardings.
 
@@ -65,9 +71,15 @@ def init_generator(
       model: an `nn.VQModel`.
       optimizer: Optax chain.
       ema: keep a running average of the parameters.
+      track_use: keep the last step that used each code, for `window/usage`.
     """
     variables: Any = model.init(rng, jnp.zeros((1, *image_shape), jnp.float32))
-    return new_generator(variables, optimizer, ema=ema)
+    state = new_generator(variables, optimizer, ema=ema)
+    return (
+        dataclasses.replace(state, last_used=never_used(model.code_specs(image_shape)))
+        if track_use
+        else state
+    )
 
 
 def new_generator(
@@ -119,6 +131,7 @@ def init_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     ema: bool = False,
+    track_use: bool = False,
     discriminator_model: nn.Module | None = None,
     discriminator_optimizer: optax.GradientTransformation | None = None,
 ) -> TrainState:
@@ -126,10 +139,28 @@ def init_state(
 
     Without a discriminator's model and optimizer, `discriminator` is None.
     """
-    generator = init_generator(rng, image_shape, model=model, optimizer=optimizer, ema=ema)
+    generator = init_generator(
+        rng, image_shape, model=model, optimizer=optimizer, ema=ema, track_use=track_use
+    )
     if discriminator_model is None or discriminator_optimizer is None:
         return TrainState(generator, None)
     discriminator = init_discriminator(
         jax.random.fold_in(rng, 1), image_shape, model=discriminator_model, optimizer=discriminator_optimizer
     )
     return TrainState(generator, discriminator)
+
+
+def never_used(specs: CodeSpecs) -> Any:
+    """The last step that used each code, before the first step: 0.
+
+    Returns:
+      int32 [Q, K] for each grid; None where a grid has more than 2^24 codes, which would take gigabytes.
+    """
+    shapes = jax.tree.map(lambda spec: (spec.codes_per_position, spec.codebook_size), specs)
+    if max(math.prod(shape) for shape in jax.tree.leaves(shapes, is_leaf=_is_shape)) > _MOST_CODES:
+        return None
+    return jax.tree.map(lambda shape: jnp.zeros(shape, jnp.int32), shapes, is_leaf=_is_shape)
+
+
+def _is_shape(node: Any) -> bool:
+    return isinstance(node, tuple) and all(isinstance(size, int) for size in node)

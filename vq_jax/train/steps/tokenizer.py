@@ -27,9 +27,10 @@ from vq_jax.ops.meshes import auto_axes, places_of, rows_of
 from vq_jax.train.optimizers import apply_revival, keep_frozen
 from vq_jax.train.state import DiscriminatorState, GeneratorState
 from vq_jax.train.steps.checks import check_networks, last_kernel
+from vq_jax.train.steps.code_use import track_use
 from vq_jax.train.steps.discriminator import adversarial_pull
 from vq_jax.train.steps.update import accumulate_gradients, apply_update, join_batch
-from vq_jax.types import Array, Float, Key, Latents, Metrics, Params
+from vq_jax.types import Array, Codes, Float, Key, Latents, Metrics, Params
 
 # Top-level groups of the parameters that learn in each phase.
 TRAINABLE: dict[PhaseKind, tuple[str, ...]] = {
@@ -149,9 +150,11 @@ def generator_step(
     pictures: dict[str, Array] = {name: batch[name] for name in ("image", "target") if name in batch}
     if accumulate == 1:
         grads, output, updates, metrics = gradients(pictures, mutable=["codebook"])
-        reconstruction, revival = output.reconstruction, output.revival
+        reconstruction, indices, revival = output.reconstruction, output.indices, output.revival
     else:
-        grads, reconstruction, latents, metrics = _accumulated(gradients, generator, pictures, accumulate)
+        grads, (reconstruction, latents, indices), metrics = _accumulated(
+            gradients, generator, pictures, accumulate
+        )
         updates, revival = {}, {}
         if phase != "autoencoder" and "quantizer" in trained:
             quantized, updates = _update_codebook(model, generator, latents, rng)
@@ -175,7 +178,8 @@ def generator_step(
     if generator.ema_params is not None and new.ema_params is not None:
         kept = {name: group for name, group in generator.ema_params.items() if name not in trained}
         new = dataclasses.replace(new, ema_params={**new.ema_params, **kept})
-    return new, reconstruction, metrics | norms
+    new, usage = track_use(new, indices)
+    return new, reconstruction, metrics | norms | usage
 
 
 def _gradients(
@@ -265,16 +269,15 @@ def _forward(
 
 def _accumulated(
     gradients: Callable[..., Any], generator: GeneratorState, pictures: dict[str, Array], parts: int
-) -> tuple[Params, Array, Latents, Metrics]:
-    """Mean gradients over the parts of a batch, reconstructions and latents of all, and mean metrics."""
+) -> tuple[Params, tuple[Array, Latents, Codes | None], Metrics]:
+    """Mean gradients over the parts of a batch; reconstructions, latents and codes of all; mean metrics."""
 
     def of_part(carry: None, pictures: dict[str, Array], number: Array | None) -> Any:
         grads, output, _, metrics = gradients(pictures, mutable=False)
-        return grads, carry, metrics, (output.reconstruction, output.latents)
+        return grads, carry, metrics, (output.reconstruction, output.latents, output.indices)
 
     grads, _, metrics, kept = accumulate_gradients(of_part, generator.params, pictures, parts)
-    reconstruction, latents = join_batch(kept)
-    return grads, reconstruction, latents, metrics
+    return grads, join_batch(kept), metrics
 
 
 def _update_codebook(

@@ -50,7 +50,9 @@ def abstract_state(config: ExperimentConfig, model: VQModel, mesh: Mesh | None =
     """Shapes and shardings of the run's state on its own mesh or another, for restoring it or its step."""
     mesh = mesh or sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
     ema, parts = config.training.ema_decay > 0, networks(config, model)
-    state = jax.eval_shape(lambda: init_state(jax.random.key(0), image_shape(config), ema=ema, **parts))
+    state = jax.eval_shape(
+        lambda: init_state(jax.random.key(0), image_shape(config), ema=ema, track_use=True, **parts)
+    )
     return sharding.with_sharding(state, mesh)
 
 
@@ -154,6 +156,7 @@ class TokenizerTask:
             image_shape(self.config),
             self.mesh,
             ema=self.config.training.ema_decay > 0,
+            track_use=True,
             **self.networks,
         )
         if self._initial is None:

@@ -2,6 +2,7 @@
 
 from vq_jax.configs.data import CodesConfig, ColourConfig, DataConfig, PriorDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
+from vq_jax.configs.grid_quantizers import BSQConfig, FSQConfig, LFQConfig
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import (
     MLPVQVAE,
@@ -27,12 +28,9 @@ from vq_jax.configs.priors import (
 )
 from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import (
-    BSQConfig,
-    FSQConfig,
     GroupedQuantizerConfig,
     GumbelQuantizerConfig,
     IBQConfig,
-    LFQConfig,
     RandomProjectionQuantizerConfig,
     ResidualFSQConfig,
     ResidualQuantizerConfig,

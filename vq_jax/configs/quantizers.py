@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
+from vq_jax.configs.grid_quantizers import BSQConfig, FSQConfig, LFQConfig
 from vq_jax.configs.quantizer_base import (
     CodebookQuantizerConfig,
     CodebookSize,
@@ -39,31 +40,6 @@ class VectorQuantizerConfig(CodebookQuantizerConfig):
 
     codebook_weight: float = 1.0
     """Weight of the loss that moves codebook vectors towards the latents."""
-
-
-@dataclasses.dataclass(frozen=True)
-class FSQConfig(QuantizerConfig):
-    """Finite scalar quantization: each channel of a latent rounded to a few levels, see `nn.FSQ`."""
-
-    name: ClassVar[str] = "fsq"
-    module: ClassVar[str] = "FSQ"
-
-    levels: tuple[int, ...] = (8, 8, 8)
-    """Levels of each channel; their product is the number of codes."""
-    symmetric: bool = False
-    """Spread the levels evenly from -1 to 1, even numbers of levels too."""
-    bound: Literal["tanh", "sigmoid", "clip"] = "tanh"
-    """Function that bounds the latents; sigmoid (iFSQ) turns unit Gaussian ones into nearly uniform ones, and
-    clip passes no gradient beyond [-1, 1]."""
-
-    @property
-    def latent_channels(self) -> int:
-        """Width of the latents: one channel for each of the levels."""
-        return len(self.levels)
-
-    def describe(self) -> str:
-        """Number of codes, and the levels."""
-        return f"{math.prod(self.levels)} codes, {' x '.join(map(str, self.levels))} levels, {self.name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,59 +210,6 @@ class SimVQConfig(QuantizerConfig):
     def describe(self) -> str:
         """Describes the size of the codebook."""
         return f"{self.codebook_size} codes, {self.code_dim} wide, {self.name}"
-
-
-@dataclasses.dataclass(frozen=True)
-class LFQConfig(QuantizerConfig):
-    """Lookup-free quantization: each channel of a latent is one bit, see `nn.LFQ`."""
-
-    name: ClassVar[str] = "lfq"
-    module: ClassVar[str] = "LFQ"
-
-    bits: int = 9
-    """Bits of a code, one for each channel; 2^bits is the number of codes."""
-    spherical: bool = False
-    """Scale latents and codes to unit length: binary spherical quantization."""
-    sample_entropy_weight: float = 0.1
-    """Weight of the entropy of each latent's assignment to the codes, which becomes low."""
-    batch_entropy_weight: float = 0.1
-    """Weight of the entropy of the batch's mean assignment, which becomes high: even use of all codes."""
-    batch_entropy: Literal["full", "sum", "mean"] = "sum"
-    """That entropy: of all codes, up to 20 bits; or the sum or mean of those of groups of bits."""
-    group_size: int = 9
-    """Bits of such a group."""
-    entropy_temperature: float = 0.01
-    """Temperature of the assignments."""
-    commitment_weight: float = 0.25
-    """Weight of the loss that keeps the encoder's outputs near their codes."""
-
-    @property
-    def latent_channels(self) -> int:
-        """Width of the latents: one channel for each bit."""
-        return self.bits
-
-    @property
-    def against_collapse(self) -> str:
-        """What to try where most codes fall out of use, as the end of a sentence."""
-        return f"a larger model.quantizer.batch_entropy_weight; {super().against_collapse}"
-
-    def describe(self) -> str:
-        """Number of codes and bits."""
-        return f"{2**self.bits} codes, {self.bits} bits, {self.name}"
-
-
-@dataclasses.dataclass(frozen=True)
-class BSQConfig(LFQConfig):
-    """Binary spherical quantization: `lfq` with the values of its published recipe."""
-
-    name: ClassVar[str] = "bsq"
-
-    spherical: bool = True
-    """Scale latents and codes to unit length; False is `lfq`."""
-    entropy_temperature: float = 1.0
-    """Temperature of the assignments."""
-    commitment_weight: float = 0.0
-    """Weight of the loss that keeps the encoder's outputs near their codes."""
 
 
 @dataclasses.dataclass(frozen=True)

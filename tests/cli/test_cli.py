@@ -123,8 +123,9 @@ def test_help_of_training_shows_what_people_set_and_names_the_help_with_the_rest
     assert f"vq-jax train {preset} --help-all" in output and "--training.keep-checkpoints" not in output
 
 
-def test_every_field_has_a_line_of_help(capsys):
-    call("train", "--help-all")
+@pytest.mark.parametrize("preset", ["vqgan-photos", "prior-fashion", "prior-fashion-noise"])
+def test_every_field_has_a_line_of_help(preset, capsys):
+    call("train", preset, "--help-all")
     lines = [line.strip("│| ") for line in capsys.readouterr().out.splitlines()]
     bare = [
         option

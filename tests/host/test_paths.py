@@ -20,6 +20,8 @@ WRONG = {
     "http://host/run": "local path",
     "file:///run": "local path",
     "a1://b": "local path",
+    "a://b": "local path",
+    "1://b": "local path",
     "~nobody-here/run": "home directory is not known",
     "n" * 300: "must be a shorter path, .* with a name of 300 bytes",
     "/".join(["name"] * 1000): "must be a shorter path",
@@ -58,6 +60,10 @@ def test_the_home_directory_is_written_out_at_every_door(tmp_path, monkeypatch):
     assert DataConfig(data_dir=Path("~")).data_dir == str(tmp_path)
     with pytest.raises(UserError, match=f"in {tmp_path}/run|{tmp_path}/run|~/run"):
         read_config("~/run")
+
+
+def test_a_local_path_with_a_url_inside_is_no_url():
+    assert checked_path("runs/a://b") == "runs/a:/b" and checked_path("gs://b/c") == "gs://b/c"
 
 
 def test_the_directory_of_a_run_has_a_name_in_utf8(tmp_path, monkeypatch):

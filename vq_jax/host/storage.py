@@ -7,7 +7,8 @@ import re
 from vq_jax.errors import UserError
 from vq_jax.host.files import PathLike, is_remote
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib makes one slash of two
+# pathlib makes one slash of two; c:/ may also be a directory.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|\w+://")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, of a file system
 
 
@@ -19,7 +20,7 @@ def checked_path(path: PathLike, name: str = "the path") -> str:
       name: what it is, for messages, such as "--workdir".
 
     Returns:
-      The path without `~`.
+      The path without `~`; a local one without `://`.
 
     Raises:
       UserError: no file can have this path, or it is a URL of another kind.
@@ -36,7 +37,7 @@ def checked_path(path: PathLike, name: str = "the path") -> str:
         )
     if scheme:
         return text
-    expanded = os.path.expanduser(text)
+    expanded = os.path.expanduser(text).replace("://", ":/")  # the same place, and no URL to etils
     if text.startswith("~") and expanded == text:
         raise UserError(
             f"{name} must be a path, got {shown}, whose home directory is not known: write it out"

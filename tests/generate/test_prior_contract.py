@@ -24,7 +24,9 @@ SMALL = {
     **dict(dropout=0.0, token_dropout=0.0),
 }
 SPEC, NUM_CLASSES = CodeSpec((2, 3), 11), 4
+SEVERAL = CodeSpec((2, 3), 11, codes_per_position=2)
 every_prior = pytest.mark.parametrize("name", sorted(PRIORS))
+for_several = pytest.mark.parametrize("name", sorted(name for name in PRIORS if PRIORS[name].several_codes))
 
 
 def configured(name):
@@ -64,12 +66,11 @@ def test_the_prior_models_the_codes_that_it_was_built_for(name):
     assert model.num_classes == NUM_CLASSES
     with pytest.raises(ValueError, match="models one grid of codes"):
         configured(name).build((SPEC, SPEC), NUM_CLASSES)
-    several = CodeSpec((2, 3), 11, codes_per_position=2)
     if PRIORS[name].several_codes:
-        assert configured(name).build(several, NUM_CLASSES).code_specs == several
+        assert configured(name).build(SEVERAL, NUM_CLASSES).code_specs == SEVERAL
     else:
         with pytest.raises(ValueError, match="models one code per position"):
-            configured(name).build(several, NUM_CLASSES)
+            configured(name).build(SEVERAL, NUM_CLASSES)
 
 
 @every_prior
@@ -123,6 +124,20 @@ def test_a_hole_is_filled_and_the_known_codes_stay(name, getkey):
     filled = np.asarray(fill())
     assert filled.shape == codes.shape and 0 <= filled.min() and filled.max() < SPEC.codebook_size
     np.testing.assert_array_equal(filled[:, 0], codes[:, 0])
+
+
+@for_several
+def test_several_codes_per_position_are_drawn_and_kept_one_by_one(name, getkey):
+    model, variables, _ = made(name, SEVERAL)
+    codes = np.asarray(sample_prior(model, variables, getkey(), labelled(np.arange(8) % NUM_CLASSES)))
+    assert codes.shape == (8, *SEVERAL.array_shape) and 0 <= codes.min() and codes.max() < 11
+    known = np.zeros(codes.shape, bool)
+    known[:, 0], known[:, 1, :, 0] = True, True  # of the second row, the first code of each position
+    condition = labelled(np.arange(8) % NUM_CLASSES)
+    given = (jnp.asarray((codes + 3) % 11), jnp.asarray(known))
+    filled = np.asarray(fill_codes(model, variables, getkey(), condition, *given))
+    np.testing.assert_array_equal(filled[known], ((codes + 3) % 11)[known])
+    assert (filled[~known] != ((codes + 3) % 11)[~known]).any()
 
 
 @every_prior

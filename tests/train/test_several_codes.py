@@ -61,7 +61,7 @@ class PairConfig(CodebookQuantizerConfig):
 
 
 @pytest.mark.ci
-def test_the_depth_transformer_trains_on_the_codes_of_a_run(tmp_path, monkeypatch):
+def test_priors_of_several_codes_train_on_the_codes_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setitem(QUANTIZERS, "pair", PairConfig)
     small = small_config(steps=2)
     tokenizer = dataclasses.replace(
@@ -80,6 +80,12 @@ def test_the_depth_transformer_trains_on_the_codes_of_a_run(tmp_path, monkeypatc
     assert depth, prior.variables["params"].keys()
     codes = prior.sample_codes(2, labels=[0, 1])
     assert codes.shape == (2, 4, 4, 2) and codes.min() >= 0 and codes.max() < 16
-    maskgit = prior_config(tokenizer=tmp_path / "tokenizer")
-    with pytest.raises(UserError, match="models one code per position, but the tokenizer has 2: use gpt"):
-        train(maskgit, tmp_path / "maskgit")
+    wide = {"width": 12}  # rotary angles take two channels of a head for each axis
+    maskgit = prior_config(tokenizer=tmp_path / "tokenizer", prior=wide, steps=2)
+    result = train(maskgit, tmp_path / "maskgit")
+    assert result.step == 2
+    assert vq_jax.load(tmp_path / "maskgit").sample_codes(1, labels=[0]).shape == (1, 4, 4, 2)
+    pixelcnn = prior_config(kind="pixelcnn", tokenizer=tmp_path / "tokenizer")
+    message = "models one code per position, but the tokenizer has 2: use gpt, maskgit"
+    with pytest.raises(UserError, match=message):
+        train(pixelcnn, tmp_path / "pixelcnn")

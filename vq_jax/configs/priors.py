@@ -116,6 +116,7 @@ class MaskGITArchitecture(TransformerArchitecture):
 
     architecture: ClassVar[str] = "maskgit"
     module: ClassVar[str] = "MaskGIT"
+    several_codes: ClassVar[bool] = True
     options: ClassVar[type[Options]] = MaskedOptions
 
     mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"

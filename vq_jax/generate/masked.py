@@ -157,7 +157,7 @@ def sample_maskgit(
       condition: labels int32 [B]; None for an unconditional prior.
       num: grids to draw, B; that of the condition or the codes when absent.
       options: temperature, filters, guidance, how many steps there are and what each decides.
-      codes: int32 [B, *model.grid], given codes where `known` is true.
+      codes: int32 [B, *model.code_shape], given codes where `known` is true.
       known: bool of the same shape; positions that keep their given codes.
       sharding: of the batch over a mesh.
       trace: also return the codes after every step, -1 where they are still masked.
@@ -171,7 +171,7 @@ def sample_maskgit(
     """
     traced = trace_options(options, MaskedOptions)
     batch = check_labels(model, condition, num, codes, guided=traced.guided)
-    check_known((batch, *model.grid), codes, known)
+    check_known((batch, *model.code_shape), codes, known)
     return _sample_maskgit(model, batch, sharding, trace, variables, rng, condition, traced, codes, known)
 
 
@@ -198,7 +198,7 @@ def _sample_maskgit(
     return sample_masked(
         logits_of,
         rng,
-        (batch, *model.grid),
+        (batch, *model.code_shape),
         options=options,
         codes=codes,
         known=known,
@@ -227,5 +227,5 @@ def fill_masked(
 
 
 def adapt_steps(options: MaskedOptions, model: MaskGIT) -> MaskedOptions:
-    """Lowers the steps to the positions of the model's grid: a step decides at least one."""
-    return dataclasses.replace(options, steps=min(options.steps, model.positions))
+    """Lowers the steps to the number of codes of a picture: a step decides at least one."""
+    return dataclasses.replace(options, steps=min(options.steps, math.prod(model.code_shape)))

@@ -45,6 +45,27 @@ def test_logits_depend_on_all_codes_but_the_masked_ones(grid):
     assert np.max(np.abs(apply(model, variables, codes) - logits)) > 1e-3  # nothing masked
 
 
+def test_each_code_of_a_position_has_its_own_codebook_and_head_and_may_be_masked_alone():
+    model = MaskGIT(24, (2, 3), codes_per_position=2, **SMALL)
+    codes = np.random.default_rng(0).integers(0, 24, (1, 2, 3, 2), np.int32)
+    variables = drawn(model, codes, std=0.2)
+    assert variables["params"]["embedding"].shape == (2 * 24 + 1, 32)
+    masked = jax.jit(lambda codes, mask: model.apply(variables, codes, mask=mask))
+    mask = np.zeros(codes.shape, bool)
+    mask[0, 1, 2, 1] = True
+    logits = np.asarray(masked(codes, mask))
+    assert logits.shape == (*codes.shape, 24)
+    for place, seen in (((0, 1, 2, 0), True), ((0, 1, 2, 1), False)):
+        other = codes.copy()
+        other[place] = (codes[place] + 5) % 24
+        changed = np.abs(masked(other, mask) - logits)[0, 1, 2, 1].max()
+        assert (changed > 1e-4) == seen
+    exchanged = jax.tree.map(np.asarray, variables)
+    exchanged["params"]["head"] = exchanged["params"]["head"][::-1]
+    again = jax.jit(model.apply)(exchanged, codes)
+    assert np.abs(again - jax.jit(model.apply)(variables, codes)).min(-1).max() > 1e-4
+
+
 def test_labels_matter_and_the_null_label_has_its_own_logits():
     model, variables, codes, _ = make(batch=4, num_classes=3)
     codes = np.broadcast_to(codes[:1], codes.shape)

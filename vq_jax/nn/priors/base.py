@@ -180,7 +180,12 @@ class TransformerPrior(LabelledPrior, nn.Module):
             raise ValueError(
                 f"{name}.width must be a multiple of num_heads = {self.num_heads}, got {self.width}"
             )
-        ops.rotary_angles(ops.grid_coordinates((1,) * len(self.grid)), self.width // self.num_heads)
+        ops.rotary_angles(ops.grid_coordinates((1,) * len(self.token_grid)), self.width // self.num_heads)
+
+    @property
+    def token_grid(self) -> tuple[int, ...]:
+        """Lengths of the axes of the tokens, whose coordinates give each its position embedding."""
+        return self.grid
 
     def _prefix_table(self) -> Array:
         return self.param("prefix", init_kernel, (self.label_rows, self.width), jnp.float32)
@@ -188,16 +193,16 @@ class TransformerPrior(LabelledPrior, nn.Module):
     def _position_tables(self) -> list[Array]:
         return [
             self.param(f"position_{axis}", init_kernel, (length, self.width), jnp.float32)
-            for axis, length in enumerate(self.grid)
+            for axis, length in enumerate(self.token_grid)
         ]
 
     def _prefix(self, condition: Condition | None, batch: int, train: bool) -> Float[Array, "B E"]:
         return ops.look_up(self.prefix, self._rows(condition, batch, train))
 
     def _position_embeddings(self) -> Float[Array, "N E"]:
-        """Returns one learned vector per position, the sum of a vector for its coordinate on each axis."""
-        coordinates = ops.grid_coordinates(self.grid)
+        """Returns one learned vector per token, the sum of a vector for its coordinate on each axis."""
+        coordinates = ops.grid_coordinates(self.token_grid)
         return sum(
             (table[coordinates[:, axis]] for axis, table in enumerate(self.axis_positions)),
-            start=jnp.zeros((self.positions, self.width), jnp.float32),
+            start=jnp.zeros((len(coordinates), self.width), jnp.float32),
         )

@@ -19,9 +19,11 @@ class MaskGIT(TransformerPrior):
     published ones are post-normalised, with biases and learned positions only, and their output is tied to
     the embedding.
 
-    Several codes per position are one more axis of the grid: `grid=(h, w, Q)`.
+    The Q codes of a position are Q tokens, on one more axis of the grid, each with its own codebook and head:
+    any of them may be masked while the others are known.
 
     Attributes:
+      codes_per_position: Q; codes are [B, *s] if Q is 1, else [B, *s, Q].
       mask_schedule: schedule of the training masks, see `ops.random_mask`.
       unmasked_weight: weight in the loss of the positions that are not masked; 0.1 in TiTok (Yu et al.
         2024, arXiv:2406.07550, code release).
@@ -30,6 +32,7 @@ class MaskGIT(TransformerPrior):
       Chang et al. 2022, MaskGIT, arXiv:2202.04200, section 3, eq. 1.
     """
 
+    codes_per_position: int = 1
     mask_schedule: str = "cosine"
     unmasked_weight: float = 0.0
 
@@ -41,14 +44,19 @@ class MaskGIT(TransformerPrior):
                 f"got {self.mask_schedule!r}"
             )
 
+    @property
+    def token_grid(self) -> tuple[int, ...]:
+        """The grid, and an axis for the codes of a position if there are several."""
+        return self.code_shape
+
     def setup(self) -> None:
         self.prefix = self._prefix_table()
         self.axis_positions = self._position_tables()
+        depth, size = self.codes_per_position, self.codebook_size
         # the last row is the mask token
-        self.embedding = self.param(
-            "embedding", init_kernel, (self.codebook_size + 1, self.width), jnp.float32
-        )
-        self.head = self.param("head", init_kernel, (self.width, self.codebook_size), jnp.float32)
+        self.embedding = self.param("embedding", init_kernel, (depth * size + 1, self.width), jnp.float32)
+        shape = (self.width, size) if depth == 1 else (depth, self.width, size)
+        self.head = self.param("head", init_kernel, shape, jnp.float32)
         self.norm = RMSNorm()
         mlp = self.mlp_features or mlp_width(self.width)
         self.layers = Layers(
@@ -66,9 +74,9 @@ class MaskGIT(TransformerPrior):
         """Predicts the codes at all positions.
 
         Args:
-          codes: int32 [B, *s]; ignored where masked.
+          codes: int32, [B, *s] or [B, *s, Q]; ignored where masked.
           condition: labels int32 [B] in [0, num_classes), or `null_label`; None for an unconditional prior.
-          mask: positions to hide, [B, *s]; None hides none.
+          mask: codes to hide, of the codes' shape; None hides none.
           train: apply dropout, also to tokens and labels, with the rng stream `dropout`.
 
         Returns:
@@ -78,13 +86,17 @@ class MaskGIT(TransformerPrior):
           ValueError: codes or mask do not have the grid's shape, or the prior does not accept the
             condition.
         """
-        self._check_codes(codes.shape, self.grid)
-        batch = codes.shape[0]
+        self._check_codes(codes.shape, self.code_shape)
+        batch, depth = codes.shape[0], self.codes_per_position
+        rows = codes
+        if depth > 1:
+            first = jnp.arange(depth, dtype=jnp.int32) * self.codebook_size
+            rows = codes + jnp.broadcast_to(first, codes.shape)
         if mask is not None:
             if mask.shape != codes.shape:
                 raise ValueError(f"expected a mask of the codes' shape {codes.shape}, got {mask.shape}")
-            codes = jnp.where(mask, self.codebook_size, codes)
-        tokens = ops.look_up(self.embedding, codes.reshape(batch, self.positions))
+            rows = jnp.where(mask, depth * self.codebook_size, rows)
+        tokens = ops.look_up(self.embedding, rows.reshape(batch, depth * self.positions))
         tokens = tokens + jnp.broadcast_to(self._position_embeddings()[None], tokens.shape)
         prefix = self._prefix(condition, batch, train)
         tokens = jnp.concatenate([prefix[:, None], tokens], axis=1)
@@ -94,11 +106,16 @@ class MaskGIT(TransformerPrior):
             )
             tokens = jnp.where(keep, tokens / (1.0 - self.token_dropout), 0.0)
         coordinates = np.concatenate(
-            [np.zeros((1, len(self.grid)), np.int32), ops.grid_coordinates(self.grid) + 1]
+            [np.zeros((1, len(self.token_grid)), np.int32), ops.grid_coordinates(self.token_grid) + 1]
         )
         angles = jnp.asarray(ops.rotary_angles(coordinates, self.width // self.num_heads))
         hidden = self.norm(self.layers(tokens.astype(self.dtype), angles, train=train)[:, 1:])
-        logits = hidden @ self.head.astype(self.dtype)
+        head = self.head.astype(self.dtype)
+        if depth == 1:
+            logits = hidden @ head
+        else:
+            by_depth = hidden.reshape(batch, self.positions, depth, self.width)
+            logits = jnp.einsum("bnqe,qek->bnqk", by_depth, head)
         return logits.astype(jnp.float32).reshape(*codes.shape, self.codebook_size)
 
     def loss(

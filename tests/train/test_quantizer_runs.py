@@ -1,5 +1,6 @@
 """Every quantizer of the registry in a model, in files of codes, under a prior and in a plan."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,7 +13,7 @@ from jitted import copied, drawn, init
 from prior_runs import labelled_file, prior_config
 
 import vq_jax
-from vq_jax.configs import DataConfig, ExperimentConfig, ResidualVQVAE, TrainingConfig
+from vq_jax.configs import DataConfig, ExperimentConfig, Phase, ResidualVQVAE, TrainingConfig
 from vq_jax.configs.quantizers import QUANTIZERS
 from vq_jax.pretrained.build import build_model
 from vq_jax.runs.grids import encode_png
@@ -88,3 +89,16 @@ def test_the_training_step_is_planned(name):
     config = tokenizer_config(name, labelled_file())
     lowered = task_class(config.kind).lower(config, make_mesh())
     assert "func" in lowered.as_text()
+
+
+@pytest.mark.ci
+@every_quantizer
+def test_a_phase_fits_the_codebook_where_there_is_one(name, tmp_path):
+    config = tokenizer_config(name, labelled_file())
+    phases = (Phase("codebook", steps=2, kmeans_batches=2), Phase("joint"))
+    if not config.model.quantizer.has_codebook:
+        with pytest.raises(ValueError, match=f"the quantizer {name} has no codebook to fit"):
+            dataclasses.replace(config, phases=phases)
+        return
+    vq_jax.fit(dataclasses.replace(config, phases=phases), tmp_path / "run")
+    assert np.isfinite([row["loss"] for row in vq_jax.read_metrics(tmp_path / "run") if "loss" in row]).all()

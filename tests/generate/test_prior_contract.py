@@ -15,7 +15,8 @@ from vq_jax import nn, train
 from vq_jax.configs.priors import PRIORS
 from vq_jax.configs.registry import RUN_KINDS
 from vq_jax.configs.serialize import from_dict, to_dict
-from vq_jax.generate import SAMPLERS, fill_codes, sample_prior
+from vq_jax.generate import SAMPLERS, adapt_options, fill_codes, sample_prior
+from vq_jax.generate.common import row_keys
 from vq_jax.types import CodeSpec
 
 # Small values of the fields that priors have; a prior takes those that are its own.
@@ -106,6 +107,23 @@ def test_the_sampler_draws_codes_of_the_spec_and_the_same_for_the_same_key(name)
     assert (codes != draw(rng=jax.random.key(4))).any()
     with pytest.raises(ValueError, match="expected labels from 0 to 3, got 7"):
         draw(rng=jax.random.key(3), condition=labelled([7] * 8))
+
+
+@every_prior
+def test_what_is_drawn_with_a_key_of_its_own_depends_on_no_other_picture(name):
+    model, variables, extra = made(name)
+    options = adapt_options(PRIORS[name].options(), model)
+    labels, keys = np.arange(4) % NUM_CLASSES, row_keys(3, 0, 4)
+
+    def draw(rows):
+        return np.asarray(
+            sample_prior(model, variables, keys[rows], labelled(labels[rows]), options=options, **extra)
+        )
+
+    whole = draw(slice(0, 4))
+    np.testing.assert_array_equal(whole[1:3], draw(slice(1, 3)))
+    assert (keys[2:] == row_keys(3, 2, 2)).all()
+    assert (whole[0] != whole[2]).any()
 
 
 @every_prior

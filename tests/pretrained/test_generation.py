@@ -66,6 +66,9 @@ def test_a_prior_draws_pictures_by_seed_and_label(prior, plain):
     drawn = prior.sample(4, labels=[0, 1, 2, 2], seed=1)
     assert drawn.shape == (4, 16, 16, 3) and drawn.dtype == np.uint8
     np.testing.assert_array_equal(drawn, prior.sample(labels=[0, 1, 2, 2], seed=1))
+    whole = prior.sample(5, seed=1)
+    np.testing.assert_array_equal(whole, prior.sample(5, seed=1, batch_size=2))
+    np.testing.assert_array_equal(whole[:3], prior.sample(3, seed=1))
     assert (prior.sample_codes(4, seed=1) != prior.sample_codes(4, seed=2)).any()
     assert len(prior.sample(5, labels=3, batch_size=2, guidance=2.0, top_k=3, top_p=0.9, steps=4)) == 5
     assert prior.sample().shape[0] == 4  # one of each class

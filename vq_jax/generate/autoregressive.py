@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vq_jax.configs.sampling import SamplingOptions
-from vq_jax.generate.common import check_known, check_labels, doubled, shard, with_null
+from vq_jax.generate.common import check_known, check_labels, doubled, fold_in, shard, with_null
 from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn.priors import GPT, Condition, PixelCNN
 from vq_jax.ops.meshes import auto_axes
@@ -38,7 +38,7 @@ _Pick = Callable[[Array, int], Array]
 def sample_autoregressive(
     step: Step,
     state: Any,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     shape: tuple[int, ...],
     *,
     options: SamplingOptions | TracedOptions = DEFAULTS,
@@ -54,7 +54,7 @@ def sample_autoregressive(
     Args:
       step: see `Step`.
       state: its first state, for R grids.
-      rng: key; position i draws with `fold_in(rng, i)`.
+      rng: key, or one for each grid [B]; position i draws with `fold_in(rng, i)`.
       shape: of the codes, batch first.
       options: temperature, filters and guidance; those of `trace_options` may hold traced numbers.
       codes: int32, given codes where `known` is true.
@@ -119,11 +119,11 @@ def _scan(
 
     def body(carry: tuple[Any, Array], x: tuple[Array, ...]) -> tuple[tuple[Any, Array], Array]:
         position = x[0]
-        step_rng = jax.random.fold_in(rng, position)
+        step_rng = fold_in(rng, position)
         progress = position.astype(jnp.float32) / max(total - 1, 1)
 
         def pick(logits: Float[Array, "R K"], q: int) -> Int[Array, " R"]:
-            drawn = options.draw(jax.random.fold_in(step_rng, q), options.guide(logits, progress))
+            drawn = options.draw(fold_in(step_rng, q), options.guide(logits, progress))
             if len(x) == 3:
                 drawn = jnp.where(x[2][q], x[1][q], drawn)
             return doubled(drawn, options.guided)
@@ -140,7 +140,7 @@ def _scan(
 def sample_gpt(
     model: GPT,
     variables: Params,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     condition: Condition | None = None,
     *,
     num: int | None = None,
@@ -157,7 +157,7 @@ def sample_gpt(
     Args:
       model: the prior.
       variables: its parameters.
-      rng: key; the same key and arguments give the same codes.
+      rng: key, or one for each grid [B]; the same key and arguments give the same codes.
       condition: labels int32 [B]; None for an unconditional prior.
       num: grids to draw, B; that of the condition or the codes when absent.
       options: temperature, filters and guidance.
@@ -215,7 +215,7 @@ def _sample_gpt(
 def sample_pixelcnn(
     model: PixelCNN,
     variables: Params,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     condition: Condition | None = None,
     *,
     num: int | None = None,
@@ -270,7 +270,7 @@ def fill_autoregressive(
     sample: Callable[..., Array],
     model: Any,
     variables: Params,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     condition: Condition | None,
     codes: Int[Array, "B ..."],
     known: Bool[Array, "B ..."],

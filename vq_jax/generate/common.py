@@ -1,12 +1,15 @@
 """What the samplers share: checks of their arguments, and the doubled batch of guidance."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
 from vq_jax.nn.priors import Condition, LabelledPrior
-from vq_jax.types import Array, Bool, Int
+from vq_jax.types import Array, Bool, Int, Key
 
 
 def check_known(
@@ -78,6 +81,26 @@ def with_null(model: LabelledPrior, condition: Condition | None, guided: bool) -
         return condition
     null = jnp.full_like(condition.labels, model.null_label)
     return Condition(labels=jnp.concatenate([condition.labels, null]))
+
+
+def row_keys(seed: int, first: int, count: int) -> Key[Array, " B"]:
+    """Returns keys for the pictures from number `first` on: one each, so that the batch does not matter."""
+    numbers = jnp.arange(first, first + count, dtype=jnp.uint32)
+    keys: Array = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
+    return keys
+
+
+def fold_in(rng: Key[Array, "*R"], number: int | Array) -> Key[Array, "*R"]:
+    """`jax.random.fold_in` of one key, or of the keys of the rows of a batch."""
+    return of_rows(lambda key: jax.random.fold_in(key, number), rng)
+
+
+def of_rows(draw: Callable[..., Any], rng: Key[Array, "*R"], *arrays: Array) -> Any:
+    """Calls a function of a key and of arrays [B, ...]; with the keys of the rows, [B], once for each row.
+
+    What a row draws from its own key does not depend on the others, or on how many there are.
+    """
+    return jax.vmap(draw)(rng, *arrays) if rng.ndim else draw(rng, *arrays)
 
 
 def shard(x: Array, sharding: NamedSharding | None) -> Array:

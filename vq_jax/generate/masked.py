@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vq_jax import ops
 from vq_jax.configs.sampling import MaskedOptions
-from vq_jax.generate.common import check_known, check_labels, doubled, shard, with_null
+from vq_jax.generate.common import check_known, check_labels, doubled, fold_in, of_rows, shard, with_null
 from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn.priors import Condition, MaskGIT
 from vq_jax.ops.meshes import auto_axes
@@ -26,7 +26,7 @@ MaskedLogits = Callable[[Array, Array], Array]
 
 def sample_masked(
     logits_of: MaskedLogits,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     shape: tuple[int, ...],
     *,
     options: MaskedOptions | TracedOptions = DEFAULTS,
@@ -45,7 +45,7 @@ def sample_masked(
       logits_of: codes int32 [R, *s] (without meaning where masked) and mask bool [R, *s] to logits
         [R, *s, K]. R is the batch B, or 2 B with guidance: the second half must be computed without the
         condition.
-      rng: key; step t draws with `fold_in(rng, t)`.
+      rng: key, or one for each grid [B]; step t draws with `fold_in(rng, t)`.
       shape: of the codes, batch first.
       options: temperature, filters, guidance, whose schedule runs over the steps, how many steps there are
         and what each decides; those of `trace_options` may hold traced numbers.
@@ -81,7 +81,7 @@ def sample_masked(
     def body(carry: tuple[Array, Array], x: tuple[Array, Array]) -> tuple[tuple[Array, Array], Any]:
         current, masked = carry
         step, keep = x
-        draw_rng, noise_rng = jax.random.split(jax.random.fold_in(rng, step))
+        draw_rng, noise_rng = jnp.moveaxis(of_rows(jax.random.split, fold_in(rng, step)), -1, 0)
         both = (doubled(part.reshape(shape), options.guided) for part in (current, masked))
         logits = logits_of(*both).reshape(batch * (2 if options.guided else 1), total, -1)
         logits = options.guide(logits, step.astype(jnp.float32) / max(steps - 1, 1))
@@ -128,7 +128,7 @@ def _rank(
     else:
         log_p = jax.nn.log_softmax(logits, axis=-1)
         score = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
-        noise = jax.random.gumbel(rng, score.shape, jnp.float32)
+        noise = of_rows(lambda rng, like: jax.random.gumbel(rng, like.shape, jnp.float32), rng, score)
         score = score + options.value("noise") * (1.0 - progress) * noise
     score = jnp.where(masked, score, jnp.inf)
     # ranks, and not a threshold: equal scores must not decide more than their number
@@ -138,7 +138,7 @@ def _rank(
 def sample_maskgit(
     model: MaskGIT,
     variables: Params,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     condition: Condition | None = None,
     *,
     num: int | None = None,
@@ -153,7 +153,7 @@ def sample_maskgit(
     Args:
       model: the prior.
       variables: its parameters.
-      rng: key; the same key and arguments give the same codes.
+      rng: key, or one for each grid [B]; the same key and arguments give the same codes.
       condition: labels int32 [B]; None for an unconditional prior.
       num: grids to draw, B; that of the condition or the codes when absent.
       options: temperature, filters, guidance, how many steps there are and what each decides.
@@ -210,7 +210,7 @@ def _sample_maskgit(
 def fill_masked(
     model: MaskGIT,
     variables: Params,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     condition: Condition | None,
     codes: Int[Array, "B *s"],
     known: Bool[Array, "B *s"],

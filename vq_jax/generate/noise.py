@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vq_jax.configs.sampling import NoiseOptions
-from vq_jax.generate.common import check_labels, shard
+from vq_jax.generate.common import check_labels, of_rows, shard
 from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn import Condition, NoiseGenerator, VQModel
 from vq_jax.ops.meshes import auto_axes
@@ -20,7 +20,7 @@ DEFAULTS = NoiseOptions()
 def sample_noise(
     model: NoiseGenerator,
     variables: Params,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     condition: Condition | None = None,
     *,
     tokenizer_model: VQModel,
@@ -34,7 +34,7 @@ def sample_noise(
     Args:
       model: the generator.
       variables: its parameters.
-      rng: key; the same key and arguments give the same codes.
+      rng: key, or one for each grid [B]; the same key and arguments give the same codes.
       condition: labels int32 [B]; None for an unconditional generator.
       tokenizer_model: quantizes the latents.
       tokenizer_variables: variables of the tokenizer.
@@ -67,7 +67,9 @@ def _sample_noise(
 ) -> Array:
     variables, tokenizer_variables = both
     temperature = options.value("temperature")
-    noise = shard(temperature * jax.random.normal(rng, (batch, model.noise_dim), jnp.float32), sharding)
+    like = jnp.zeros((batch, model.noise_dim), jnp.float32)
+    drawn = of_rows(lambda rng, like: jax.random.normal(rng, like.shape, like.dtype), rng, like)
+    noise = shard(temperature * drawn, sharding)
     latents: Any = model.apply(variables, noise, condition)
     quantized: Any = tokenizer_model.apply(tokenizer_variables, latents, method="quantize")
     indices: Array = quantized.indices

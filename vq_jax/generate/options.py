@@ -8,6 +8,7 @@ from flax import struct
 
 from vq_jax import ops
 from vq_jax.configs.sampling import TRACED, Options
+from vq_jax.generate.common import of_rows
 from vq_jax.types import Array, Float, Int, Key
 
 Number = float | Array
@@ -49,9 +50,12 @@ class TracedOptions:
             logits, temperature=temperature, top_k=self.structure.top_k, top_p=self.value("top_p")
         )
 
-    def draw(self, rng: Key[Array, ""], logits: Float[Array, "... K"]) -> Int[Array, "..."]:
-        """Codes int32 drawn from the filtered logits, or the likeliest ones."""
-        return ops.greedy_codes(logits) if self.greedy else ops.sample_codes(rng, self.filter(logits))
+    def draw(self, rng: Key[Array, "*R"], logits: Float[Array, "... K"]) -> Int[Array, "..."]:
+        """Codes int32 drawn from the filtered logits, with a key or one for each row; or the likeliest."""
+        if self.greedy:
+            return ops.greedy_codes(logits)
+        codes: Array = of_rows(ops.sample_codes, rng, self.filter(logits))
+        return codes
 
     def guide(self, logits: Float[Array, "R ... K"], progress: Number) -> Float[Array, "B ... K"]:
         """Joins the two halves of a doubled batch's logits, conditional ones first; R = 2 B.

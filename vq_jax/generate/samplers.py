@@ -82,7 +82,7 @@ def adapt_options(options: Options, model: linen.Module) -> Options:
 def sample_prior(
     model: linen.Module,
     variables: Params,
-    rng: Key[Array, ""],
+    rng: Key[Array, "*R"],
     condition: Condition | None = None,
     *,
     num: int | None = None,
@@ -98,7 +98,7 @@ def sample_prior(
     Args:
       model: the prior.
       variables: its parameters.
-      rng: key; the same key and arguments give the same codes.
+      rng: key, or one for each picture [B], whose codes then do not depend on the others.
       condition: labels int32 [B]; None for an unconditional prior.
       num: pictures to draw codes of, B.
       options: of the class that its sampler takes; the defaults when absent.

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from vq_jax.errors import UserError
 from vq_jax.generate import sample_prior
+from vq_jax.generate.common import row_keys
 from vq_jax.host.memory import require_memory
 from vq_jax.host.streams import progress_stream
 from vq_jax.nn import Condition
@@ -70,14 +71,14 @@ def code_batches(
         raise UserError(f"expected batch_size of at least 1, got {batch_size}")
     batch, more, out = min(total, batch_size), prior.sampler_arguments(), progress_stream()
     with tqdm(total=total, unit="picture", file=out, disable=not (progress and out.isatty())) as bar:
-        for number, first in enumerate(range(0, total, batch)):
+        for first in range(0, total, batch):
             count = min(batch, total - first)
             some = None
             if cycle is not None:  # the last batch repeats its own labels to fill up: one program for all
                 some = np.resize(cycle[np.arange(first, first + count) % len(cycle)], batch)
             codes = prior.call(
                 sample_prior,
-                jax.random.fold_in(jax.random.key(seed), number),
+                row_keys(seed, first, batch),
                 condition(some),
                 num=batch,
                 options=chosen,

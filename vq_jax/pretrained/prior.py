@@ -107,7 +107,7 @@ class Prior:
         Args:
           num: how many; one for each of the labels when absent.
           labels: classes by number or name, one for all or one each; every class in turn when absent.
-          seed: the same seed and arguments give the same pictures.
+          seed: the same seed and arguments give the same pictures, whatever `batch_size` is.
           batch_size: pictures drawn together, at most.
           sharding: of a batch over a mesh.
           progress: show a bar where there is a terminal.

@@ -26,6 +26,13 @@ def test_what_the_machine_refuses_is_one_line(number, words):
     assert words in message and ("make room" in message) == (words == "make room")
 
 
+def test_memory_that_is_not_there_is_one_line():
+    exhausted = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 28675584880 bytes.\nmore")
+    for error, words in ((exhausted, "allocating 28675584880 bytes"), (MemoryError(), "no more is given")):
+        message, status = explain(error)
+        assert status == 1 and words in message and "\n" not in message
+
+
 def test_what_is_nobodys_fault_keeps_its_traceback():
     assert explain(BrokenPipeError(errno.EPIPE, "Broken pipe")) is None
     assert explain(RuntimeError("a fault of the program")) is None

@@ -26,6 +26,10 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return str(error), 2
     if isinstance(error, OSError) and error.errno in _ADVICE:
         return f"{error}; {_ADVICE[error.errno]}", 2
+    if _is_of_memory(error):
+        reason = (str(error).splitlines() or [""])[0].removeprefix("RESOURCE_EXHAUSTED: ")
+        advice = "make the model, the batch or the pictures smaller"
+        return f"not enough memory: {reason[:300] or 'no more is given'}; {advice}", 1
     if _is_of_backends(error):
         reason = (str(error).splitlines() or ["no such backend here"])[0]
         return f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: {reason}", 2
@@ -33,6 +37,11 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         number = error.signal if isinstance(error, Stopped) else signal.SIGINT
         return f"interrupted by {signal.Signals(number).name}", 128 + number
     return None
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    is_device_s = isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED")
+    return is_device_s or isinstance(error, MemoryError)
 
 
 def _is_of_backends(error: BaseException) -> bool:

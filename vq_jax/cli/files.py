@@ -27,6 +27,7 @@ OutputDir = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], m
 OutputFile = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.npz")]
 Force = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _KIND = "codes"
+_NAMED = 5  # missing arrays in a message
 _FINGERPRINT, _MADE_BY = "tokenizer", "made_by"
 Dir = Annotated[str | None, tyro.conf.arg(metavar="DIR")]
 
@@ -147,10 +148,13 @@ def read_codes(path: Path) -> CodesFile:
             f"{path}: expected names [N] and integer sizes [N, 2], got {list(names.shape)} and "
             f"{sizes.dtype} {list(sizes.shape)}"
         )
+    if (sizes < 1).any():
+        raise UserError(f"{path}: expected sizes of at least 1 pixel, got {sizes.min()}")
     codes = [_grids_of(arrays, f"codes_{index}") for index in range(len(names))]
     missing = [f"codes_{index}" for index, grids in enumerate(codes or [None]) if grids is None]
     if missing:
-        raise UserError(f"{path} names {len(names)} pictures and has no {', '.join(missing)}")
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise UserError(f"{path} names {len(names)} pictures and has no {', '.join(missing[:_NAMED])}{more}")
     files = [Path(str(name)).name for name in names]
     wrong = [str(name) for name, file in zip(names, files, strict=True) if not file or "\0" in file]
     if wrong:

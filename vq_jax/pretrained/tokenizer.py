@@ -22,6 +22,7 @@ from vq_jax.pretrained.build import build_model, image_shape
 from vq_jax.pretrained.codebooks import folded_codebook, kept_codes
 from vq_jax.pretrained.fingerprint import fingerprint, old_fingerprint
 from vq_jax.pretrained.model_directory import model_files, write_model
+from vq_jax.pretrained.room import check_room
 from vq_jax.types import Array, CodeSpec, CodeSpecs, Params
 
 Pictures = np.ndarray | Array | Image.Image
@@ -155,6 +156,7 @@ class Tokenizer:
             lengths = zip(given.shape[1:-1], self.strides, strict=True)
             pad = [(0, -length % stride) for length, stride in lengths]
             given = np.pad(given, [(0, 0), *pad, (0, 0)], mode="edge")
+        check_room(self._encode, self.variables, given, batch_size or len(given), "these pictures")
         codes = in_batches(functools.partial(self._encode, self.variables), given, batch_size, sharding)
         return jax.tree.map(operator.itemgetter(0), codes) if single else codes
 
@@ -182,7 +184,12 @@ class Tokenizer:
         """
         codes = self._checked(codes)
         shapes = ", ".join(str(grid.shape) for grid in jax.tree.leaves(codes))
+        if size is not None and isinstance(self._specs, CodeSpec) and self.strides:
+            lengths = zip(codes.shape[1:], self.strides, strict=False)
+            _check_size(size, tuple(length * stride for length, stride in lengths), shapes)
+        rows = batch_size or len(jax.tree.leaves(codes)[0])
         try:
+            check_room(self._decode, self.variables, codes, rows, f"codes of shape {shapes}")
             pictures: np.ndarray = in_batches(
                 functools.partial(self._decode, self.variables), codes, batch_size, sharding
             )
@@ -194,11 +201,7 @@ class Tokenizer:
             ) from error
         if size is None:
             return pictures
-        if any(length > whole for length, whole in zip(size, pictures.shape[1:], strict=False)):
-            raise UserError(
-                f"expected a size of at most {pictures.shape[1:-1]} for codes of shape {shapes}, got {size}: "
-                "do the codes belong to another picture?"
-            )
+        _check_size(size, pictures.shape[1:-1], shapes)
         return pictures[(slice(None), *(slice(0, length) for length in size))]
 
     def reconstruct(
@@ -290,6 +293,14 @@ class Tokenizer:
                 f"{'' if self._fixed_shape else ' or of other spatial size'}{where}, got {grid.shape}"
             )
         return grid.astype(np.int32)
+
+
+def _check_size(size: tuple[int, ...], whole: tuple[int, ...], shapes: str) -> None:
+    if any(length > most for length, most in zip(size, whole, strict=False)):
+        raise UserError(
+            f"expected a size of at most {whole} for codes of shape {shapes}, got {size}: "
+            "do the codes belong to another picture?"
+        )
 
 
 def _rebuilt(kind: type[Tokenizer], model: VQModel, variables: Any, *rest: Any) -> Tokenizer:

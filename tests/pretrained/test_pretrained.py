@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 import vq_jax
 from vq_jax.errors import UserError
-from vq_jax.pretrained import room
+from vq_jax.host import memory
 from vq_jax.pretrained.build import build_model
 
 
@@ -64,14 +64,14 @@ def test_pictures_of_any_size_go_through_the_codes(tokenizer, height, width):
 
 
 def test_what_cannot_fit_into_memory_is_said_before_it_is_computed(tokenizer, monkeypatch):
-    monkeypatch.setattr(room, "total_memory", lambda: 2**20)
+    monkeypatch.setattr(memory, "total_memory", lambda: 2**20)
     huge = np.zeros((1, 1000, 100), np.int8)
     for size in (None, (4000, 400)):
-        with pytest.raises(UserError, match=r"codes of shape \(1, 1000, 100\) need at least .* GiB"):
+        with pytest.raises(UserError, match=r"codes of shape \(1, 1000, 100\) needs at least .* GiB"):
             tokenizer.decode(huge, size=size)
     with pytest.raises(UserError, match="do the codes belong to another picture"):
         tokenizer.decode(huge, size=(4001, 400))
-    with pytest.raises(UserError, match="these pictures need at least .* GiB"):
+    with pytest.raises(UserError, match="pictures of shape .* needs at least .* GiB"):
         tokenizer.encode(pictures(1, 512, 512))
     assert tokenizer.encode(pictures(64, 16, 16), batch_size=8).shape == (64, 4, 4)
 

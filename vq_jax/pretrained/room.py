@@ -6,8 +6,7 @@ from typing import Any
 
 import jax
 
-from vq_jax.errors import UserError
-from vq_jax.host.memory import total_memory
+from vq_jax.host.memory import require_memory
 
 _SMALL = 2**16  # numbers in the inputs; fewer are not worth a look
 
@@ -33,11 +32,7 @@ def check_room(function: Any, variables: Any, inputs: Any, rows: int, what: str)
     if jax.default_backend() != "cpu":
         return
     largest = max(_sizes(function.trace(variables, given).jaxpr.jaxpr), default=0)
-    if largest > total_memory():
-        raise UserError(
-            f"{what} need at least {largest / 2**30:.1f} GiB of memory and this machine has "
-            f"{total_memory() / 2**30:.1f} GiB: give smaller ones, or fewer at a time"
-        )
+    require_memory(largest, what, "give smaller ones, or fewer at a time")
 
 
 def _sizes(jaxpr: Any) -> Iterator[int]:

@@ -156,7 +156,13 @@ class Tokenizer:
             lengths = zip(given.shape[1:-1], self.strides, strict=True)
             pad = [(0, -length % stride) for length, stride in lengths]
             given = np.pad(given, [(0, 0), *pad, (0, 0)], mode="edge")
-        check_room(self._encode, self.variables, given, batch_size or len(given), "these pictures")
+        check_room(
+            self._encode,
+            self.variables,
+            given,
+            batch_size or len(given),
+            f"encoding pictures of shape {given.shape}",
+        )
         codes = in_batches(functools.partial(self._encode, self.variables), given, batch_size, sharding)
         return jax.tree.map(operator.itemgetter(0), codes) if single else codes
 
@@ -189,7 +195,7 @@ class Tokenizer:
             _check_size(size, tuple(length * stride for length, stride in lengths), shapes)
         rows = batch_size or len(jax.tree.leaves(codes)[0])
         try:
-            check_room(self._decode, self.variables, codes, rows, f"codes of shape {shapes}")
+            check_room(self._decode, self.variables, codes, rows, f"decoding codes of shape {shapes}")
             pictures: np.ndarray = in_batches(
                 functools.partial(self._decode, self.variables), codes, batch_size, sharding
             )

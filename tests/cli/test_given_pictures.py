@@ -81,14 +81,56 @@ def test_places_without_pictures_are_named(places, message, tmp_path, monkeypatc
         find_pictures([Path(place) for place in places], Path("out/deep"))
 
 
+class Taker:
+    """What a stream of pictures asks of a tokenizer."""
+
+    channels = 3
+    strides = (4, 4)
+    config = types.SimpleNamespace(data=DataConfig())
+
+    def check(self, pictures):
+        pass
+
+
+@pytest.mark.parametrize("sides, said", [(range(16, 44, 4), 0), (range(16, 80, 4), 1), ([17, 18, 19] * 9, 0)])
+def test_many_sizes_are_said_once(tmp_path, caplog, sides, said):
+    caplog.set_level("INFO", logger="vq_jax")
+    for number, side in enumerate(sides):
+        Image.new("RGB", (side, 16)).save(tmp_path / f"{number:03}.png")
+    for _ in PictureStream(find_pictures([tmp_path], tmp_path / "out"), Taker()):
+        pass
+    assert sum("pictures of many sizes" in record.getMessage() for record in caplog.records) == said
+
+
+def test_codes_are_written_in_shards_and_decoded_from_them(run, folder, tmp_path, capsys):
+    shards = [tmp_path / f"codes-{number:05}.npz" for number in range(2)]
+    assert call("encode", run, folder, "-o", tmp_path / "codes.npz", "--shard-rows", 4) == 0
+    assert capsys.readouterr().out == f"6 pictures (1 left out), {shards[0]} to codes-00001.npz\n"
+    assert [read_codes(path).names for path in shards] == [["one", "two", "one-1", "c"], ["d", "e"]]
+    assert sorted(tmp_path.glob("*.npz")) == shards
+    assert call("decode", run, *shards, "-o", tmp_path / "decoded") == 0
+    assert call("encode", run, folder, "-o", tmp_path / "whole.npz") == 0
+    assert call("decode", run, tmp_path / "whole.npz", "-o", tmp_path / "other") == 0
+    for name in ("one", "two", "one-1", "c", "d", "e"):
+        made = [(tmp_path / place / f"{name}.png").read_bytes() for place in ("decoded", "other")]
+        assert made[0] == made[1]
+    capsys.readouterr()
+    assert call("encode", run, folder, "-o", tmp_path / "codes.npz", "--shard-rows", 5) == 2
+    assert "codes-00000.npz is there already" in capsys.readouterr().err
+    assert call("encode", run, folder, "-o", tmp_path / "codes.npz", "--shard-rows", 0) == 2
+
+
+def test_names_of_250_bytes_go_through_every_command(run, folder, tmp_path):
+    long = "\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 123 + ".png"
+    place = shutil.copy(folder / "c.png", tmp_path / long)
+    assert len(os.fsencode(long)) == 250
+    assert call("reconstruct", run, place, "-o", tmp_path / "both") == 0
+    assert call("encode", run, place, "-o", tmp_path / long) == 0
+    assert call("decode", run, tmp_path / f"{long}.npz", "-o", tmp_path / "decoded") == 0
+    assert [path.name for place in ("both", "decoded") for path in (tmp_path / place).iterdir()] == [long] * 2
+
+
 def test_batches_have_one_size_and_their_lengths_are_powers_of_two(folder):
-    class Taker:
-        channels = 3
-        config = types.SimpleNamespace(data=DataConfig())
-
-        def check(self, pictures):
-            pass
-
     given = find_pictures([folder], folder.parent / "out")
     batches = [
         ([picture.name for picture in batch], pixels.shape) for batch, pixels in PictureStream(given, Taker())

@@ -1,7 +1,11 @@
 """The commands of a tokenizer: `vq-jax reconstruct`, `vq-jax encode` and `vq-jax decode`."""
 
+import glob
+import itertools
 import operator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vq_jax.cli.files import (
     Codes,
@@ -10,6 +14,7 @@ from vq_jax.cli.files import (
     OutputFile,
     Pictures,
     Run,
+    ShardRows,
     read_codes,
     write,
     write_codes,
@@ -17,6 +22,9 @@ from vq_jax.cli.files import (
 from vq_jax.cli.given_pictures import GivenPicture, PictureStream, find_pictures, load_for
 from vq_jax.cli.targets import check_targets, numbered
 from vq_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from vq_jax.pretrained.tokenizer import Tokenizer
 
 
 def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
@@ -51,44 +59,75 @@ def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
     return 0
 
 
-def encode(run: Run, pictures: Pictures, output: OutputFile) -> int:
-    """Turn pictures into a file of codes.
+def encode(run: Run, pictures: Pictures, output: OutputFile, shard_rows: ShardRows = None) -> int:
+    """Turn pictures into a file of codes, or several files.
 
     Args:
       run: run or model directory of a tokenizer.
       pictures: picture files, or folders of them.
       output: file to write: names, files (their paths), sizes (height, width), and codes_0, codes_1, ..., or
         codes_0.0, codes_0.1, ... where a picture has several grids.
+      shard_rows: pictures of one file, at most: FILE-00000.npz, FILE-00001.npz and so on are written. All in
+        FILE.npz when absent.
     """
-    import jax
-
     if not output.name or output.is_dir():
         raise UserError(f"expected a file to write for -o, got the directory {output}")
     target = output if output.suffix == ".npz" else output.with_name(output.name + ".npz")
     given = find_pictures(pictures, output)
-    check_targets([target], [picture.path for picture in given], run=run)
+    targets = _shards(target, len(given), shard_rows)
+    check_targets(targets, [picture.path for picture in given], run=run)
     tokenizer = load_for(run, given)
-    stream, encoded, codes, sizes = PictureStream(given, tokenizer), [], [], []
-    for batch, originals in stream:
-        found = tokenizer.encode(originals)
-        for row, picture in enumerate(batch):
-            encoded.append(picture)
-            codes.append(jax.tree.map(operator.itemgetter(row), found))
-            sizes.append(originals.shape[1:-1])
-            if not picture.listed:
-                print(f"{picture.path}: {sum(grid.size for grid in jax.tree.leaves(codes[-1]))} codes")
-    names, files = [picture.name for picture in encoded], [str(picture.path) for picture in encoded]
-    write_codes(target, names, sizes, codes, files=files, tokenizer=tokenizer)
-    print(f"{_counted(len(encoded), stream.left_out)}, {target}")
+    stream, count, written = PictureStream(given, tokenizer), 0, 0
+    for part, free in zip(_parts(stream, tokenizer, shard_rows), targets, strict=False):
+        names, files = [picture.name for picture, _, _ in part], [str(picture.path) for picture, _, _ in part]
+        codes, sizes = [found for _, found, _ in part], [size for _, _, size in part]
+        write_codes(free, names, sizes, codes, files=files, tokenizer=tokenizer)
+        count, written = count + len(part), written + 1
+    places = f"{targets[0]}" if shard_rows is None else f"{targets[0]} to {targets[written - 1].name}"
+    print(f"{_counted(count, stream.left_out)}, {places}")
     return 0
 
 
+def _shards(target: Path, count: int, rows: int | None) -> list[Path]:
+    """The files that codes of so many pictures are written to."""
+    if rows is None:
+        return [target]
+    there = sorted(target.parent.glob(f"{glob.escape(target.stem)}-[0-9][0-9][0-9][0-9][0-9].npz"))
+    if there:
+        raise UserError(
+            f"{there[0]} is there already, and would not be told from the files of this call: remove those "
+            f"of {target.stem}-*.npz, or choose another -o"
+        )
+    return [target.with_name(f"{target.stem}-{number:05}.npz") for number in range(-(-count // rows))]
+
+
+def _parts(
+    stream: PictureStream, tokenizer: "Tokenizer", rows: int | None
+) -> "Iterator[list[tuple[GivenPicture, Any, tuple[int, ...]]]]":
+    """Yields pictures with their codes and sizes, `rows` at a time; all together when absent."""
+    import jax
+
+    part: list[tuple[GivenPicture, Any, tuple[int, ...]]] = []
+    for batch, originals in stream:
+        found = tokenizer.encode(originals)
+        for row, picture in enumerate(batch):
+            codes = jax.tree.map(operator.itemgetter(row), found)
+            part.append((picture, codes, originals.shape[1:-1]))
+            if not picture.listed:
+                print(f"{picture.path}: {sum(grid.size for grid in jax.tree.leaves(codes))} codes")
+            if len(part) == rows:
+                yield part
+                part = []
+    if part:
+        yield part
+
+
 def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> int:
-    """Turn a file of codes into pictures.
+    """Turn files of codes into pictures.
 
     Args:
       run: run or model directory of the tokenizer that made the codes.
-      codes: file that `vq-jax encode` wrote.
+      codes: files that `vq-jax encode` wrote.
       output: where to write NAME.png, one picture each.
       force: decode codes that another tokenizer made.
     """
@@ -97,21 +136,25 @@ def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> i
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
     from vq_jax.runs.grids import encode_png
 
-    found = read_codes(codes)
-    names, sizes, grids = numbered(found.names), found.sizes, found.codes
-    targets = [output / f"{name}.png" for name in names]
-    check_targets(targets, [codes], run=run)
+    if not codes:
+        raise UserError("expected at least one file that `vq-jax encode` wrote, got none")
+    files = [read_codes(path) for path in codes]
+    names = iter(numbered(name for found in files for name in found.names))
+    targets = [[output / f"{name}.png" for name in itertools.islice(names, len(f.names))] for f in files]
+    check_targets(itertools.chain(*targets), codes, run=run)
     tokenizer = load_tokenizer(run)
-    if not force:
-        found.check(tokenizer, run, codes)
-    # All are decoded before any is written: a bad one loses nothing.
-    decoded = [
-        tokenizer.decode(jax.tree.map(lambda grid: grid[None], of_picture), size=size)[0]
-        for of_picture, size in zip(grids, sizes, strict=True)
-    ]
-    for target, picture in zip(targets, decoded, strict=True):
-        write(target, encode_png(picture))
-        print(target)
+    for path, found in zip(codes, files, strict=True):
+        if not force:
+            found.check(tokenizer, run, path)
+    for found, places in zip(files, targets, strict=True):
+        # All of a file are decoded before any is written: a bad one loses nothing.
+        decoded = [
+            tokenizer.decode(jax.tree.map(lambda grid: grid[None], of_picture), size=size)[0]
+            for of_picture, size in zip(found.codes, found.sizes, strict=True)
+        ]
+        for target, picture in zip(places, decoded, strict=True):
+            write(target, encode_png(picture))
+            print(target)
     return 0
 
 

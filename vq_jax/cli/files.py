@@ -12,6 +12,7 @@ from vq_jax.configs.fields import PATH
 from vq_jax.configs.serialize import check_header, header
 from vq_jax.errors import UserError
 from vq_jax.host.files import write_atomic
+from vq_jax.ranges import COUNT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,10 @@ Run = Annotated[str, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Pictures = Annotated[
     tuple[Annotated[Path, PATH], ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE|FOLDER [...]")
 ]
-Codes = Annotated[Path, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz")]
+Codes = Annotated[
+    tuple[Annotated[Path, PATH], ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz [...]")
+]
+ShardRows = Annotated[int | None, COUNT, tyro.conf.arg(metavar="N")]
 OutputDir = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="DIR")]
 OutputFile = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.npz")]
 Force = Annotated[bool, tyro.conf.FlagCreatePairsOff]

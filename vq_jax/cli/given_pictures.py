@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _BATCH = 16
 _BATCH_PIXELS = 2**22  # of all pictures of a batch together
 _THREADS = 4
+_MANY_SHAPES = 8
 _log = logging.getLogger("vq_jax")
 
 
@@ -100,7 +101,9 @@ class PictureStream:
     """Batches of pictures of one size, in their order, read ahead by threads; shows a bar for folders.
 
     A batch has at most 16 pictures. One that is not full is filled up to a power of two, so that few sizes of
-    batches are compiled; `encode` and what else is made of it have the filled rows too.
+    batches are compiled; `encode` and what else is made of it have the filled rows too. Pictures of different
+    sizes stay apart, since the codes of a padded picture are not those of the picture; where there are many
+    sizes, it is said that each takes a compilation.
 
     Attributes:
       left_out: pictures of a folder that could not be read.
@@ -109,6 +112,7 @@ class PictureStream:
     def __init__(self, pictures: Sequence[GivenPicture], tokenizer: "Tokenizer") -> None:
         self._pictures, self._tokenizer = pictures, tokenizer
         self.left_out = 0
+        self._shapes: set[tuple[int, ...]] = set()
 
     def __iter__(self) -> "Iterator[tuple[list[GivenPicture], np.ndarray]]":
         """Yields pictures and their pixels, uint8 [B, H, W, C] with B at least their number.
@@ -123,7 +127,7 @@ class PictureStream:
         with tqdm(total=len(self._pictures), unit="picture", disable=quiet) as bar:
             for picture, pixels in self._read():
                 if waiting and (pixels is None or not _joins(waiting, pixels)):
-                    yield _batch(waiting)
+                    yield self._made(waiting)
                     bar.update(len(waiting))
                     waiting = []
                 if pixels is not None:
@@ -131,10 +135,26 @@ class PictureStream:
                 else:
                     bar.update()
             if waiting:
-                yield _batch(waiting)
+                yield self._made(waiting)
                 bar.update(len(waiting))
         if self.left_out == len(self._pictures):
             raise UserError(f"none of the {self.left_out} pictures can be read")
+
+    def _made(
+        self, waiting: "list[tuple[GivenPicture, np.ndarray]]"
+    ) -> "tuple[list[GivenPicture], np.ndarray]":
+        pictures, pixels = _batch(waiting)
+        # What is compiled for: a size is padded to a multiple of the strides.
+        strides = self._tokenizer.strides or (1, 1)
+        sides = (-(-side // stride) for side, stride in zip(pixels.shape[1:-1], strides, strict=True))
+        self._shapes.add((len(pixels), *sides))
+        if len(self._shapes) == _MANY_SHAPES:
+            _log.info(
+                "pictures of many sizes: each size, and each number of pictures of one size in a row, is "
+                "compiled for, which takes seconds. Pictures of one size are faster."
+            )
+            self._shapes.add(())  # said once
+        return pictures, pixels
 
     def _read(self) -> "Iterator[tuple[GivenPicture, np.ndarray | None]]":
         """The pictures in their order, None for one that is left out."""

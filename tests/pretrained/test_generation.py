@@ -14,6 +14,8 @@ import vq_jax
 from vq_jax.errors import UserError
 from vq_jax.generate.inpainting import hole_codes
 
+LONG = "x" * 246 + ".png"  # 250 bytes
+
 
 @pytest.fixture(scope="session")
 def run():
@@ -173,8 +175,9 @@ def test_sample_writes_a_grid_and_the_single_pictures(run, tmp_path, capsys):
 )
 def test_inpaint_writes_a_picture(what, size, run, files, monkeypatch):
     monkeypatch.chdir(files)
-    assert call("inpaint", run, "picture.png", *what, "-o", "out.png") == 0
-    with Image.open("out.png") as picture:
+    shutil.copy("picture.png", LONG)
+    assert call("inpaint", run, LONG, *what, "-o", f"to-{LONG}") == 0
+    with Image.open(f"to-{LONG}") as picture:
         assert picture.size == size
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jitted import apply, drawn
 
-from vq_jax import nn
-from vq_jax.nn.backbones.magvit2_cnn import AdaptiveGroupNorm, depth_to_space
+from vq_jax import nn, ops
+from vq_jax.nn.backbones.magvit2_cnn import AdaptiveGroupNorm
 
 WIDTH = {"channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1}
 
@@ -17,15 +17,15 @@ def normal(*shape, seed=0):
 
 def test_channels_move_into_space_row_by_row():
     x = normal(2, 3, 4, 8)
-    out = np.asarray(depth_to_space(jnp.asarray(x)))
+    out = np.asarray(ops.from_patches(jnp.asarray(x), 2))
     assert out.shape == (2, 6, 8, 2)
     for row in range(2):
         for column in range(2):
             first = 2 * (2 * row + column)
             np.testing.assert_array_equal(out[:, row::2, column::2], x[..., first : first + 2])
     frames = jnp.asarray(normal(1, 2, 3, 2, 16))
-    assert depth_to_space(frames).shape == (1, 4, 6, 4, 2)
-    np.testing.assert_array_equal(depth_to_space(frames)[:, 1::2, ::2, 1::2], frames[..., 10:12])
+    assert ops.from_patches(frames, 2).shape == (1, 4, 6, 4, 2)
+    np.testing.assert_array_equal(ops.from_patches(frames, 2)[:, 1::2, ::2, 1::2], frames[..., 10:12])
 
 
 def test_features_are_scaled_and_shifted_by_the_latents_statistics():

@@ -133,15 +133,6 @@ class MAGVIT2Decoder(nn.Module):
             if level > 0:
                 parts = 2 ** (x.ndim - 2)
                 x = Conv(parts * x.shape[-1], dtype=self.dtype, name=f"up_{level}_upsample")(x)
-                x = depth_to_space(x)
+                x = ops.from_patches(x, 2)
         x = nn.swish(GroupNorm(dtype=self.dtype, name="norm_out")(x))
         return Conv(self.out_channels, dtype=self.dtype, name="conv_out")(x)
-
-
-def depth_to_space(x: Float[Array, "B *S C"]) -> Float[Array, "B *S2 O"]:
-    """Doubles all n spatial axes: the first C / 2^n channels go to the first of 2^n places, and so on."""
-    spatial, axes = x.shape[1:-1], x.ndim - 2
-    x = x.reshape(*x.shape[:-1], *(2,) * axes, -1)
-    order = [place for axis in range(axes) for place in (1 + axis, 1 + axes + axis)]
-    x = x.transpose(0, *order, 1 + 2 * axes)
-    return x.reshape(x.shape[0], *(2 * length for length in spatial), x.shape[-1])

@@ -100,7 +100,7 @@ def test_help_names_every_command_and_preset(capsys):
         ),
         ("reconstruct", ["RUN PICTURE|FOLDER [...] -o DIR"]),
         ("encode", ["RUN PICTURE|FOLDER [...] -o FILE.npz"]),
-        ("decode", ["RUN FILE.npz -o DIR"]),
+        ("decode", ["RUN FILE.npz [...] -o DIR"]),
         ("inspect", ["RUN"]),
         ("prepare", ["NAME", "--data-dir DIR"]),
     ],

@@ -16,9 +16,13 @@ SHAPE = (8, 3, 4)
 
 
 def made(name, shape=SHAPE):
-    """A quantizer with its defaults, latents for it, and its variables, which do not depend on the shape."""
+    """A quantizer with its defaults, latents for it, and its variables."""
     quantizer, variables, channels = initialised(name)
     z = np.random.default_rng(0).standard_normal((*shape, channels), np.float32)
+    if len(shape) != len(SHAPE):  # the number of axes may matter, such as to convolutions
+        needed = jax.eval_shape(quantizer.init, jax.random.key(0), z)
+        if jax.tree.map(jnp.shape, needed) != jax.tree.map(jnp.shape, variables):
+            variables = init(quantizer, jax.random.key(0), z)
     return quantizer, z, variables
 
 
@@ -40,9 +44,11 @@ def evaluate(quantizer, variables, z):
 def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name, shape):
     quantizer, z, variables = made(name, shape)
     out, _ = evaluate(quantizer, variables, z)
-    spec = quantizer.code_spec(z.shape[1:])
-    assert out.indices.shape == (shape[0], *spec.array_shape) and out.indices.dtype == jnp.int32
-    assert 0 <= np.asarray(out.indices).min() and np.asarray(out.indices).max() < spec.codebook_size
+    specs = quantizer.code_spec(z.shape[1:])
+    assert jax.tree.structure(specs) == jax.tree.structure(out.indices)
+    for spec, codes in zip(jax.tree.leaves(specs), jax.tree.leaves(out.indices), strict=True):
+        assert codes.shape == (shape[0], *spec.array_shape) and codes.dtype == jnp.int32
+        assert 0 <= np.asarray(codes).min() and np.asarray(codes).max() < spec.codebook_size
     assert out.quantized.shape == z.shape and out.quantized.dtype == z.dtype
     found = apply(quantizer, variables, out.indices, method="lookup")
     # A straight-through output may add and subtract z, which rounds.
@@ -64,7 +70,8 @@ def test_latents_may_have_any_number_of_axes(name, spatial):
 
     own, indices, quantized, found = jax.eval_shape(shapes, jax.random.key(0), z)
     assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, variables)
-    assert indices.shape == (2, *quantizer.code_spec(z.shape[1:]).array_shape)
+    specs = quantizer.code_spec(z.shape[1:])
+    assert jax.tree.map(jnp.shape, indices) == jax.tree.map(lambda spec: (2, *spec.array_shape), specs)
     assert quantized.shape == found.shape == z.shape
 
 
@@ -98,7 +105,7 @@ def test_jit_and_four_devices_give_what_one_gives(name):
     spread = jax.device_put(z, NamedSharding(mesh, PartitionSpec("data")))
     assert len(spread.sharding.device_set) == 4
     other, also = apply(quantizer, variables, spread, **training)
-    np.testing.assert_array_equal(out.indices, other.indices)
+    jax.tree.map(np.testing.assert_array_equal, out.indices, other.indices)
     # Sums of float32 in another order.
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5)  # noqa: E731
     jax.tree.map(close, (out.quantized, out.loss, out.metrics), (other.quantized, other.loss, other.metrics))
@@ -112,7 +119,7 @@ def test_bfloat16_latents_give_the_codes_of_the_same_latents_in_float32(name):
     out = apply(quantizer, variables, low)
     assert out.quantized.dtype == jnp.bfloat16 and out.loss.dtype == jnp.float32
     plain, _ = evaluate(quantizer, variables, low.astype(np.float32))
-    np.testing.assert_array_equal(out.indices, plain.indices)
+    jax.tree.map(np.testing.assert_array_equal, out.indices, plain.indices)
 
 
 @every_quantizer
@@ -125,7 +132,8 @@ def test_latents_of_another_width_are_refused_with_what_to_do(name):
 @every_quantizer
 def test_a_latent_that_is_not_a_number_gets_a_code_in_range(name):
     quantizer, z, variables = made(name)
-    size = quantizer.code_spec(z.shape[1:]).codebook_size
+    specs = quantizer.code_spec(z.shape[1:])
     z[0] = np.nan
-    indices = np.asarray(evaluate(quantizer, variables, z)[0].indices)
-    assert 0 <= indices.min() and indices.max() < size
+    indices = evaluate(quantizer, variables, z)[0].indices
+    for spec, codes in zip(jax.tree.leaves(specs), jax.tree.leaves(indices), strict=True):
+        assert 0 <= np.asarray(codes).min() and np.asarray(codes).max() < spec.codebook_size

@@ -84,8 +84,8 @@ ODD_KERNEL = Range(3, 1023, odd=True)
 _RANGES = {
     WIDTH: """channels code_dim head_features hidden_features image_channels mlp_features noise_dim num_heads
         frozen_dim num_latents projection_dim residual_channels width z_channels""",
-    DEPTH: """codes_per_position depth_layers min_stages num_blocks num_groups num_layers num_res_blocks
-        num_stages""",
+    DEPTH: """codes_per_position depth_layers min_stages num_blocks num_convolutions num_groups num_layers
+        num_res_blocks num_stages""",
     COUNT: "anneal_steps num_classes",
     between(1, 2**24): "codebook_size",
     WEIGHT: """batch_entropy_weight codebook_weight commitment_weight diveq_noise entropy_weight
@@ -94,11 +94,12 @@ _RANGES = {
     SHARE: "class_dropout decay dropout label_smoothing token_dropout",
     ODD_KERNEL: "kernel",
     between(1, 1024): "channel_multiplier channel_multipliers",
-    between(1, 2**16): "grid image_size",
+    between(1, 2**16): "grid image_size scales",
     between(0, 512): "attention_levels",
     between(0, 16): "num_downsamples",
     NUMBER: "minibatch_group",
     between(2, 2**16): "levels",
+    between(0, 1): "convolution_weight",
     between(1, 30): "bits",
     between(1, 20): "group_size",
 }

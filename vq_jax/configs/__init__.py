@@ -2,7 +2,7 @@
 
 from vq_jax.configs.data import CodesConfig, ColourConfig, DataConfig, PriorDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
-from vq_jax.configs.grid_quantizers import BSQConfig, FSQConfig, LFQConfig
+from vq_jax.configs.grid_quantizers import BSQConfig, FSQConfig, LFQConfig, ResidualFSQConfig
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import (
     MLPVQVAE,
@@ -31,8 +31,8 @@ from vq_jax.configs.quantizers import (
     GroupedQuantizerConfig,
     GumbelQuantizerConfig,
     IBQConfig,
+    MultiScaleQuantizerConfig,
     RandomProjectionQuantizerConfig,
-    ResidualFSQConfig,
     ResidualQuantizerConfig,
     SimVQConfig,
     VectorQuantizerConfig,
@@ -62,6 +62,7 @@ __all__ = [
     "MaskGITArchitecture",
     "MaskGITVQGAN",
     "MaskedOptions",
+    "MultiScaleQuantizerConfig",
     "NoiseArchitecture",
     "NoiseConfig",
     "NoiseOptions",

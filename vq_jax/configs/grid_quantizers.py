@@ -83,3 +83,32 @@ class BSQConfig(LFQConfig):
     """Temperature of the assignments."""
     commitment_weight: float = 0.0
     """Weight of the loss that keeps the encoder's outputs near their codes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualFSQConfig(QuantizerConfig):
+    """Stages of finite scalar quantization, of finer and finer levels, see `nn.ResidualFSQ`."""
+
+    name: ClassVar[str] = "residual_fsq"
+    module: ClassVar[str] = "ResidualFSQ"
+
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """Levels of each channel; their product is the number of codes of a stage."""
+    num_stages: int = 4
+    """Number of stages, which is that of the codes per position."""
+    min_stages: int | None = None
+    """In training, use only the first stages, a number drawn from this one to all of them for each step, so
+    that the codes of the first stages alone decode well; None: all stages."""
+    output_gradient: Literal["stages", "whole"] = "stages"
+    """What passes from the output to the bounded latents: the sum of the stages' gradients, or the
+    identity."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Width of the latents: one channel for each of the levels."""
+        return len(self.levels)
+
+    def describe(self) -> str:
+        """Number of stages, and of the codes of each."""
+        levels = " x ".join(map(str, self.levels))
+        return f"{self.num_stages} stages of {math.prod(self.levels)} codes, {levels} levels, {self.name}"

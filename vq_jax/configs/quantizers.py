@@ -4,11 +4,10 @@ A new quantizer is a module in `nn/quantizers/` and a dataclass here, listed in 
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from vq_jax.configs.grid_quantizers import BSQConfig, FSQConfig, LFQConfig
+from vq_jax.configs.grid_quantizers import BSQConfig, FSQConfig, LFQConfig, ResidualFSQConfig
 from vq_jax.configs.quantizer_base import (
     CodebookQuantizerConfig,
     CodebookSize,
@@ -140,32 +139,52 @@ class ResidualQuantizerConfig(WrapperConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class ResidualFSQConfig(QuantizerConfig):
-    """Stages of finite scalar quantization, of finer and finer levels, see `nn.ResidualFSQ`."""
+class MultiScaleQuantizerConfig(QuantizerConfig):
+    """A grid of codes at each of several scales, from coarse to fine, see `nn.MultiScaleQuantizer`."""
 
-    name: ClassVar[str] = "residual_fsq"
-    module: ClassVar[str] = "ResidualFSQ"
+    name: ClassVar[str] = "multi_scale"
+    module: ClassVar[str] = "MultiScaleQuantizer"
 
-    levels: tuple[int, ...] = (8, 5, 5, 5)
-    """Levels of each channel; their product is the number of codes of a stage."""
-    num_stages: int = 4
-    """Number of stages, which is that of the codes per position."""
-    min_stages: int | None = None
-    """In training, use only the first stages, a number drawn from this one to all of them for each step, so
-    that the codes of the first stages alone decode well; None: all stages."""
-    output_gradient: Literal["stages", "whole"] = "stages"
-    """What passes from the output to the bounded latents: the sum of the stages' gradients, or the
-    identity."""
+    codebook_size: CodebookSize = 512
+    """Number K of vectors in the codebook, which serves all scales."""
+    code_dim: CodeDim = 32
+    """Width D of a codebook vector."""
+    scales: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Lengths of the grids, relative to the last, which is that of the latents; VAR's are 1 2 3 4 5 6 8 10
+    13 16."""
+    num_convolutions: int = 4
+    """Number of convolutions that enlarged vectors pass, shared by neighbouring scales."""
+    convolution_weight: float = 0.5
+    """Share of a convolution's output in the result; the rest is its input."""
+    commitment_weight: float = 0.25
+    """Weight of the loss that keeps the encoder's outputs near the codebook."""
+    codebook_weight: float = 1.0
+    """Weight of the loss that moves codebook vectors towards the latents."""
+    normalize: bool = False
+    """Choose the codebook vector of the largest cosine, not the nearest one."""
+    decay: float = 0.99
+    """Decay of the running averages of code usage."""
+    revive_threshold: float = 0.0
+    """Replace the vector of a code that is used fewer times per step than this, on average, by a latent of
+    the batch; 0: off."""
+    gradient: Gradient = "straight_through"
+    """How the gradient passes, as for the other quantizers with a codebook."""
+    diveq_noise: float = 1e-3
+    """Standard deviation of the noise on the direction in diveq."""
 
     @property
     def latent_channels(self) -> int:
-        """Width of the latents: one channel for each of the levels."""
-        return len(self.levels)
+        """Width D of the latents, which is that of the codebook vectors."""
+        return self.code_dim
+
+    @property
+    def has_codebook(self) -> bool:
+        """Whether there is a codebook to fit: yes."""
+        return True
 
     def describe(self) -> str:
-        """Number of stages, and of the codes of each."""
-        levels = " x ".join(map(str, self.levels))
-        return f"{self.num_stages} stages of {math.prod(self.levels)} codes, {levels} levels, {self.name}"
+        """Number of scales, and the size of the codebook."""
+        return f"{len(self.scales)} scales of {self.codebook_size} codes, {self.code_dim} wide, {self.name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,6 +342,7 @@ QUANTIZERS: dict[str, type[QuantizerConfig]] = {
         GroupedQuantizerConfig,
         ResidualQuantizerConfig,
         ResidualFSQConfig,
+        MultiScaleQuantizerConfig,
         SimVQConfig,
         LFQConfig,
         BSQConfig,

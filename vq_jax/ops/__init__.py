@@ -57,6 +57,7 @@ from vq_jax.ops.reconstruction import (
     to_uint8,
     variance_loss,
 )
+from vq_jax.ops.resizing import area_matrix, bicubic_matrix, resize
 from vq_jax.ops.sampling import (
     GUIDANCE_SCHEDULES,
     apply_temperature,
@@ -88,7 +89,9 @@ __all__ = [
     "LecamAverages",
     "adaptive_weight",
     "apply_temperature",
+    "area_matrix",
     "attention",
+    "bicubic_matrix",
     "cached_attention",
     "code_accuracy",
     "code_counts",
@@ -135,6 +138,7 @@ __all__ = [
     "ramp",
     "random_mask",
     "reconstruction_loss",
+    "resize",
     "rms_norm",
     "rotary_angles",
     "rotate",

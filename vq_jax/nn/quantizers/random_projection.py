@@ -27,7 +27,7 @@ class RandomProjectionQuantizer(nn.Module):
     The method is for labels: `indices` as targets of a model that predicts them. Where an interface asks for
     the vector of a code, this module maps the code's vector back by the transposed matrix and scales it to
     length sqrt(D), that of a normalised latent: `lookup`, and `quantized`, from which gradients pass straight
-    through to the latents.
+    through to the normalised latents, as if these were the outputs.
 
     Differs from the paper, which normalises by the statistics of the data set and not of each latent. Its
     recipe: 8,192 codes, `projection_dim` 16.
@@ -99,8 +99,9 @@ class RandomProjectionQuantizer(nn.Module):
         projected = jnp.matmul(normal, self.projection.value, precision=_PRECISION)
         indices = ops.nearest_code(ops.normalize_vectors(projected), self.codes.value)
         perplexity, usage = ops.code_use(indices, self.codebook_size)
-        # The very values of `lookup`, with the gradient of the identity.
-        quantized = self.lookup(indices) + (flat - jax.lax.stop_gradient(flat))
+        vectors = self.lookup(indices)
+        # The very values of `lookup`, with the gradient of `normal`.
+        quantized = vectors + (normal - jax.lax.stop_gradient(normal))
         return QuantizerOutput(
             quantized=quantized.reshape(z.shape).astype(z.dtype),
             indices=indices.reshape(z.shape[:-1]),

@@ -48,9 +48,7 @@ config = ExperimentConfig(
         adversarial_start=0.6,
         adversarial_ramp=300,
     ),
-    optimizer=OptimizerConfig(
-        learning_rate=1e-3, b2=0.99, schedule="cosine", warmup_steps=50, final_ratio=0.05
-    ),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b2=0.99, schedule="cosine", final_ratio=0.05),
     discriminator=DiscriminatorConfig(
         channels=32, num_layers=2, optimizer=OptimizerConfig(learning_rate=5e-4, b1=0.5)
     ),

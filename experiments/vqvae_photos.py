@@ -37,8 +37,6 @@ config = ExperimentConfig(
         colour=ColourConfig(permute=True, hue=0.5, saturation=0.5, brightness=0.3),
     ),
     losses=Losses(reconstruction="l1"),
-    optimizer=OptimizerConfig(
-        learning_rate=1e-3, b2=0.99, schedule="cosine", warmup_steps=50, final_ratio=0.05
-    ),
+    optimizer=OptimizerConfig(learning_rate=1e-3, b2=0.99, schedule="cosine", final_ratio=0.05),
     training=TrainingConfig(steps=3200, ema_decay=0.99, eval_every=800, image_every=800, save_every=800),
 )

@@ -8,6 +8,7 @@ from shared import made_once
 from vq_jax.cli.main import main
 
 SMALL = (
+    *("--quantizer", "ema"),
     *("--model.channels", "8"),
     *("--model.residual-channels", "4"),
     *("--model.num-res-blocks", "1"),

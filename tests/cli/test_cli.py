@@ -435,7 +435,7 @@ def test_inspect_shows_parameters_codes_and_figures(copied, capsys):
     assert call("inspect", copied) == 0
     output = capsys.readouterr().out
     for words in (
-        "vqvae-residual, step 4",
+        "vqvae-patches, step 4",
         "encoder:",
         "16 codes, 4 wide, ema",
         "validation/loss:",
@@ -468,7 +468,8 @@ def test_without_arguments_the_default_run_is_trained(monkeypatch):
 
 def test_a_quantizer_is_chosen_by_name_and_its_fields_are_set():
     short = parse(["vqvae-photos", "--model.codebook-size", "8"]).config.model.quantizer
-    assert (short.name, short.codebook_size, short.revive_threshold) == ("ema", 8, 0.03)
+    assert (short.name, short.num_stages, short.inner.name) == ("residual", 2, "ema")
+    assert (short.inner.codebook_size, short.inner.revive_threshold) == (8, 0.03)
     arguments = [
         "--quantizer",
         "gradient",
@@ -481,7 +482,7 @@ def test_a_quantizer_is_chosen_by_name_and_its_fields_are_set():
         chosen = parse(["vqvae-photos", *given]).config.model.quantizer
         assert (chosen.name, chosen.codebook_weight, chosen.code_dim) == ("gradient", 0.5, 4)
         # what both quantizers have is kept
-        assert (chosen.codebook_size, chosen.revive_threshold) == (512, 0.03)
+        assert (chosen.codebook_size, chosen.revive_threshold) == (256, 0.03)
 
 
 def test_a_quantizer_is_chosen_around_another_and_the_fields_of_both_are_set():
@@ -490,7 +491,7 @@ def test_a_quantizer_is_chosen_around_another_and_the_fields_of_both_are_set():
     quantizer = chosen.config.model.quantizer
     assert (quantizer.name, quantizer.num_groups, quantizer.inner.levels) == ("grouped", 3, (8, 6, 5))
     around = parse(["vqvae-photos", "--quantizer", "grouped", "--model.codebook-size", "8"])
-    inner = around.config.model.quantizer.inner
+    inner = around.config.model.quantizer.innermost
     assert (inner.name, inner.codebook_size, inner.revive_threshold) == ("ema", 8, 0.03)
 
 

@@ -140,7 +140,7 @@ def test_a_start_that_cannot_be_is_one_message_and_makes_no_run(
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "expected a run directory first"),
+        ([], "expected a run directory"),
         (["nowhere"], "not a run directory"),
         (["RUN", "--seed", "3"], "training.seed: 0 there, 3 requested"),
         (["RUN", "--steps", "3"], "has taken 4 steps, and training.steps = 3 is fewer"),

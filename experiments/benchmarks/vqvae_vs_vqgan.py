@@ -58,7 +58,7 @@ def main() -> None:
     tokenizers = [vq_jax.load(run) for run in arguments.runs]
     rows: list[np.ndarray] = []
     figures: dict[str, dict[str, float]] = {tokenizer.config.name: {} for tokenizer in tokenizers}
-    codes: dict[str, set[int]] = {tokenizer.config.name: set() for tokenizer in tokenizers}
+    codes: dict[str, set[tuple[int, int]]] = {tokenizer.config.name: set() for tokenizer in tokenizers}
     for name, corner in PHOTOGRAPHS.items():
         original = getattr(data, name)()
         shown = [original]
@@ -66,7 +66,9 @@ def main() -> None:
             run = tokenizer.config.name
             indices = tokenizer.encode(original[None])
             decoded = tokenizer.decode(indices, size=original.shape[:2])[0]
-            codes[run] |= set(indices.ravel().tolist())
+            depth = tokenizer.code_specs(original.shape[:2]).codes_per_position
+            for stage, column in enumerate(indices.reshape(-1, depth).T):
+                codes[run] |= {(stage, code) for code in column.tolist()}
             figures[run] |= {
                 f"{name}/psnr": psnr(original, decoded),
                 f"{name}/ssim": ssim(original, decoded),

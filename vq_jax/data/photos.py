@@ -6,8 +6,8 @@ from vq_jax.configs.data import DataConfig
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.data.source import Split, check_convertible
 
-# The wheel holds these; `skimage.data` downloads others. (scikit-learn's wheel has two more, china and flower, and
-# is 30 MB of other things: not worth it for two pictures.)
+# The wheel holds these; `skimage.data` downloads others. (The wheel of scikit-learn has two more, china and
+# flower, among 30 MB of other things: not worth it for two pictures.)
 _TRAIN = (
     "astronaut",
     "rocket",

@@ -16,6 +16,7 @@ from vq_jax.configs.models import ARCHITECTURES
 from vq_jax.configs.priors import PRIORS
 from vq_jax.configs.quantizers import QUANTIZERS
 from vq_jax.generate import SAMPLERS, Sampler, sample_gpt
+from vq_jax.generate.common import fold_in
 
 STRIDES = (8, 4)
 
@@ -143,7 +144,7 @@ def sample_two_grids(model, variables, rng, condition=None, *, num=None, options
         sample_gpt(
             grid_prior(spec, model.num_classes),
             {"params": variables["params"][f"grids_{number}"]},
-            jax.random.fold_in(rng, number),
+            fold_in(rng, number),
             condition,
             num=num,
             options=options,

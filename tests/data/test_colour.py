@@ -12,7 +12,7 @@ from vq_jax.data.colour import change_colours
 from vq_jax.data.crops import Window
 from vq_jax.data.examples import ExampleBuilder, RecordRng
 from vq_jax.data.in_memory import MemorySource
-from vq_jax.data.source import take_square
+from vq_jax.data.source import take_crop
 from vq_jax.data.variants import Variants
 
 PICTURE = np.random.default_rng(0).integers(85, 145, (16, 16, 3), dtype=np.uint8)
@@ -76,12 +76,12 @@ def test_a_switch_does_not_change_what_the_others_draw():
 
 def test_training_crops_change_by_their_own_generator_and_held_out_ones_never():
     config = DataConfig(image_size=16, colour=ColourConfig(permute=True, hue=0.5, brightness=0.3))
-    record = functools.partial(take_square, MemorySource(PICTURE[None]), 0)
+    record = functools.partial(take_crop, MemorySource(PICTURE[None]), 0)
     build = ExampleBuilder(config)
     first, again = (build(record, RecordRng(MIDDLE, (3,)))["image"] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert (first != build(record, RecordRng(MIDDLE, (4,)))["image"]).any()
-    np.testing.assert_array_equal(build(record, RecordRng(Window(0, 0, 16), (3,)))["image"], PICTURE)
+    np.testing.assert_array_equal(build(record, RecordRng(Window(0, 0, 16, 16), (3,)))["image"], PICTURE)
 
 
 def test_cached_variants_with_other_colours_have_another_fingerprint():

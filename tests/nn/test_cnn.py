@@ -105,6 +105,7 @@ def loss_of(model, params, images):
     return jnp.mean(jnp.square(out.reconstruction - images)), out.reconstruction
 
 
+@pytest.mark.ci
 def test_recomputed_blocks_have_the_same_parameters_output_and_gradients():
     images = pictures(2, 24, 24, 3)  # so large that gradients are XLA's convolutions, quick to compile
     params = drawn(small_model(), images)["params"]

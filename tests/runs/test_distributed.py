@@ -104,6 +104,7 @@ def test_ctrl_c_is_noted_alone_and_stops_where_all_agree(monkeypatch):
         assert stop.reached(3) and stop.signal == signal.SIGTERM
 
 
+@pytest.mark.ci
 def test_processes_of_different_configurations_are_told_before_they_train(tmp_path):
     seeds = (lambda number: "--seed", lambda number: 3 + number)
     ends = finish(start(tmp_path / "run", "--steps", 5, *seeds))

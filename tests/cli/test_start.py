@@ -49,7 +49,8 @@ def test_the_decoder_of_a_gan_is_trained_further_and_resumes_without_the_run_it_
     source = shutil.copytree(run, tmp_path / "source")
     arguments = (
         *("train", "vqgan-photos", *SIZES, "--data", f"arrays:{arrays_file()}", "--init", source),
-        *("--init-parts", "decoder", "--losses.perceptual-weight", 0, "--losses.adversarial-start", 0),
+        *("--init-parts", "decoder", "--losses.perceptual-weight", 0),
+        *("--losses.disc-start", 0, "--losses.adversarial-start", 0),
     )
     assert call(*arguments, "--steps", 2) == 0
     assert "with a new discriminator" in caplog.text

@@ -1,8 +1,10 @@
 """Pictures cut into square patches, and put together again (space to depth, and back)."""
 
+from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Float
 
 
+@auto_axes(lambda x, size: rows_of(x))
 def to_patches(x: Float[Array, "B *S C"], size: int) -> Float[Array, "B *s P"]:
     """Cuts pictures into patches that do not overlap.
 
@@ -21,6 +23,7 @@ def to_patches(x: Float[Array, "B *S C"], size: int) -> Float[Array, "B *s P"]:
     return cut.reshape(batch, *(whole // size for whole in spatial), size**axes * channels)
 
 
+@auto_axes(lambda patches, size: rows_of(patches))
 def from_patches(patches: Float[Array, "B *s P"], size: int) -> Float[Array, "B *S C"]:
     """Puts patches together: the inverse of `to_patches`."""
     batch, *places, width = patches.shape

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from vq_jax import ops
 from vq_jax.evaluate import code_suffixes
 from vq_jax.runs.collapse import WINDOW, WINDOW_USAGE
 from vq_jax.train.state import GeneratorState
@@ -27,9 +28,10 @@ def track_use(state: GeneratorState, indices: Codes | None) -> tuple[GeneratorSt
         return state, {}
 
     def mark(last: Int[Array, "Q K"], codes: Int[Array, "..."]) -> Int[Array, "Q K"]:
-        columns = codes.reshape(-1, last.shape[0])
-        stage = jnp.broadcast_to(jnp.arange(last.shape[0], dtype=jnp.int32)[None], columns.shape)
-        return last.at[stage, columns].set(state.step)
+        # Counted, and not written where they lie: devices then sum counts, and never gather codes.
+        columns = codes.reshape(-1, last.shape[0]).T
+        used = jnp.stack([ops.code_counts(column, last.shape[1]) > 0 for column in columns])
+        return jnp.where(used, state.step, last)
 
     last_used = jax.tree.map(mark, state.last_used, indices)
     specs = jax.tree.map(lambda last: CodeSpec((), last.shape[1], last.shape[0]), last_used)

@@ -1,9 +1,9 @@
 """Does a discriminator ruin the reconstructions, or the codebook? The same run with one and without.
 
-The preset vqgan-photos (photographs, 64-px crops, 512 codes), its discriminator on from step 0 while the
-generator's adversarial weight ramps in, against the run without a discriminator: same seed, pictures and
-steps, no perceptual loss in either, so that the two reconstruction losses mean the same. Told are the
-reconstruction loss (L1, mean of the last 200 steps), the codes used in those steps, and the curves.
+The preset vqgan-photos (64-px crops of photographs, two codes of 256), its discriminator on from step 0 and
+its adversarial weight rising, against the run without a discriminator: same seed, pictures and
+steps, no perceptual loss in either, so that the two reconstruction losses mean the same. It prints the
+reconstruction loss (L1, mean of the last 200 steps) and the codes used in those steps, and plots the curves.
 
 Needs: pip install vq-jax
 Run:   python experiments/benchmarks/gan_stability.py --steps 2000 --output gan_stability.json \
@@ -58,14 +58,18 @@ def run(config: ExperimentConfig) -> dict[str, Any]:
         )
     )
     source = open_source(config.data.source, "train", config.data, config.model.image_channels)
-    steps, history, used = config.training.steps, [], np.zeros(config.model.quantizer.codebook_size, bool)
+    specs = model.code_specs(image_shape(config))
+    used = np.zeros((specs.codes_per_position, specs.codebook_size), bool)
+    steps, history = config.training.steps, []
     with train_batches(source, config.data, seed=config.training.seed) as batches:
         for number in range(steps):
             batch = next(batches)
             batch.pop("broken")
             inputs = shard_local_batch(batch, mesh)
             if number >= steps - TAIL:
-                used[np.unique(encode(state.generator, inputs["image"]))] = True
+                codes = np.asarray(encode(state.generator, inputs["image"]))
+                for stage, column in enumerate(codes.reshape(-1, specs.codes_per_position).T):
+                    used[stage, np.unique(column)] = True
             state, metrics = step(state, inputs, key, None)
             history.append({name: metrics[name] for name in CURVES if name in metrics})
             if number % 100 == 99:

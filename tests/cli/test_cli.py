@@ -509,6 +509,32 @@ def test_a_wrong_quantizer_is_refused(arguments, words, refused):
     assert words in " ".join(refused("train", *arguments).split())
 
 
+def test_a_degradation_is_chosen_by_name_and_its_fields_are_set():
+    sigma = ["--data.degradation.sigma", "10", "20.5"]
+    for given in (["--degradation", "gaussian_noise"], ["--degradation=gaussian_noise"]):
+        chosen = parse(["vqvae-photos", *given, *sigma]).config.data.degradation
+        assert (chosen.name, chosen.sigma) == ("gaussian_noise", (10.0, 20.5))
+    mix = parse(["vqvae-photos", "--degradation", "mix", "--data.degradation.steps.3.quality", "5", "9"])
+    assert mix.config.data.degradation.steps[3].quality == (5, 9)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["vqvae-photos", "--degradation", "jpg"], "unknown degradation 'jpg'; did you mean jpeg?"),
+        (["vqvae-photos", "--degradation", "downscale"], "one size: use a restorer"),
+        (["vqvae-fashion", "--degradation", "grey"], "these pictures have 1 channel: choose another"),
+        (["prior-fashion", "--degradation", "jpeg"], "which learns the codes of pictures as they are: omit"),
+        (
+            ["vqvae-photos", "--degradation", "jpeg", "--data.degradation.quality", "9", "5"],
+            "data.degradation.quality must be two numbers, low and high",
+        ),
+    ],
+)
+def test_a_wrong_degradation_is_refused(arguments, words, refused):
+    assert words in " ".join(refused("train", *arguments).split())
+
+
 def test_files_of_codes_hold_one_grid_or_several_a_picture(tmp_path):
     grids = [np.arange(4).reshape(2, 2), np.arange(16).reshape(4, 4)]
     for codes in ([grids[0], grids[1]], [tuple(grids), tuple(grids[::-1])]):

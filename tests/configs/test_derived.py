@@ -7,7 +7,7 @@ import typing
 import pytest
 import tyro
 
-from vq_jax.configs import CodesConfig, ColourConfig, DataConfig, PriorDataConfig
+from vq_jax.configs import CodesConfig, ColourConfig, DataConfig, NoDegradationConfig, PriorDataConfig
 
 
 def by_name(cls):
@@ -16,13 +16,15 @@ def by_name(cls):
 
 def test_the_data_of_a_prior_have_all_fields_of_a_tokenizers_in_their_order():
     assert list(by_name(PriorDataConfig)) == list(by_name(DataConfig))
-    own = {"batch_size": 64, "num_workers": 0, "colour": ColourConfig()}  # a prior learns true colours
+    own = {"batch_size": 64, "num_workers": 0}
+    own |= {"colour": ColourConfig(), "degradation": NoDegradationConfig()}  # a prior learns true pictures
     for name, field in by_name(PriorDataConfig).items():
         assert field.default == own.get(name), name
     hints = typing.get_type_hints(PriorDataConfig)
     for name in by_name(DataConfig):
         hint = typing.get_type_hints(DataConfig)[name]
-        assert hints[name] == (hint if name in own else hint | None)
+        given = NoDegradationConfig if name == "degradation" else hint  # it takes no other
+        assert hints[name] == (given if name in own else hint | None)
 
 
 def test_what_may_differ_is_the_same_for_both():
@@ -83,7 +85,7 @@ def test_the_command_line_takes_every_field_and_explains_it(capsys):
     with pytest.raises(SystemExit):
         tyro.cli(Command, args=["--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for name in by_name(PriorDataConfig):
+    for name in by_name(PriorDataConfig).keys() - {"degradation"}:
         assert f"--data.{name.replace('_', '-')}" in shown
     for words in ("tfds:NAME[:SPLIT].", "Grids of codes a step", "Mirror every other", "Decode a JPEG file"):
         assert words in shown

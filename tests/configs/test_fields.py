@@ -24,6 +24,7 @@ from vq_jax.configs import (
     ResidualVQVAE,
     TrainingConfig,
 )
+from vq_jax.configs.degradations import DEGRADATIONS
 from vq_jax.configs.fields import Checked, field_hints, range_of
 from vq_jax.configs.models import ARCHITECTURES
 from vq_jax.configs.priors import PRIORS
@@ -35,6 +36,7 @@ PARTS = dict.fromkeys(
     (
         *(CodesConfig, ColourConfig, DataConfig, DiscriminatorConfig, Losses, OptimizerConfig, Phase),
         *(PriorDataConfig, TrainingConfig, *ARCHITECTURES.values(), *QUANTIZERS.values(), *PRIORS.values()),
+        *DEGRADATIONS.values(),
         *(prior.options for prior in PRIORS.values()),
     )
 )

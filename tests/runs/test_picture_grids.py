@@ -28,6 +28,14 @@ def test_small_grey_pictures_are_enlarged():
     np.testing.assert_array_equal(grid[-112::4, ::4], np.repeat(pair[1], 3, -1))
 
 
+def test_small_pictures_stand_above_two_others_at_their_size():
+    small, whole = picture(28, 14, 3), picture(56, 28, 1)
+    grid = comparison_grid([small], [whole], [whole])
+    assert grid.shape == (3 * 112 + 2 * 4, 56, 3)
+    np.testing.assert_array_equal(grid[:112:4, ::4], small)
+    np.testing.assert_array_equal(grid[-112::2, ::2], np.repeat(whole, 3, -1))
+
+
 def test_pictures_of_one_size_stand_in_rows():
     pictures = picture(5, 56, 40, 3)
     grid = picture_grid(pictures, columns=2)

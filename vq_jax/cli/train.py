@@ -16,6 +16,8 @@ import tyro
 from vq_jax.cli.brief_help import read_with_brief_help
 from vq_jax.cli.files import Dir
 from vq_jax.cli.free_words import split_free_word
+from vq_jax.configs.data import DataConfig
+from vq_jax.configs.degradations import DEGRADATIONS, degradation_class
 from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
 from vq_jax.configs.quantizers import QUANTIZERS
 from vq_jax.configs.runs import ExperimentConfig, RunConfig
@@ -35,6 +37,14 @@ Quantizer = Annotated[
         "fields: --model.quantizer.FIELD, and --model.quantizer.inner.FIELD.",
     ),
 ]
+Degradation = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help=f"What makes pictures worse, for a model that restores them: {', '.join(DEGRADATIONS)}. Its "
+        "fields: --data.degradation.FIELD.",
+    ),
+]
 # What --help shows.
 _MOST_SET = (
     *("--data", "--tokenizer", "--steps", "--batch-size", "--data.image-size", "--optimizer.learning-rate"),
@@ -51,6 +61,7 @@ class TrainArguments(Generic[Config]):
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     quantizer: Quantizer = None
+    degradation: Degradation = None
     workdir: Dir = None
     """Run directory, local or gs://; runs/PRESET when absent."""
     distributed: bool = False
@@ -127,11 +138,11 @@ def parse(arguments: list[str]) -> TrainArguments[Any]:
     """Reads the arguments of `vq-jax train`; exits with status 2 where tyro refuses them.
 
     Raises:
-      UserError: an unknown preset, file or quantizer, or fields that do not go together.
+      UserError: an unknown preset, file, quantizer or degradation, or fields that do not go together.
     """
     named, rest = split_free_word(_split_commas(arguments), TrainArguments)
     name = DEFAULT_PRESET if named is None else named
-    config = _with_quantizer(_with_model(load_preset(name), rest), rest)
+    config = _with_degradation(_with_quantizer(_with_model(load_preset(name), rest), rest), rest)
     description = (
         f"Trains {config.name}, or resumes the run in the directory. Every field of the experiment "
         "can be given another value.\n\n"
@@ -145,7 +156,7 @@ def parse_resumed(arguments: list[str]) -> TrainArguments[Any]:
     """Reads the arguments of `vq-jax resume`: a run, and options of `vq-jax train` that may differ.
 
     Raises:
-      UserError: the first argument is not a run.
+      UserError: the first argument is not a run, or a quantizer or degradation is unknown.
     """
     prog = "vq-jax resume RUN"
     run, rest = split_free_word(_split_commas(arguments), TrainArguments)
@@ -156,7 +167,8 @@ def parse_resumed(arguments: list[str]) -> TrainArguments[Any]:
         raise UserError(f"expected a run directory: {prog} [--steps N ...]")
     from vq_jax.runs.rundir import read_config
 
-    default = TrainArguments(read_config(run), workdir=run)
+    config = _with_degradation(_with_quantizer(read_config(run), rest), rest)
+    default = TrainArguments(config, workdir=run)
     description = (
         f"Resumes {default.config.name} in {run} with the configuration that it has there. Options give "
         "another value to fields that may change within a run, such as --steps."
@@ -239,6 +251,26 @@ def _with_quantizer(config: RunConfig, arguments: list[str]) -> RunConfig:
         )
     try:
         return dataclasses.replace(config, model=config.model.override(quantizer=name))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _with_degradation(config: RunConfig, arguments: list[str]) -> RunConfig:
+    """The experiment with the degradation of `--degradation`, which decides which options there are."""
+    name = _given(arguments, "--degradation")
+    if not name:
+        return config
+    if not isinstance(config.data, DataConfig):
+        raise UserError(
+            f"--degradation makes the pictures worse that a model restores, and {config.name} trains a "
+            f"{config.kind}, which learns the codes of pictures as they are: omit it"
+        )
+    try:
+        chosen = degradation_class(name)
+        if type(config.data.degradation) is chosen:
+            return config
+        data: DataConfig = dataclasses.replace(config.data, degradation=chosen())
+        return dataclasses.replace(config, data=data)
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -1,6 +1,19 @@
 """Frozen dataclasses that describe a run and all its parts. They import jax only to build something."""
 
 from vq_jax.configs.data import CodesConfig, ColourConfig, DataConfig, PriorDataConfig
+from vq_jax.configs.degradations import (
+    DegradationConfig,
+    DiskBlurConfig,
+    DownscaleConfig,
+    GaussianBlurConfig,
+    GaussianNoiseConfig,
+    GreyConfig,
+    JpegConfig,
+    MixConfig,
+    MotionBlurConfig,
+    NoDegradationConfig,
+    PoissonNoiseConfig,
+)
 from vq_jax.configs.discriminators import DiscriminatorConfig
 from vq_jax.configs.grid_quantizers import BSQConfig, FSQConfig, LFQConfig, ResidualFSQConfig
 from vq_jax.configs.losses import Losses
@@ -48,13 +61,20 @@ __all__ = [
     "CodesConfig",
     "ColourConfig",
     "DataConfig",
+    "DegradationConfig",
     "DiscriminatorConfig",
+    "DiskBlurConfig",
+    "DownscaleConfig",
     "ExperimentConfig",
     "FSQConfig",
     "GPTArchitecture",
+    "GaussianBlurConfig",
+    "GaussianNoiseConfig",
+    "GreyConfig",
     "GroupedQuantizerConfig",
     "GumbelQuantizerConfig",
     "IBQConfig",
+    "JpegConfig",
     "LFQConfig",
     "LlamaGenVQ16",
     "Losses",
@@ -62,7 +82,10 @@ __all__ = [
     "MaskGITArchitecture",
     "MaskGITVQGAN",
     "MaskedOptions",
+    "MixConfig",
+    "MotionBlurConfig",
     "MultiScaleQuantizerConfig",
+    "NoDegradationConfig",
     "NoiseArchitecture",
     "NoiseConfig",
     "NoiseOptions",
@@ -71,6 +94,7 @@ __all__ = [
     "PatchVQVAE",
     "Phase",
     "PixelCNNArchitecture",
+    "PoissonNoiseConfig",
     "PriorArchitecture",
     "PriorConfig",
     "PriorDataConfig",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from vq_jax.configs.degradations import DegradationConfig, NoDegradationConfig, check_named
 from vq_jax.configs.derived import with_optional_fields_of
 from vq_jax.configs.fields import LOCAL, PATH, RESUME, SIDES, SOURCE, Checked, check_value
 from vq_jax.errors import require
@@ -65,6 +66,8 @@ class DataConfig(Checked):
     flip: bool = True
     """Mirror every other training picture, left to right."""
     colour: ColourConfig = ColourConfig()
+    degradation: DegradationConfig = NoDegradationConfig()
+    """What makes pictures worse, for a model that restores them."""
     crops_per_picture: _Repeats = 1
     """Training crops of one picture in an epoch: more for a few large photographs."""
     test_fraction: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1
@@ -87,6 +90,13 @@ class DataConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_span(self.value_range)
+        check_named(self.degradation)
+        scale = self.degradation.scale
+        require(
+            not any(side % scale for side in self.picture_size),
+            f"data.image_size must be a multiple of {scale}, by which data.degradation makes pictures "
+            f"smaller, got {written(self.image_size)}",
+        )
 
     def check_channels(self, channels: int) -> None:
         """Checks that the pictures can be changed as asked.
@@ -94,6 +104,7 @@ class DataConfig(Checked):
         Raises:
           ValueError: changes of colours, and pictures that are not in colour.
         """
+        self.degradation.check_channels(channels)
         require(
             channels == 3 or not self.colour.changes,
             f"data.colour changes red, green and blue, and these pictures have {channels} channel"
@@ -108,7 +119,13 @@ class DataConfig(Checked):
     def plain(self) -> "DataConfig":
         """Returns the settings for pictures that have the right size: an epoch takes each once, as it is."""
         return dataclasses.replace(
-            self, resize="none", crop="center", flip=False, crops_per_picture=1, colour=ColourConfig()
+            self,
+            resize="none",
+            crop="center",
+            flip=False,
+            crops_per_picture=1,
+            colour=ColourConfig(),
+            degradation=NoDegradationConfig(),
         )
 
 
@@ -150,6 +167,8 @@ class PriorDataConfig(Checked):
     num_workers: _Workers = dataclasses.field(default=0, metadata=LOCAL)
     """Processes that read pictures where codes are made on the fly; 0 reads in threads."""
     colour: ColourConfig = ColourConfig()
+    degradation: NoDegradationConfig = NoDegradationConfig()
+    """None: a prior learns the codes of pictures as they are."""
 
     if TYPE_CHECKING:  # the other fields are not written here
         value_range: tuple[float, float] | None = None

@@ -48,6 +48,12 @@ class ExperimentConfig(Checked):
         )
         self.model.check_image_size(self.data.image_size)
         self.data.check_channels(self.model.image_channels)
+        degradation = self.data.degradation
+        require(
+            degradation.scale == 1,
+            f"data.degradation {degradation.name} makes pictures {degradation.scale} times smaller, and a "
+            "tokenizer's input and output have one size: use a restorer",
+        )
         _check_length(self)
         require(len(self.phases) >= 1, "phases must have at least one phase")
         fitted = any(phase.kind == "codebook" or phase.kmeans_batches for phase in self.phases)

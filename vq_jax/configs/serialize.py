@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vq_jax.configs.degradations import DegradationConfig, degradation_class
 from vq_jax.configs.earlier import upgrade
 from vq_jax.configs.fields import Across
 from vq_jax.configs.model_base import Architecture
@@ -29,6 +30,7 @@ _BY_NAME: dict[Any, tuple[str, Callable[[str], Any]]] = {
     Architecture: ("architecture", architecture_class),
     PriorArchitecture: ("architecture", prior_class),
     QuantizerConfig: ("name", quantizer_class),
+    DegradationConfig: ("name", degradation_class),
 }
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from vq_jax.configs.data import DataConfig, written
 from vq_jax.data.colour import change_colours
 from vq_jax.data.crops import Choose, Size, Window, training_window
+from vq_jax.data.degrade import degrade
 from vq_jax.data.source import Batch, Record
 
 _LOG = logging.getLogger("vq_jax")
@@ -54,7 +55,7 @@ class ExampleBuilder:
     """Makes examples of records.
 
     Args:
-      config: image_size, resize, crop, flip, colour and scaled_decoding.
+      config: image_size, resize, crop, flip, colour, degradation and scaled_decoding.
     """
 
     def __init__(self, config: DataConfig) -> None:
@@ -75,9 +76,14 @@ class ExampleBuilder:
         choose = functools.partial(self._window, rng.window)
         example: Example = record(choose, config.picture_size, config.scaled_decoding)
         example.setdefault("broken", np.int32(0))
-        if config.colour.changes and not isinstance(rng.window, Window):
-            example["image"] = change_colours(example["image"], config.colour, rng.generator())
-        return example
+        changes_colours = config.colour.changes and not isinstance(rng.window, Window)
+        if not (changes_colours or config.degradation.changes):
+            return example
+        picture, generator = example["image"], rng.generator()
+        if changes_colours:
+            picture = change_colours(picture, config.colour, generator)
+        example["image"] = degrade(picture, config.degradation, generator)
+        return {**example, "target": picture} if config.degradation.changes else example
 
     def _window(self, chosen: Float[np.ndarray, "4"] | Window, height: int, width: int) -> Window:
         if isinstance(chosen, Window):

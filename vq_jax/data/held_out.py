@@ -28,13 +28,14 @@ def test_batches(
 
     Args:
       source: the held-out pictures.
-      config: image_size and resize, where random counts as short-side.
+      config: image_size, resize, where random counts as short-side, and degradation.
       batch_size: crops in each batch.
       limit: most crops in all, 1 and up; of more pictures than that, only evenly spaced ones are read.
 
     Yields:
       `image` uint8 [B, H, W, C]; `valid` bool [B], false where the last batch repeats its last
-      example to fill up; `broken` int32 [B]; `label` int32 [B] where the source has labels.
+      example to fill up; `broken` int32 [B]; `label` int32 [B] where the source has labels; `target` like
+      `image` where the degradation changes pictures, see `train_batches`.
 
     Raises:
       UserError: the source is empty.
@@ -71,8 +72,9 @@ def all_test_batches(source: Source, config: DataConfig, *, batch_size: int) -> 
     """
     height, width = config.picture_size
     count = min(config.test_limit, len(source))
+    kept = 2 if config.degradation.changes else 1  # a degraded picture and the one from before
     require_memory(
-        count * height * width * source.channels,
+        kept * count * height * width * source.channels,
         f"keeping {count} held-out pictures of {height} x {width} pixels",
         "lower data.test_limit or data.image_size",
     )

@@ -51,13 +51,14 @@ def train_batches(
       process_count: number of processes that share each batch.
       copy: copy the workers' pictures out of the memory that is shared with them, /dev/shm on Linux. False is
         3 % faster, for a loop that puts batches on devices at once: a batch's pictures then stay in shared
-        memory, with two files open, until the last reference to them is gone, which must be before the
-        program ends.
+        memory, with two files open for each array of them, until the last reference to them is gone, which
+        must be before the program ends.
 
     Returns:
       An iterator of batches: `image` uint8 [B, H, W, C], `broken` int32 [B] and, where the source
       has labels, `label` int32 [B], with B = config.batch_size // process_count and H and W of
-      config.image_size. Close it, or use it as a context manager.
+      config.image_size. Where `config.degradation` changes pictures, `image` is the degraded one, and
+      `target`, of config.image_size, the one from before. Close it, or use it as a context manager.
 
     Raises:
       UserError: the processes cannot share a batch evenly, the source is empty, or workers cannot start.
@@ -121,9 +122,10 @@ class BatchIterator:
             made = next(self._batches)
         except RuntimeError as error:
             raise workers.explained(error) from error
+        viewed = () if self._copy else ("image", "target")
         batch = {
             # A view keeps grain's own kind of array, which frees the shared memory when it goes.
-            key: value.view(np.ndarray) if key == "image" and not self._copy else np.array(value, subok=False)
+            key: value.view(np.ndarray) if key in viewed else np.array(value, subok=False)
             for key, value in made.items()
         }
         self.position += 1

@@ -37,7 +37,8 @@ class Variants:
         scaled = ("scaled",) if config.scaled_decoding and hasattr(source, "crop") else ()
         sizes = (config.image_size, config.resize, config.crop, config.flip, self._count)
         colour = (dataclasses.astuple(config.colour),) if config.colour.changes else ()
-        parts = (source.fingerprint, *sizes, *scaled, *colour)
+        degradation = (config.degradation,) if config.degradation.changes else ()
+        parts = (source.fingerprint, *sizes, *scaled, *colour, *degradation)
         self.fingerprint = hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     def __len__(self) -> int:

@@ -13,22 +13,23 @@ _SHOWN_HEIGHT = 112  # px; smaller pictures are enlarged, pixel by pixel
 _GAP = 4
 
 
-def comparison_grid(originals: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
-    """Puts each original above its reconstruction.
+def comparison_grid(*rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts pictures above others of the same number: originals above reconstructions, say.
 
     Args:
-      originals: uint8 [H, W, C], sizes may differ, C 1 or 3.
-      others: uint8 pictures, each of the shape of its original.
+      *rows: pictures uint8 [H, W, C] from left to right, C 1 or 3. Sizes may differ within a row; in a
+        column, that of the largest is a multiple of the others.
 
     Returns:
       uint8 [H, W, 3], white between the pictures.
     """
     columns = []
-    for top, bottom in zip(originals, others, strict=True):
-        scale = max(1, round(_SHOWN_HEIGHT / top.shape[0]))
-        pair = [np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1) for picture in (top, bottom)]
-        gap = np.full((_GAP, pair[0].shape[1], 3), 255, np.uint8)
-        columns.append(np.concatenate([pair[0], gap, pair[1]]))
+    for pictures in zip(*rows, strict=True):
+        largest = max(picture.shape[0] for picture in pictures)
+        height = largest * max(1, round(_SHOWN_HEIGHT / largest))
+        column = [_enlarged(picture, height // picture.shape[0]) for picture in pictures]
+        gap = np.full((_GAP, column[0].shape[1], 3), 255, np.uint8)
+        columns.append(np.concatenate([part for picture in column for part in (picture, gap)][:-1]))
     height = max(column.shape[0] for column in columns)
     padded = [
         np.pad(column, [(0, height - column.shape[0]), (0, _GAP), (0, 0)], constant_values=255)
@@ -55,13 +56,13 @@ def picture_grid(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> n
     grid = np.full(shape, 255, np.uint8)
     for number, picture in enumerate(pictures):
         top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
-        enlarged = np.repeat(np.repeat(_rgb(picture), scale, 0), scale, 1)
-        grid[top : top + height, left : left + width] = enlarged
+        grid[top : top + height, left : left + width] = _enlarged(picture, scale)
     return grid
 
 
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    return np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
+def _enlarged(picture: np.ndarray, scale: int) -> np.ndarray:
+    colour = np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
+    return np.repeat(np.repeat(colour, scale, 0), scale, 1)
 
 
 def encode_png(picture: np.ndarray) -> bytes:

@@ -44,6 +44,7 @@ def write_report(
     pictures: Sequence[np.ndarray],
     reconstructions: Sequence[np.ndarray],
     counts: Mapping[str, np.ndarray],
+    given: Sequence[np.ndarray] | None = None,
 ) -> dict[str, float]:
     """Writes report.md with the loss curve, the use of the codes and test pictures.
 
@@ -56,6 +57,7 @@ def write_report(
       reconstructions: uint8, one of each picture.
       counts: how often each code occurs in the test set, float [K], by the ending of the names of figures,
         see `evaluate.CodeUsage.counts`; empty where the quantizer was bypassed.
+      given: uint8, what the model was given of each picture, where that is not the picture.
 
     Returns:
       Means over the pictures, see `picture_figures`. Only the first process writes; the others return an
@@ -65,10 +67,14 @@ def write_report(
         return {}
     rows = read_metrics(workdir)
     figures, words = picture_figures(pictures, reconstructions)
-    write_png(workdir / IMAGES / "final.png", comparison_grid(pictures, reconstructions))
+    shown = [pictures, reconstructions] if given is None else [given, reconstructions, pictures]
+    write_png(workdir / IMAGES / "final.png", comparison_grid(*shown))
+    order = "the original above its reconstruction"
+    if given is not None:
+        order = "what the model was given, its reconstruction and the original, from top to bottom"
     lines = [
         *_heading(workdir, config, step, about, rows, "reconstruction_loss"),
-        "Test pictures, the original above its reconstruction:",
+        f"Test pictures, {order}:",
         "",
         f"![Reconstructions]({IMAGES}/final.png)",
         "",

@@ -60,8 +60,9 @@ def abstract_inputs(config: ExperimentConfig, mesh: Mesh) -> tuple[Any, ...]:
     """Shapes and shardings of a step's inputs besides the state, with all losses on."""
     losses = config.losses
     perceptual = lpips_shapes(losses.perceptual) if losses.perceptual_weight > 0 else None
+    pictures = abstract_pictures(config.data.batch_size, image_shape(config), mesh)
     return (
-        {"image": abstract_pictures(config.data.batch_size, image_shape(config), mesh)},
+        dict.fromkeys(("image", "target") if config.data.degradation.changes else ("image",), pictures),
         sharding.abstract_key(mesh),
         sharding.abstract(perceptual, sharding.replicated(mesh)),
     )
@@ -201,9 +202,12 @@ class TokenizerTask:
         return self.validation.figures(state.generator, self._quantize(step))[0]
 
     def draw(self, state: TrainState, step: int) -> np.ndarray:
-        """Test pictures above their reconstructions."""
-        decoded = self.validation.reconstructions(state.generator, self._quantize(step))
-        return grids.comparison_grid(self.validation.pictures, decoded)
+        """Test pictures above their reconstructions; where the model is given others, those at the top."""
+        shown = self.validation
+        decoded = shown.reconstructions(state.generator, self._quantize(step))
+        if shown.given is None:
+            return grids.comparison_grid(shown.pictures, decoded)
+        return grids.comparison_grid(shown.given, decoded, shown.pictures)
 
     def report(
         self, workdir: epath.Path, state: TrainState, step: int, command: str | None
@@ -211,10 +215,10 @@ class TokenizerTask:
         """Writes report.md."""
         quantize = self._quantize(step)
         _, counts = self.validation.figures(state.generator, quantize)
-        decoded = self.validation.reconstructions(state.generator, quantize)
-        about = report.About(self._described, command)
+        shown, about = self.validation, report.About(self._described, command)
+        decoded = shown.reconstructions(state.generator, quantize)
         return report.write_report(
-            workdir, self.config, step, about, self.validation.pictures, decoded, counts
+            workdir, self.config, step, about, shown.pictures, decoded, counts, shown.given
         )
 
     def _phase(self, step: int) -> Phase:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from vq_jax import ops
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.data import Source, all_test_batches, test_pictures
+from vq_jax.data.degrade import degrade
 from vq_jax.data.source import Batch
 from vq_jax.data.splits import evenly_over_classes, evenly_spaced
 from vq_jax.evaluate import (
@@ -35,19 +36,33 @@ class Validation:
 
     Figures come from pictures, or crops of pictures, of the training size. Where the model takes any size,
     whole pictures are shown.
+
+    Attributes:
+      pictures: those shown, uint8.
+      given: what the model is given of each, degraded; None where the data have no degradation.
     """
 
     def __init__(self, source: Source, config: ExperimentConfig, model: VQModel, mesh: Mesh) -> None:
         self._mesh, self._model, self._config = mesh, model, config
-        batch_size = config.data.batch_size
+        batch_size, degradation = config.data.batch_size, config.data.degradation
+        degrades = degradation.changes
         self._batches = all_test_batches(source, config.data, batch_size=batch_size)
         self._reconstruct = self._jit(functools.partial(_reconstruct, model=model))
         if model.image_shape is not None:
-            self.pictures = _spread(self._batches, _SHOWN)  # of the size that the model takes
+            # Of the size that the model takes.
+            self.pictures = _spread(self._batches, _SHOWN, "target" if degrades else "image")
         else:
             self.pictures = [_shrink(picture) for picture in test_pictures(source, _SHOWN)]
             if max(max(picture.shape[:-1]) for picture in self.pictures) > 64:
                 self.pictures = [_shrink(picture) for picture in test_pictures(source, _SHOWN // 4)]
+        self.given: list[np.ndarray] | None = None
+        if degrades and model.image_shape is not None:
+            self.given = _spread(self._batches, _SHOWN, "image")
+        elif degrades:
+            self.given = [
+                degrade(picture, degradation, np.random.default_rng(number))
+                for number, picture in enumerate(self.pictures)
+            ]
         shapes = np.array([picture.shape[:-1] for picture in self.pictures])
         strides = np.array(model.strides(shapes.shape[1]) or 1)
         self._canvas = -(-shapes.max(axis=0) // strides) * strides
@@ -87,7 +102,7 @@ class Validation:
         return figures, counts
 
     def reconstructions(self, state: GeneratorState, quantize: bool) -> list[np.ndarray]:
-        """Reconstructs `pictures`, uint8."""
+        """Reconstructs `pictures`, uint8, from what the model is given of them."""
         # One canvas for all sizes: one compilation.
         canvas = np.stack(
             [
@@ -102,7 +117,7 @@ class Validation:
                     ],
                     mode="edge",
                 )
-                for picture in self.pictures
+                for picture in (self.pictures if self.given is None else self.given)
             ]
         )
         params, codebook = unshard((state.eval_params, state.codebook), self._mesh)
@@ -113,9 +128,9 @@ class Validation:
         ]
 
 
-def _spread(batches: Sequence[Batch], count: int) -> list[np.ndarray]:
-    """Up to `count` examples of the batches, spread over the classes if there are any, else over the set."""
-    crops = np.concatenate([batch["image"][batch["valid"]] for batch in batches])
+def _spread(batches: Sequence[Batch], count: int, key: str) -> list[np.ndarray]:
+    """Up to `count` pictures of the batches, spread over the classes if there are any, else over the set."""
+    crops = np.concatenate([batch[key][batch["valid"]] for batch in batches])
     if "label" in batches[0]:
         labels = np.concatenate([batch["label"][batch["valid"]] for batch in batches])
         return [crops[index] for index in evenly_over_classes(labels, count)]

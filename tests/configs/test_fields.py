@@ -122,6 +122,13 @@ def test_no_configuration_is_left_out():
     assert ours <= set(MAKERS) | abstract
 
 
+def test_a_tuple_has_at_most_64_numbers_and_any_number_of_names():
+    DataConfig(class_names=("name",) * 1000)
+    DiscriminatorConfig(hidden_features=(4,) * 64)
+    with pytest.raises(ValueError, match="hidden_features must have at most 64 values, got 65"):
+        DiscriminatorConfig(hidden_features=(4,) * 65)
+
+
 def test_values_become_those_of_the_annotation():
     losses = Losses(reconstruction_weight=2, r1_every=np.int64(3), adaptive=np.True_)
     assert [type(value) for value in (losses.reconstruction_weight, losses.r1_every, losses.adaptive)] == [

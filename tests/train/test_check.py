@@ -9,15 +9,16 @@ from etils import epath
 from jax.sharding import PartitionSpec
 from runs import small_config
 
-from vq_jax.configs import DiscriminatorConfig, Losses
+from vq_jax.configs import MLPVQVAE, DiscriminatorConfig, Losses, ResidualQuantizerConfig, ResidualVQVAE
 from vq_jax.configs.serialize import to_dict
 from vq_jax.errors import UserError
 from vq_jax.host.memory import total_memory
+from vq_jax.pretrained.build import build_model
 from vq_jax.runs import rundir
 from vq_jax.train import jit, sharding
 from vq_jax.train.tasks import check
 from vq_jax.train.tasks.base import open_task
-from vq_jax.train.tasks.tokenizer import abstract_inputs
+from vq_jax.train.tasks.tokenizer import abstract_inputs, abstract_state
 
 
 def changed(config, part, **fields):
@@ -48,6 +49,21 @@ def test_a_run_that_cannot_work_is_refused_and_leaves_nothing(make, words, tmp_p
         open_task(make(), epath.Path(tmp_path / "run"))
     assert words in str(caught.value) and len(str(caught.value).splitlines()) <= 3
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "model, part",
+    [
+        (ResidualVQVAE(num_res_blocks=30), "encoder"),
+        (MLPVQVAE(image_size=(16, 16), image_channels=3, hidden_features=(4,) * 50), "encoder"),
+        (ResidualVQVAE(quantizer=ResidualQuantizerConfig(num_stages=60)), "quantizer"),
+    ],
+)
+def test_networks_with_too_many_layers_are_refused_at_the_first_of_them(model, part, monkeypatch):
+    monkeypatch.setattr(check, "MOST_LAYERS", 40)
+    config = dataclasses.replace(small_config(), model=model)
+    with pytest.raises(UserError, match=f"more than 40 layers, the last of them in {part}, and each takes"):
+        abstract_state(config, build_model(config))
 
 
 def test_an_error_of_a_library_is_one_line():

@@ -1,10 +1,11 @@
 """Configuration of the discriminator."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from vq_jax.configs.fields import Checked
 from vq_jax.configs.optimizers import OptimizerConfig
+from vq_jax.ranges import between
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class DiscriminatorConfig(Checked):
     """patch judges overlapping patches; stylegan, whole square pictures; mlp, small pictures, flattened."""
     channels: int = 64
     """Width of the first layer (patch only)."""
-    num_layers: int = 3
+    num_layers: Annotated[int, between(1, 16)] = 3
     """Number of layers of stride 2 (patch only)."""
     norm: Literal["batch", "group", "none"] = "batch"
     """Kind of normalisation (patch only)."""

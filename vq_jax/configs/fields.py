@@ -32,6 +32,7 @@ LOCAL: dict[str, tuple[Across, ...]] = {"may_differ": ("resume", "processes")}
 
 _NAME = re.compile(r"(?![\s.-])[^/\\\s]+( [^/\\\s]+)*")
 _LONGEST_NAME = 100
+_MOST_VALUES = 64
 _ANY_NUMBER = Range(-INT32, INT32)
 
 
@@ -170,6 +171,8 @@ def check_value(hint: Any, value: Any, path: str, allowed: Range | None = None) 
     if origin is tuple:
         if not isinstance(value, tuple | list):
             raise _wrong(path, "several values, in a tuple", value)
+        if len(value) > _MOST_VALUES and arguments[0] is not str:  # data sets may have more classes
+            raise ValueError(f"{path} must have at most {_MOST_VALUES} values, got {len(value)}")
         return tuple(check_value(arguments[0], item, path, allowed) for item in value)
     if origin in (types.UnionType, typing.Union):
         if value is None and types.NoneType in arguments:

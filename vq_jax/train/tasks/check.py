@@ -1,17 +1,24 @@
 """Whether a run can work at all, judged from shapes alone, before anything is written or allocated."""
 
 import contextlib
+import itertools
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from flax import linen
 from jax.sharding import Mesh
 
 from vq_jax.errors import UserError
 from vq_jax.host.memory import gibibytes, total_memory
 from vq_jax.train.sharding import batch_sharding
+
+State = TypeVar("State")
+MOST_LAYERS = 1200
+"""Layers of all networks of a run together: each takes time to trace and much more to compile. The largest
+preset has about 500."""
 
 
 @contextlib.contextmanager
@@ -33,6 +40,31 @@ def judging() -> Iterator[None]:
             f"this configuration cannot be trained: {type(error).__name__}: {first[:300]}; "
             "change the sizes of its networks or of its pictures"
         ) from error
+
+
+def abstract_networks(init: Callable[[], State]) -> State:
+    """Returns the shapes of the state that a function initialises.
+
+    Args:
+      init: the function; it initialises linen modules.
+
+    Raises:
+      UserError: the networks do not fit together, do not take such pictures, or have more than `MOST_LAYERS`
+        layers; the first layer too many ends the tracing.
+    """
+    layers = itertools.count(1)
+
+    def count(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if next(layers) > MOST_LAYERS:
+            part = next(iter(context.module.path), type(context.module).__name__)
+            raise UserError(
+                f"the networks of this configuration have more than {MOST_LAYERS} layers, the last of them "
+                f"in {part}, and each takes time to compile: use fewer blocks, layers or stages"
+            )
+        return call(*args, **kwargs)
+
+    with judging(), linen.intercept_methods(count):
+        return jax.eval_shape(init)
 
 
 def check_step(mesh: Mesh, step: Any, state: Any, *inputs: Any) -> None:

@@ -18,7 +18,7 @@ from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.state import TrainState
 from vq_jax.train.steps.noise import init_noise
 from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
-from vq_jax.train.tasks.check import judging
+from vq_jax.train.tasks.check import abstract_networks
 from vq_jax.train.tasks.planned_codes import planned_codes
 from vq_jax.train.tasks.prior import PriorTask
 from vq_jax.types import Array, Params
@@ -49,10 +49,9 @@ def abstract_noise_state(
     """Shapes of the state.
 
     Raises:
-      UserError: the discriminator does not take such pictures.
+      UserError: see `check.abstract_networks`.
     """
-    with judging():
-        return jax.eval_shape(lambda: noise_state(jax.random.key(0), config, image_shape, model))
+    return abstract_networks(lambda: noise_state(jax.random.key(0), config, image_shape, model))
 
 
 def jit_step(config: NoiseConfig, mesh: Mesh, model: NoiseGenerator, tokenizer_model: VQModel) -> Any:

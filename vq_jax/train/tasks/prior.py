@@ -35,7 +35,7 @@ from vq_jax.train.initial_weights import InitialWeights, initial_prior
 from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import Batches, DeviceBatches
 from vq_jax.train.steps.prior import PriorState, init_prior, prior_evaluation
-from vq_jax.train.tasks.check import abstract_pictures, check_memory, check_step, judging
+from vq_jax.train.tasks.check import abstract_networks, abstract_pictures, check_memory, check_step
 from vq_jax.train.tasks.planned_codes import abstract_batch, planned_codes
 from vq_jax.types import Array, Metrics, Params
 
@@ -116,7 +116,7 @@ class PriorTask:
         """Lowers the step, see `Task.lower`."""
         codes = planned_codes(config, tokenizer, classes)
         model = build_prior(config, codes.specs, codes.num_classes, codes.config)
-        state = jax.eval_shape(lambda: prior_state(jax.random.key(0), config, model))
+        state = abstract_networks(lambda: prior_state(jax.random.key(0), config, model))
         return jit_step(config, mesh, model).lower(
             sharding.with_sharding(state, mesh),
             codes.abstract_batch(config.data.batch_size, mesh),
@@ -138,10 +138,8 @@ class PriorTask:
         """Raises UserError if a step cannot be taken."""
         record = self.record
         batch = abstract_batch(record.specs, record.num_classes, self._pictures.batch_size, self.mesh)
-        with judging():
-            self._abstract_state = sharding.with_sharding(
-                jax.eval_shape(lambda: self._init(jax.random.key(0))), self.mesh
-            )
+        state = abstract_networks(lambda: self._init(jax.random.key(0)))
+        self._abstract_state = sharding.with_sharding(state, self.mesh)
         frozen = jax.tree.map(jax.typeof, self._frozen)
         check_step(
             self.mesh,

@@ -28,7 +28,7 @@ from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
-from vq_jax.train.tasks.check import abstract_pictures, check_memory, check_step, judging
+from vq_jax.train.tasks.check import abstract_networks, abstract_pictures, check_memory, check_step
 from vq_jax.train.tasks.validation import Validation
 from vq_jax.types import Array, Metrics
 
@@ -47,10 +47,14 @@ def networks(config: ExperimentConfig, model: VQModel) -> dict[str, Any]:
 
 
 def abstract_state(config: ExperimentConfig, model: VQModel, mesh: Mesh | None = None) -> TrainState:
-    """Shapes and shardings of the run's state on its own mesh or another, for restoring it or its step."""
+    """Shapes and shardings of the run's state on its own mesh or another, for restoring it or its step.
+
+    Raises:
+      UserError: see `check.abstract_networks`.
+    """
     mesh = mesh or sharding.make_mesh(config.training.mesh_data, config.training.mesh_fsdp)
     ema, parts = config.training.ema_decay > 0, networks(config, model)
-    state = jax.eval_shape(
+    state = abstract_networks(
         lambda: init_state(jax.random.key(0), image_shape(config), ema=ema, track_use=True, **parts)
     )
     return sharding.with_sharding(state, mesh)
@@ -120,8 +124,7 @@ class TokenizerTask:
         self.model = build_model(config)
         self.networks = networks(config, self.model)
         self._steps: dict[Any, Any] = {}
-        with judging():
-            self._abstract_state = abstract_state(config, self.model, self.mesh)
+        self._abstract_state = abstract_state(config, self.model, self.mesh)
         for step in self.stages():
             check_step(self.mesh, self._step_function(self._phase(step), step), self._abstract_state, *inputs)
         self._initial = initial_tokenizer(

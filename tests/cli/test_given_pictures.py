@@ -10,7 +10,8 @@ import pytest
 from cli_runs import call, pictures
 from PIL import Image
 
-from vq_jax.cli.files import read_codes, write_codes
+from vq_jax.cli import codes
+from vq_jax.cli.files import CodesFile, read_codes, write_codes
 from vq_jax.cli.given_pictures import PictureStream, find_pictures
 from vq_jax.configs import DataConfig
 from vq_jax.errors import UserError
@@ -118,6 +119,16 @@ def test_codes_are_written_in_shards_and_decoded_from_them(run, folder, tmp_path
     assert call("encode", run, folder, "-o", tmp_path / "codes.npz", "--shard-rows", 5) == 2
     assert "codes-00000.npz is there already" in capsys.readouterr().err
     assert call("encode", run, folder, "-o", tmp_path / "codes.npz", "--shard-rows", 0) == 2
+
+
+def test_codes_of_one_size_are_decoded_in_bounded_batches_in_their_order():
+    sizes = [(8, 8)] * 35 + [(8, 4)] + [(8, 8)] + [(2048, 2048)] * 2 + [(1024, 1024)] * 5
+    grids = [np.full((height // 4, width // 4), n) for n, (height, width) in enumerate(sizes)]
+    batches = list(codes._alike(CodesFile([""] * len(sizes), sizes, grids)))
+    assert [len(batch) for batch, _ in batches] == [16, 16, 1, 1, 1, 1, 1, 1, 1, 4, 1]
+    assert [int(grid[0, 0]) for batch, _ in batches for grid in batch] == list(range(len(sizes)))
+    assert [size for batch, size in batches for _ in batch] == sizes
+    assert codes._together([(np.zeros((2, 3)), np.ones(4))] * 5)[0].shape == (5, 2, 3)
 
 
 def test_names_of_250_bytes_go_through_every_command(run, folder, tmp_path):

@@ -137,6 +137,12 @@ def test_a_size_beyond_the_codes_is_refused(tokenizer):
         tokenizer.decode(np.zeros((1, 2, 2), int), size=(9, 8))
 
 
+@pytest.mark.parametrize("size", [(8, 8, 3), (8,), (), 0, (8, -8)])
+def test_codes_of_what_is_no_size_are_refused_in_one_line(tokenizer, size):
+    with pytest.raises(UserError, match=r"^expected the size of a picture, one number or 2 without the .*$"):
+        tokenizer.code_specs(size)
+
+
 def test_the_best_checkpoint_is_loaded_on_demand(run, tmp_path):
     copied = shutil.copytree(run, tmp_path / "run")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

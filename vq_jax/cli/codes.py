@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import math
 import operator
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vq_jax.cli.files import (
     Codes,
+    CodesFile,
     Force,
     OutputDir,
     OutputFile,
@@ -22,6 +24,8 @@ from vq_jax.cli.files import (
 from vq_jax.cli.given_pictures import GivenPicture, PictureStream, find_pictures, load_for
 from vq_jax.cli.targets import check_targets, numbered
 from vq_jax.errors import UserError
+
+_BATCH, _BATCH_PIXELS = 16, 2**22  # decoded at a time, at most; one picture may have more
 
 if TYPE_CHECKING:
     from vq_jax.pretrained.tokenizer import Tokenizer
@@ -131,8 +135,6 @@ def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> i
       output: where to write NAME.png, one picture each.
       force: decode codes that another tokenizer made.
     """
-    import jax
-
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
     from vq_jax.runs.grids import encode_png
 
@@ -146,16 +148,42 @@ def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> i
     for path, found in zip(codes, files, strict=True):
         if not force:
             found.check(tokenizer, run, path)
+        # All are checked before any is written.
+        for of_picture, size in zip(found.codes, found.sizes, strict=True):
+            tokenizer.check_codes(_together([of_picture]), size)
     for found, places in zip(files, targets, strict=True):
-        # All of a file are decoded before any is written: a bad one loses nothing.
-        decoded = [
-            tokenizer.decode(jax.tree.map(lambda grid: grid[None], of_picture), size=size)[0]
-            for of_picture, size in zip(found.codes, found.sizes, strict=True)
-        ]
-        for target, picture in zip(places, decoded, strict=True):
-            write(target, encode_png(picture))
-            print(target)
+        remaining = iter(places)
+        for batch, size in _alike(found):
+            for picture in tokenizer.decode(_together(batch), size):
+                target = next(remaining)
+                write(target, encode_png(picture))
+                print(target)
     return 0
+
+
+def _alike(found: CodesFile) -> Iterator[tuple[list[Any], tuple[int, ...]]]:
+    """Yields the codes of pictures of one size, in their order: a whole batch, or one where fewer follow."""
+    import jax
+
+    def layout(numbered: tuple[Any, tuple[int, ...]]) -> Any:
+        of_picture, size = numbered
+        return size, [grid.shape for grid in jax.tree.leaves(of_picture)]
+
+    for (size, _), pictures in itertools.groupby(zip(found.codes, found.sizes, strict=True), layout):
+        codes = [of_picture for of_picture, _ in pictures]
+        rows = max(1, min(_BATCH, _BATCH_PIXELS // math.prod(size)))
+        whole = len(codes) - len(codes) % rows
+        starts = [*range(0, whole, rows), *range(whole, len(codes))]
+        for first, last in zip(starts, [*starts[1:], len(codes)], strict=True):
+            yield codes[first:last], size
+
+
+def _together(codes: list[Any]) -> Any:
+    """The codes of several pictures, in arrays of a batch."""
+    import jax
+    import numpy as np
+
+    return jax.tree.map(lambda *grids: np.stack(grids), *codes)
 
 
 def _target(output: Path, picture: GivenPicture) -> Path:

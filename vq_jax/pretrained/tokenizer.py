@@ -188,27 +188,42 @@ class Tokenizer:
         Raises:
           UserError: codes that are not integers or out of range, or of a wrong shape.
         """
+        codes = self.check_codes(codes, size, batch_size)
+        pictures: np.ndarray = in_batches(
+            functools.partial(self._decode, self.variables), codes, batch_size, sharding
+        )
+        return pictures if size is None else pictures[(slice(None), *map(slice, size))]
+
+    def check_codes(self, codes: Any, size: tuple[int, ...] | None = None, rows: int | None = None) -> Any:
+        """Compares codes with what the model takes, and a size with that of their pictures.
+
+        Args:
+          codes: as `decode` takes them.
+          size: lengths *S that pictures would be cut to.
+          rows: pictures decoded together; all at once when absent.
+
+        Returns:
+          The codes, int32.
+
+        Raises:
+          UserError: codes that are not integers or out of range, or of a wrong shape; a size larger than the
+            pictures; pictures that do not fit into the memory.
+        """
         codes = self._checked(codes)
-        shapes = ", ".join(str(grid.shape) for grid in jax.tree.leaves(codes))
-        if size is not None and isinstance(self._specs, CodeSpec) and self.strides:
-            lengths = zip(codes.shape[1:], self.strides, strict=False)
-            _check_size(size, tuple(length * stride for length, stride in lengths), shapes)
-        rows = batch_size or len(jax.tree.leaves(codes)[0])
+        rows = rows or len(jax.tree.leaves(codes)[0])
+        given = jax.tree.map(lambda grid: jax.ShapeDtypeStruct((rows, *grid.shape[1:]), grid.dtype), codes)
         try:
-            check_room(self._decode, self.variables, codes, rows, f"decoding codes of shape {shapes}")
-            pictures: np.ndarray = in_batches(
-                functools.partial(self._decode, self.variables), codes, batch_size, sharding
-            )
+            whole = jax.eval_shape(self._decode, self.variables, given).shape[1:-1]
         except (TypeError, ValueError) as error:
-            if isinstance(self._specs, CodeSpec) or isinstance(error, UserError):
+            if isinstance(self._specs, CodeSpec):
                 raise
             raise UserError(
-                f"grids of codes of shapes {shapes} are not those of one picture: {error}"
+                f"grids of codes of shapes {_shapes(codes)} are not those of one picture: {error}"
             ) from error
-        if size is None:
-            return pictures
-        _check_size(size, pictures.shape[1:-1], shapes)
-        return pictures[(slice(None), *(slice(0, length) for length in size))]
+        if size is not None:
+            _check_size(size, whole, _shapes(codes))
+        check_room(self._decode, self.variables, codes, rows, f"decoding codes of shape {_shapes(codes)}")
+        return codes
 
     def reconstruct(
         self,
@@ -235,9 +250,22 @@ class Tokenizer:
         return given, single
 
     def code_specs(self, image_size: ImageSize) -> CodeSpecs:
-        """The codes of a picture of a size, or of the one size that the model takes."""
+        """Returns the specs of the codes of a picture.
+
+        Args:
+          image_size: its lengths *S without the channels, or one number for all of them; without effect where
+            the model takes one size only.
+
+        Raises:
+          UserError: another number of lengths, or lengths below 1.
+        """
         if image_size not in self._code_specs:
             sides = (image_size,) * self._axes if isinstance(image_size, int) else image_size
+            if len(sides) != self._axes or min(sides) < 1:
+                raise UserError(
+                    f"expected the size of a picture, one number or {self._axes} without the channels, each "
+                    f"at least 1, got {image_size}"
+                )
             self._code_specs[image_size] = self.model.code_specs(self._fixed_shape or (*sides, self.channels))
         return self._code_specs[image_size]
 
@@ -299,6 +327,10 @@ class Tokenizer:
                 f"{'' if self._fixed_shape else ' or of other spatial size'}{where}, got {grid.shape}"
             )
         return grid.astype(np.int32)
+
+
+def _shapes(codes: Any) -> str:
+    return ", ".join(str(grid.shape) for grid in jax.tree.leaves(codes))
 
 
 def _check_size(size: tuple[int, ...], whole: tuple[int, ...], shapes: str) -> None:

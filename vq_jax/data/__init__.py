@@ -7,7 +7,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vq_jax.data.degrade import degrade
     from vq_jax.data.examples import Example, ExampleBuilder, RecordRng
     from vq_jax.data.held_out import all_test_batches, test_batches, test_pictures
     from vq_jax.data.masks import read_mask
@@ -32,7 +31,6 @@ _NAMES = {
     "Source": "source",
     "Variants": "variants",
     "class_names": "source",
-    "degrade": "degrade",
     "open_source": "open",
     "open_splits": "open",
     "prepare": "tfds",
@@ -59,7 +57,6 @@ __all__ = [
     "Variants",
     "all_test_batches",
     "class_names",
-    "degrade",
     "open_source",
     "open_splits",
     "prepare",

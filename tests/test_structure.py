@@ -101,7 +101,7 @@ def test_no_two_folders_use_a_file_name_for_different_things():
     # Each of these names one subject in all its folders, or only says what kind of module it is.
     subjects = """
     __init__ base evaluate files generate mlp noise optimizers options patches plan prior reconstruction
-    residual sampling tokenizer
+    residual restoration restorer sampling tokenizer
     """
     places = {}
     for path in PATHS.values():

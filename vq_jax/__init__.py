@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from vq_jax.configs.presets import load_preset
     from vq_jax.pretrained.build import create_model
     from vq_jax.pretrained.codebooks import renumber
-    from vq_jax.pretrained.load import load, load_prior
+    from vq_jax.pretrained.load import load, load_prior, load_restorer
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
     from vq_jax.pretrained.prior import Prior
+    from vq_jax.pretrained.restorer import Restorer
     from vq_jax.pretrained.tokenizer import Tokenizer
     from vq_jax.runs.rundir import read_metrics
     from vq_jax.train.loop import train as fit
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 _MODULES = ("configs", "data", "evaluate", "generate", "nn", "ops", "train")
 _NAMES = {
     "Prior": "vq_jax.pretrained.prior:Prior",
+    "Restorer": "vq_jax.pretrained.restorer:Restorer",
     "Tokenizer": "vq_jax.pretrained.tokenizer:Tokenizer",
     "create_model": "vq_jax.pretrained.build:create_model",
     "fit": "vq_jax.train.loop:train",
     "load": "vq_jax.pretrained.load:load",
     "load_prior": "vq_jax.pretrained.load:load_prior",
+    "load_restorer": "vq_jax.pretrained.load:load_restorer",
     "load_tokenizer": "vq_jax.pretrained.load_tokenizer:load_tokenizer",
     "load_preset": "vq_jax.configs.presets:load_preset",
     "renumber": "vq_jax.pretrained.codebooks:renumber",
@@ -35,6 +38,7 @@ _NAMES = {
 
 __all__ = [
     "Prior",
+    "Restorer",
     "Tokenizer",
     "__version__",
     "configs",
@@ -46,6 +50,7 @@ __all__ = [
     "load",
     "load_preset",
     "load_prior",
+    "load_restorer",
     "load_tokenizer",
     "nn",
     "ops",

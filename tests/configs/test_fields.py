@@ -21,7 +21,12 @@ from vq_jax.configs import (
     Phase,
     PriorConfig,
     PriorDataConfig,
+    RegressorConfig,
     ResidualVQVAE,
+    RestorationLosses,
+    RestorerConfig,
+    RestorerDataConfig,
+    RestorerNetwork,
     TrainingConfig,
 )
 from vq_jax.configs.degradations import DEGRADATIONS
@@ -35,7 +40,8 @@ from vq_jax.ranges import Range
 PARTS = dict.fromkeys(
     (
         *(CodesConfig, ColourConfig, DataConfig, DiscriminatorConfig, Losses, OptimizerConfig, Phase),
-        *(PriorDataConfig, TrainingConfig, *ARCHITECTURES.values(), *QUANTIZERS.values(), *PRIORS.values()),
+        *(PriorDataConfig, RestorationLosses, RestorerDataConfig, RestorerNetwork, TrainingConfig),
+        *(*ARCHITECTURES.values(), *QUANTIZERS.values(), *PRIORS.values()),
         *DEGRADATIONS.values(),
         *(prior.options for prior in PRIORS.values()),
     )
@@ -44,6 +50,8 @@ RUNS = {
     ExperimentConfig: lambda **fields: ExperimentConfig(**{"name": "t", "model": ResidualVQVAE(), **fields}),
     PriorConfig: lambda **fields: PriorConfig(**{"name": "p", "prior": GPTArchitecture(), **fields}),
     NoiseConfig: lambda **fields: NoiseConfig(**{"name": "n", **fields}),
+    RestorerConfig: lambda **fields: RestorerConfig(**{"name": "r", **fields}),
+    RegressorConfig: lambda **fields: RegressorConfig(**{"name": "g", **fields}),
 }
 MAKERS = {**{cls: cls for cls in PARTS}, **RUNS}
 HUGE = 10**20

@@ -92,8 +92,8 @@ def test_an_unknown_preset_names_the_nearest():
             "from vq_jax.configs import DataConfig\nDataConfig(batch_size=0)",
             "data.batch_size must be at least 1",
         ),
-        ("settings = 1", "must define `config`, an ExperimentConfig or PriorConfig; it does not"),
-        ("config = {}", "must define `config`, an ExperimentConfig or PriorConfig; it is a dict"),
+        ("settings = 1", "must define `config`, one of ExperimentConfig, PriorConfig, .*; it does not"),
+        ("config = {}", "must define `config`, one of ExperimentConfig, PriorConfig, .*; it is a dict"),
     ],
 )
 def test_a_file_that_is_not_an_experiment_is_refused(tmp_path, code, message):

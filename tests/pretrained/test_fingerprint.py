@@ -146,7 +146,7 @@ def test_a_record_from_before_is_read_and_stays_valid(tokenizer, tmp_path):
 
 def test_a_record_of_another_tokenizer_is_refused(tokenizer, tmp_path):
     write_old_record(tmp_path, tokenizer, "0" * 32)
-    with pytest.raises(UserError, match="is not the one that the prior .* was trained on"):
+    with pytest.raises(UserError, match="is not the one that the model .* was trained on"):
         find_tokenizer(tmp_path, prior_of(tmp_path), read_record(tmp_path))
 
 

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 from prior_runs import prior_config, prior_run
+from restorer_runs import restorer_config, restorer_run
 from runs import finished_run, rows_of, small_config
 
 from vq_jax.configs.registry import RUN_KINDS
@@ -19,6 +20,8 @@ EXAMPLES = {
     "tokenizer": lambda: (small_config(), finished_run()),
     "prior": lambda: (prior_config(), prior_run()),
     "noise": lambda: (prior_config(kind="noise"), prior_run("noise")),
+    "restorer": lambda: (restorer_config(), restorer_run()),
+    "regressor": lambda: (restorer_config(kind="regressor"), restorer_run("regressor")),
 }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vq_jax.configs.data import DataConfig
     from vq_jax.data.source import Batch
     from vq_jax.pretrained.prior import Prior
+    from vq_jax.pretrained.restorer import Restorer
     from vq_jax.pretrained.tokenizer import Tokenizer
 
 OutputJson = Annotated[Path | None, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.json")]
@@ -26,12 +27,13 @@ def evaluate(run: Run, metrics: tuple[str, ...] = (), output: OutputJson = None)
 
     Args:
       run: directory that `vq-jax train` wrote.
-      metrics: of a tokenizer: reconstruction, codes and lpips; the first two when absent. A prior has only
-        metrics of its own.
+      metrics: of a tokenizer: reconstruction, codes and lpips; of a restorer: reconstruction, restoration and
+        lpips; the first two when absent. A prior has only metrics of its own.
       output: JSON file to write the figures to.
     """
     from vq_jax.pretrained.load import load
     from vq_jax.pretrained.prior import Prior
+    from vq_jax.pretrained.restorer import Restorer
 
     if output is not None and output.suffix.lower() != ".json":
         raise UserError(f"expected a .json file to write for -o, got {output}")
@@ -43,6 +45,9 @@ def evaluate(run: Run, metrics: tuple[str, ...] = (), output: OutputJson = None)
             raise UserError(f"{run} holds a prior, which has only metrics of its own: leave --metrics out")
         batches = _held_out(trained.config.data.resolve(trained.tokenizer.config.data), trained.tokenizer)
         figures = _prior_figures(trained, batches)
+    elif isinstance(trained, Restorer):
+        batches = _held_out(trained.config.data.resolve(trained.tokenizer.config.data), trained.tokenizer)
+        figures = _restorer_figures(trained, batches, metrics)
     else:
         batches = _held_out(trained.config.data, trained)
         figures = _tokenizer_figures(trained, batches, metrics)
@@ -94,6 +99,24 @@ def _tokenizer_figures(
     )
     params, codebook = variables["params"], variables.get("codebook", {})
     return evaluate(lambda batch: step(params, codebook, batch), batches, evaluators).figures
+
+
+def _restorer_figures(
+    restorer: "Restorer", batches: "list[Batch]", metrics: tuple[str, ...]
+) -> dict[str, float]:
+    import functools
+
+    import jax
+
+    from vq_jax.evaluate import evaluate, restoration_evaluators, restoration_step
+
+    try:
+        evaluators = restoration_evaluators(metrics, restorer.config.losses.reconstruction)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    step = jax.jit(functools.partial(restoration_step, model=restorer.model, evaluators=evaluators))
+    params, frozen = restorer.variables["params"], restorer.tokenizer.variables
+    return evaluate(lambda batch: step(params, frozen, batch), batches, evaluators).figures
 
 
 def _prior_figures(prior: "Prior", batches: "list[Batch]") -> dict[str, float]:

@@ -6,6 +6,7 @@ from vq_jax.cli.files import Run
 
 if TYPE_CHECKING:
     from vq_jax.pretrained.prior import Prior
+    from vq_jax.pretrained.restorer import Restorer
     from vq_jax.pretrained.tokenizer import Tokenizer
     from vq_jax.types import CodeSpec
 
@@ -37,10 +38,11 @@ def inspect(run: Run) -> int:
     return 0
 
 
-def _described(trained: "Tokenizer | Prior") -> list[str]:
+def _described(trained: "Tokenizer | Prior | Restorer") -> list[str]:
     import jax
 
     from vq_jax.pretrained.prior import Prior
+    from vq_jax.pretrained.restorer import Restorer
 
     config: Any = trained.config
     if isinstance(trained, Prior):
@@ -51,6 +53,12 @@ def _described(trained: "Tokenizer | Prior") -> list[str]:
             f"{config.name}: {config.prior.architecture}, step {trained.step}, over {config.tokenizer}",
             f"  codes: {grids}, {classes}",
             *([f"  classes: {', '.join(names)}"] if names else []),
+        ]
+    if isinstance(trained, Restorer):
+        larger = f", {trained.scale} times larger" if trained.scale > 1 else ""
+        return [
+            f"{config.name}: {config.kind}, step {trained.step}, over {config.tokenizer}",
+            f"  undoes: {config.data.degradation.name}{larger}",
         ]
     return [
         f"{config.name}: {config.model.architecture}, step {trained.step}, {config.data.source}",

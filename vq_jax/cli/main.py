@@ -25,6 +25,7 @@ _COMMANDS = {
     "sample": "vq_jax.cli.generate",
     "inpaint": "vq_jax.cli.generate",
     "evaluate": "vq_jax.cli.evaluate",
+    "restore": "vq_jax.cli.restoration",
     "inspect": "vq_jax.cli.inspect_run",
     "prepare": "vq_jax.cli.prepare",
     "plan": "vq_jax.cli.plan",

@@ -16,7 +16,7 @@ import tyro
 from vq_jax.cli.brief_help import read_with_brief_help
 from vq_jax.cli.files import Dir
 from vq_jax.cli.free_words import split_free_word
-from vq_jax.configs.data import DataConfig
+from vq_jax.configs.data import DataConfig, RestorerDataConfig
 from vq_jax.configs.degradations import DEGRADATIONS, degradation_class
 from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
 from vq_jax.configs.quantizers import QUANTIZERS
@@ -232,7 +232,7 @@ def _with_model(config: RunConfig, arguments: list[str]) -> RunConfig:
             f"{config.name} trains a {config.kind}, and {place} holds a {found.kind}: give --init a run of "
             "the same kind"
         )
-    field = "model" if isinstance(found, ExperimentConfig) else "prior"
+    field = next(name for name in ("model", "prior", "restorer") if hasattr(found, name))
     try:
         return dataclasses.replace(config, **{field: getattr(found, field)})
     except ValueError as error:
@@ -246,8 +246,8 @@ def _with_quantizer(config: RunConfig, arguments: list[str]) -> RunConfig:
         return config
     if not isinstance(config, ExperimentConfig):
         raise UserError(
-            f"--quantizer chooses the quantizer of a tokenizer, and {config.name} trains a prior: give it to "
-            "the run of its tokenizer"
+            f"--quantizer chooses the quantizer of a tokenizer, and {config.name} trains a {config.kind}: "
+            "give it to the run of its tokenizer"
         )
     try:
         return dataclasses.replace(config, model=config.model.override(quantizer=name))
@@ -260,7 +260,7 @@ def _with_degradation(config: RunConfig, arguments: list[str]) -> RunConfig:
     name = _given(arguments, "--degradation")
     if not name:
         return config
-    if not isinstance(config.data, DataConfig):
+    if not isinstance(config.data, DataConfig | RestorerDataConfig):
         raise UserError(
             f"--degradation makes the pictures worse that a model restores, and {config.name} trains a "
             f"{config.kind}, which learns the codes of pictures as they are: omit it"
@@ -269,7 +269,7 @@ def _with_degradation(config: RunConfig, arguments: list[str]) -> RunConfig:
         chosen = degradation_class(name)
         if type(config.data.degradation) is chosen:
             return config
-        data: DataConfig = dataclasses.replace(config.data, degradation=chosen())
+        data: Any = dataclasses.replace(config.data, degradation=chosen())
         return dataclasses.replace(config, data=data)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -1,6 +1,6 @@
 """Frozen dataclasses that describe a run and all its parts. They import jax only to build something."""
 
-from vq_jax.configs.data import CodesConfig, ColourConfig, DataConfig, PriorDataConfig
+from vq_jax.configs.data import CodesConfig, ColourConfig, DataConfig, PriorDataConfig, RestorerDataConfig
 from vq_jax.configs.degradations import (
     DegradationConfig,
     DiskBlurConfig,
@@ -51,7 +51,15 @@ from vq_jax.configs.quantizers import (
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,
 )
-from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RunConfig
+from vq_jax.configs.restorers import RestorationLosses, RestorerNetwork
+from vq_jax.configs.runs import (
+    ExperimentConfig,
+    NoiseConfig,
+    PriorConfig,
+    RegressorConfig,
+    RestorerConfig,
+    RunConfig,
+)
 from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, SamplingOptions
 from vq_jax.configs.training import Phase, TrainingConfig
 
@@ -100,9 +108,14 @@ __all__ = [
     "PriorDataConfig",
     "QuantizerConfig",
     "RandomProjectionQuantizerConfig",
+    "RegressorConfig",
     "ResidualFSQConfig",
     "ResidualQuantizerConfig",
     "ResidualVQVAE",
+    "RestorationLosses",
+    "RestorerConfig",
+    "RestorerDataConfig",
+    "RestorerNetwork",
     "RunConfig",
     "SamplingOptions",
     "SimVQConfig",

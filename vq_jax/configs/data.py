@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from vq_jax.configs.degradations import DegradationConfig, NoDegradationConfig, check_named
+from vq_jax.configs.degradations import (
+    DegradationConfig,
+    GaussianNoiseConfig,
+    NoDegradationConfig,
+    check_named,
+)
 from vq_jax.configs.derived import with_optional_fields_of
 from vq_jax.configs.fields import LOCAL, PATH, RESUME, SIDES, SOURCE, Checked, check_value
 from vq_jax.errors import require
@@ -156,21 +161,12 @@ def _check_span(span: tuple[float, ...] | None) -> None:
     )
 
 
-@with_optional_fields_of(DataConfig)
-class PriorDataConfig(Checked):
-    """The pictures whose codes are learnt; a field that is None is as in the tokenizer's run."""
+class _OverTokenizer(Checked):
+    """Base of the pictures of a run over a tokenizer."""
 
     path: ClassVar[str] = "data"
 
-    batch_size: _Batch = 64
-    """Grids of codes a step, over all devices and processes."""
-    num_workers: _Workers = dataclasses.field(default=0, metadata=LOCAL)
-    """Processes that read pictures where codes are made on the fly; 0 reads in threads."""
-    colour: ColourConfig = ColourConfig()
-    degradation: NoDegradationConfig = NoDegradationConfig()
-    """None: a prior learns the codes of pictures as they are."""
-
-    if TYPE_CHECKING:  # the other fields are not written here
+    if TYPE_CHECKING:  # fields of DataConfig that are not written in the classes
         value_range: tuple[float, float] | None = None
 
         def __init__(self, **fields: Any) -> None: ...
@@ -180,10 +176,49 @@ class PriorDataConfig(Checked):
         _check_span(self.value_range)
 
     def resolve(self, tokenizer: DataConfig) -> DataConfig:
-        """Returns the tokenizer's settings with those that are given here in their place."""
+        """Returns the tokenizer's settings with those that are given here in their place.
+
+        Raises:
+          ValueError: they do not go together.
+        """
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(DataConfig)}
         return dataclasses.replace(
             tokenizer, **{name: value for name, value in given.items() if value is not None}
+        )
+
+
+@with_optional_fields_of(DataConfig)
+class PriorDataConfig(_OverTokenizer):
+    """The pictures whose codes are learnt; a field that is None is as in the tokenizer's run."""
+
+    batch_size: _Batch = 64
+    """Grids of codes a step, over all devices and processes."""
+    num_workers: _Workers = dataclasses.field(default=0, metadata=LOCAL)
+    """Processes that read pictures where codes are made on the fly; 0 reads in threads."""
+    colour: ColourConfig = ColourConfig()
+    degradation: NoDegradationConfig = NoDegradationConfig()
+    """None: a prior learns the codes of pictures as they are."""
+
+
+@with_optional_fields_of(DataConfig)
+class RestorerDataConfig(_OverTokenizer):
+    """The pictures that a restorer learns from; a field that is None is as in the tokenizer's run."""
+
+    batch_size: _Batch = 8
+    """Pictures a step, over all devices and processes."""
+    num_workers: _Workers = dataclasses.field(default=0, metadata=LOCAL)
+    """Processes that read pictures; 0 reads in threads. It never changes the order of the pictures."""
+    colour: ColourConfig = ColourConfig()
+    degradation: DegradationConfig = GaussianNoiseConfig()
+    """What the restorer is to undo."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_named(self.degradation)
+        require(
+            self.degradation.changes,
+            "data.degradation must not be none for a restorer, which learns to undo it: give "
+            "--degradation NAME",
         )
 
 

@@ -38,6 +38,11 @@ class DegradationConfig(Checked):
         """How many times smaller a degraded picture is in height and width."""
         return 1
 
+    @property
+    def removes_colour(self) -> bool:
+        """Whether degraded pictures may be grey, so that what restores them gives colours."""
+        return False
+
     def check_channels(self, channels: int) -> None:
         """Checks that pictures of so many channels can be degraded.
 
@@ -138,6 +143,11 @@ class GreyConfig(DegradationConfig):
 
     name: ClassVar[str] = "grey"
 
+    @property
+    def removes_colour(self) -> bool:
+        """True."""
+        return True
+
     def check_channels(self, channels: int) -> None:
         """Checks that the pictures have colours.
 
@@ -185,6 +195,11 @@ class MixConfig(DegradationConfig):
     def scale(self) -> int:
         """The product of the steps' scales."""
         return math.prod(step.scale for step in self.steps)
+
+    @property
+    def removes_colour(self) -> bool:
+        """Whether one of the steps does."""
+        return any(step.removes_colour for step in self.steps)
 
 
 DEGRADATIONS: dict[str, type[DegradationConfig]] = {

@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RunConfig
+from vq_jax.configs.registry import RUN_KINDS
+from vq_jax.configs.runs import RunConfig
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.host.storage import checked_path
 
@@ -32,8 +33,8 @@ def load_preset(name: str) -> RunConfig:
       name: name of a preset, such as "vqvae-photos", or a path to a Python file.
 
     Raises:
-      UserError: no such preset or file, or the file fails or does not define `config` as an
-        `ExperimentConfig` or a `PriorConfig`.
+      UserError: no such preset or file, or the file fails or does not define `config` as the
+        configuration of a run.
     """
     known = presets()
     path = known.get(name.replace("_", "-")) or Path(checked_path(name, "an experiment"))
@@ -61,9 +62,10 @@ def load_preset(name: str) -> RunConfig:
         if os.getpid() != process:  # the file forked: its copy of the program is no second run
             os._exit(1)
     config = getattr(module, "config", None)
-    if not isinstance(config, ExperimentConfig | PriorConfig):
+    if not isinstance(config, RunConfig):
+        kinds = [cls.__name__ for cls in RUN_KINDS.values()]
         raise UserError(
-            f"{path} must define `config`, an ExperimentConfig or PriorConfig; "
+            f"{path} must define `config`, one of {', '.join(kinds)}; "
             f"it {'does not' if config is None else f'is a {type(config).__name__}'}"
         )
     return config

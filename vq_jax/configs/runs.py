@@ -1,17 +1,18 @@
-"""Configurations of whole runs: a tokenizer, a prior, a noise generator."""
+"""Configurations of whole runs: a tokenizer, a prior, a noise generator, a restorer, a regressor."""
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import tyro
 
-from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig
+from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig, RestorerDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
 from vq_jax.configs.fields import LOCAL, PATH, RESUME, RUN_NAME, Checked
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import ARCHITECTURES, Architecture
 from vq_jax.configs.optimizers import OptimizerConfig
 from vq_jax.configs.priors import PRIORS, NoiseArchitecture, PriorArchitecture
+from vq_jax.configs.restorers import RestorationLosses, RestorerNetwork
 from vq_jax.configs.sampling import NoiseOptions, Options, SamplingOptions
 from vq_jax.configs.training import Phase, TrainingConfig
 from vq_jax.errors import require
@@ -204,10 +205,56 @@ class NoiseConfig(PriorConfig):
         )
 
 
-def _check_length(config: ExperimentConfig | PriorConfig) -> None:
+@dataclasses.dataclass(frozen=True)
+class RestorerConfig(Checked):
+    """Everything that defines the run of a restorer: by a tokenizer's codes, it learns what clean pictures
+    degraded ones come from."""
+
+    kind: ClassVar[str] = "restorer"
+
+    name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
+    restorer: RestorerNetwork = RestorerNetwork()
+    tokenizer: Annotated[str, PATH, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
+        default="", metadata=LOCAL
+    )
+    """Run or model directory of the tokenizer whose codes the restorer predicts."""
+    data: RestorerDataConfig = RestorerDataConfig()
+    losses: RestorationLosses = RestorationLosses()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_length(self)
+        require(
+            not self.training.init_parts,
+            f"training.init_parts names parts of a tokenizer, and a {self.kind} has others: omit it",
+        )
+        picture = self.losses.perceptual_weight > 0 or self.losses.has_discriminator
+        require(
+            self.restorer.fusion or self.kind != "restorer" or not picture,
+            "losses of the picture teach only restorer.fusion, which is off: set losses.perceptual_weight "
+            "and losses.adversarial_weight to 0, or restorer.fusion to True",
+        )
+
+    def in_steps(self) -> Self:
+        """Returns the configuration with starts of losses that are shares of the run's steps as steps."""
+        losses: Any = self.losses.in_steps(self.training.steps)
+        return self if losses is self.losses else dataclasses.replace(self, losses=losses)
+
+
+@dataclasses.dataclass(frozen=True)
+class RegressorConfig(RestorerConfig):
+    """A restorer's network without codes, to compare it with: everything learns, from the picture alone."""
+
+    kind: ClassVar[str] = "regressor"
+
+
+def _check_length(config: "RunConfig") -> None:
     """Checks what depends on the number of steps, and that the batch divides into its parts."""
     optimizers = {"optimizer": config.optimizer}
-    if isinstance(config, ExperimentConfig | NoiseConfig):
+    if isinstance(config, ExperimentConfig | NoiseConfig | RestorerConfig):
         optimizers["discriminator.optimizer"] = config.discriminator.optimizer
     steps = config.training.steps
     for name, optimizer in optimizers.items():
@@ -247,4 +294,4 @@ def _check_parts(config: ExperimentConfig) -> None:
     )
 
 
-RunConfig = ExperimentConfig | PriorConfig
+RunConfig = ExperimentConfig | PriorConfig | RestorerConfig

@@ -17,6 +17,7 @@ from vq_jax.evaluate.evaluators import (
 from vq_jax.evaluate.likelihood import Likelihood
 from vq_jax.evaluate.perceptual import LPIPS_SMALLEST, Perceptual, lpips
 from vq_jax.evaluate.reconstruction import Reconstruction, ReconstructionSums
+from vq_jax.evaluate.restoration import Restoration, restoration_evaluators, restoration_step
 
 __all__ = [
     "DEFAULT_EVALUATORS",
@@ -30,6 +31,7 @@ __all__ = [
     "Perceptual",
     "Reconstruction",
     "ReconstructionSums",
+    "Restoration",
     "Setup",
     "code_suffixes",
     "evaluate",
@@ -39,6 +41,8 @@ __all__ = [
     "mean_squared_error",
     "psnr",
     "psnr_from_mse",
+    "restoration_evaluators",
+    "restoration_step",
     "ssim",
     "sums",
 ]

@@ -29,6 +29,7 @@ from vq_jax.nn.quantizers import (
     VectorQuantizer,
     VectorQuantizerEMA,
 )
+from vq_jax.nn.restoration import RegressorModel, RestorerModel, RestorerOutput
 from vq_jax.types import CodeSpec
 
 __all__ = [
@@ -63,10 +64,13 @@ __all__ = [
     "PixelCNN",
     "QuantizerOutput",
     "RandomProjectionQuantizer",
+    "RegressorModel",
     "ResidualDecoder",
     "ResidualEncoder",
     "ResidualFSQ",
     "ResidualQuantizer",
+    "RestorerModel",
+    "RestorerOutput",
     "Revival",
     "SimVQ",
     "StyleGANDiscriminator",

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import linen
 
 from vq_jax.configs.models import make_architecture
-from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig
+from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RegressorConfig, RestorerConfig
 from vq_jax.errors import UserError
 from vq_jax.host.dtypes import compute_dtype
-from vq_jax.nn import Condition, NoiseGenerator, VQModel
+from vq_jax.nn import Condition, NoiseGenerator, RegressorModel, RestorerModel, VQModel
 from vq_jax.types import CodeSpecs, Params
 
 
@@ -74,6 +74,40 @@ def build_prior(
         return config.prior.build(specs, num_classes, compute_dtype(config.training.dtype), **fields)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def build_restorer(
+    config: RestorerConfig, tokenizer: ExperimentConfig, specs: CodeSpecs, scale: int
+) -> RestorerModel | RegressorModel:
+    """Makes the network of a restorer's or a regressor's configuration.
+
+    Args:
+      config: of the restorer's run.
+      tokenizer: the configuration of its tokenizer.
+      specs: of the tokenizer's codes.
+      scale: how many times larger the output is than the input.
+
+    Raises:
+      UserError: the configuration does not fit the tokenizer.
+    """
+    dtype = compute_dtype(config.training.dtype)
+    try:
+        twin = tokenizer.model.build(head=tokenizer.losses.head, dtype=dtype)
+        if isinstance(config, RegressorConfig):
+            return config.restorer.build_regressor(twin, specs, scale, dtype)
+        return config.restorer.build(build_model(tokenizer), twin, specs, scale, dtype)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def abstract_restorer(model: RestorerModel | RegressorModel, image_shape: tuple[int, ...]) -> Params:
+    """Shapes of the variables of a restorer, `params` without the tokenizer's, for clean pictures (*S, C)."""
+    *spatial, channels = image_shape
+    degraded = jax.ShapeDtypeStruct(
+        (1, *(length // model.scale for length in spatial), channels), jnp.float32
+    )
+    variables: Any = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), degraded)
+    return {"params": {name: tree for name, tree in variables["params"].items() if name != "tokenizer"}}
 
 
 def abstract_prior(model: linen.Module) -> Params:

@@ -26,13 +26,13 @@ def load_tokenizer(
       prefer_step: of a run, the checkpoint of this step if there is one.
 
     Raises:
-      UserError: there is none, or it is a prior, or its files cannot be read.
+      UserError: there is none, or it is another kind of model, or its files cannot be read.
     """
     directory = local_copy(place)
     saved = open_model(directory)
     config = read_config(directory) if saved is None else saved.config
     if not isinstance(config, ExperimentConfig):
-        raise UserError(f"expected a tokenizer, {place} holds a prior, {config.name}")
+        raise UserError(f"expected a tokenizer, {place} holds a {config.kind}, {config.name}")
     model = build_model(config)
     abstract = abstract_variables(config, model)
     if saved is not None:

@@ -1,4 +1,4 @@
-"""What ties a prior's run to its tokenizer: a record of which tokenizer it was, and where."""
+"""What ties the run of a prior or a restorer to its tokenizer: a record of which it was, and where."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import os
 from etils import epath
 
 from vq_jax.configs.data import ImageSize, image_size_of
-from vq_jax.configs.runs import PriorConfig
+from vq_jax.configs.runs import PriorConfig, RestorerConfig
 from vq_jax.configs.serialize import check_header, header, specs_from_json, specs_to_json
 from vq_jax.errors import UserError
 from vq_jax.host.files import require_regular, write_atomic
@@ -27,7 +27,7 @@ _log = logging.getLogger("vq_jax")
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerRecord:
-    """What a prior's run keeps of its tokenizer: where it was, which it was, and what its codes are like."""
+    """What a run keeps of its tokenizer: where it was, which it was, and what its codes are like."""
 
     path: str
     relative: str | None  # to the prior's run
@@ -38,13 +38,13 @@ class TokenizerRecord:
     image_size: ImageSize
 
     def write(self, workdir: epath.Path) -> None:
-        """Writes it into the prior's run, whole or not at all."""
+        """Writes it into the run, whole or not at all."""
         values = {**header(_KIND), **dataclasses.asdict(self), "specs": specs_to_json(self.specs)}
         write_atomic(workdir / _RECORD, json.dumps(values, indent=2) + "\n")
 
 
 def read_record(workdir: epath.PathLike) -> TokenizerRecord | None:
-    """Reads what a prior's run keeps of its tokenizer; None where there is nothing yet.
+    """Reads what a run keeps of its tokenizer; None where there is nothing yet.
 
     Raises:
       UserError: it cannot be read.
@@ -77,10 +77,10 @@ def make_record(
     *,
     before: TokenizerRecord | None = None,
 ) -> TokenizerRecord:
-    """Describes a tokenizer for a prior's run.
+    """Describes a tokenizer for a run over it.
 
     Args:
-      workdir: the prior's run.
+      workdir: the run over the tokenizer.
       place: where the tokenizer was found.
       tokenizer: it.
       num_classes: classes of the pictures; None for none.
@@ -100,19 +100,42 @@ def make_record(
     )
 
 
+def given_tokenizer(
+    workdir: epath.Path, config: PriorConfig | RestorerConfig, before: TokenizerRecord | None
+) -> Tokenizer:
+    """Loads the tokenizer of a run that begins, or the one that it began with.
+
+    Args:
+      workdir: the run.
+      config: its configuration.
+      before: the record that the run has already; None for one that begins.
+
+    Raises:
+      UserError: none is given, or it is missing, or another one.
+    """
+    if before is not None:
+        return find_tokenizer(workdir, config, before)
+    if not config.tokenizer:
+        raise UserError(
+            f"expected a tokenizer whose codes the {config.kind} learns: give --tokenizer RUN, a directory "
+            "that `vq-jax train` wrote, or a model directory"
+        )
+    return load_tokenizer(config.tokenizer)
+
+
 def find_tokenizer(
     workdir: epath.PathLike,
-    config: PriorConfig,
+    config: PriorConfig | RestorerConfig,
     record: TokenizerRecord,
     *,
     given: epath.PathLike | None = None,
 ) -> Tokenizer:
-    """Finds the tokenizer that a prior was trained on: the copy in the prior's run or, in runs from before
+    """Finds the tokenizer that a model was trained on: the copy in its run or, in runs from before
     there were copies, where the configuration says, where it was then, or where it would be if both runs were
     moved together.
 
     Args:
-      workdir: the prior's run.
+      workdir: the run over the tokenizer.
       config: its configuration.
       record: of the tokenizer.
       given: the only place to look at, if the user names one.
@@ -137,20 +160,20 @@ def find_tokenizer(
     if others:
         raise others[-1]
     raise UserError(
-        f"the tokenizer of the prior in {workdir} is missing: there is no run in "
+        f"the tokenizer of the {config.kind} in {workdir} is missing: there is no run in "
         f"{' or '.join(dict.fromkeys(places[1:]))}; say where it is with --tokenizer"
     )
 
 
 def load_same_tokenizer(
-    place: epath.PathLike, fingerprint: str, prior: epath.PathLike, *, prefer_step: int | None = None
+    place: epath.PathLike, fingerprint: str, model: epath.PathLike, *, prefer_step: int | None = None
 ) -> Tokenizer:
-    """Loads the tokenizer of a prior.
+    """Loads the tokenizer of a prior or a restorer.
 
     Args:
       place: where it is.
-      fingerprint: of the one that the prior was trained on.
-      prior: where the prior is, for the message.
+      fingerprint: of the one that the model was trained on.
+      model: where the model is, for the message.
       prefer_step: of a run, the checkpoint of this step if there is one.
 
     Raises:
@@ -159,14 +182,14 @@ def load_same_tokenizer(
     tokenizer = load_tokenizer(place, prefer_step=prefer_step)
     if not tokenizer.has_fingerprint(fingerprint):
         raise UserError(
-            f"the tokenizer in {place} is not the one that the prior in {prior} was trained on and gives "
-            "other codes: say with --tokenizer where that one is, or train another prior in a new --workdir"
+            f"the tokenizer in {place} is not the one that the model in {model} was trained on and gives "
+            "other codes: say with --tokenizer where that one is, or train another in a new --workdir"
         )
     return tokenizer
 
 
 def keep_copy(workdir: epath.Path, tokenizer: Tokenizer) -> None:
-    """Saves the tokenizer in the prior's run, as a model directory, unless it is there."""
+    """Saves the tokenizer in a run over it, as a model directory, unless it is there."""
     place = workdir / TOKENIZER
     try:
         kept = open_model(place)

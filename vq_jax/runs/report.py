@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from etils import epath
 
-from vq_jax.configs.runs import ExperimentConfig, RunConfig
+from vq_jax.configs.runs import RunConfig
 from vq_jax.data.source import printable
 from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
@@ -38,7 +38,7 @@ class About:
 
 def write_report(
     workdir: epath.Path,
-    config: ExperimentConfig,
+    config: RunConfig,
     step: int,
     about: About,
     pictures: Sequence[np.ndarray],

@@ -13,7 +13,7 @@ from etils import epath
 from flax import traverse_util
 from jax.sharding import Mesh
 
-from vq_jax.configs.runs import ExperimentConfig, PriorConfig
+from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RestorerConfig
 from vq_jax.configs.serialize import part_to_dict
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
@@ -21,6 +21,7 @@ from vq_jax.pretrained.build import abstract_prior, abstract_variables
 from vq_jax.pretrained.load import load
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.restore import restore_weights
+from vq_jax.pretrained.restorer import Restorer
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs.rundir import has_checkpoint, is_run
 from vq_jax.train.optimizers import init_optimizer
@@ -122,6 +123,26 @@ def initial_prior(
             "give the tokenizer that it was trained on"
         )
     _check_same(place, found.variables, abstract_prior(model), found.config.prior, config.prior)
+    _say(place, found.step, (), None, False)
+    return InitialWeights(found.variables)
+
+
+def initial_restorer(config: RestorerConfig, workdir: epath.Path, params: Params) -> InitialWeights | None:
+    """Loads the weights that a restorer's run starts from, see `initial_tokenizer`.
+
+    Args:
+      config: the run's.
+      workdir: its directory.
+      params: shapes of the parameters to train.
+
+    Raises:
+      UserError: there is no such run or model, or its network is another one.
+    """
+    found = _found(config, workdir, Restorer)
+    if found is None:
+        return None
+    place = config.training.init
+    _check_same(place, found.variables, {"params": params}, found.config.restorer, config.restorer)
     _say(place, found.step, (), None, False)
     return InitialWeights(found.variables)
 

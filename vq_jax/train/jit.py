@@ -10,14 +10,16 @@ from flax import linen
 from jax.sharding import Mesh, NamedSharding
 
 from vq_jax.configs.losses import Losses
+from vq_jax.configs.restorers import RestorationLosses
 from vq_jax.configs.training import PhaseKind
-from vq_jax.nn import Condition, NoiseGenerator, VQModel
+from vq_jax.nn import Condition, NoiseGenerator, RegressorModel, RestorerModel, VQModel
 from vq_jax.runs.telemetry import count_flops
 from vq_jax.train.sharding import batch_sharding, replicated, state_sharding
 from vq_jax.train.state import TrainState
 from vq_jax.train.steps.discriminator import discriminator_step
 from vq_jax.train.steps.noise import noise_step
 from vq_jax.train.steps.prior import PriorState, prior_step
+from vq_jax.train.steps.restorer import restorer_step
 from vq_jax.train.steps.tokenizer import TRAINABLE, generator_step
 from vq_jax.types import Array, Key, Metrics, Params
 
@@ -219,3 +221,53 @@ def jit_noise_step(
 
     whole = replicated(mesh)
     return jit_update(mesh, step, batch_sharding(mesh), whole, whole)
+
+
+def jit_restorer_step(
+    mesh: Mesh,
+    *,
+    model: RestorerModel | RegressorModel,
+    optimizer: optax.GradientTransformation,
+    losses: RestorationLosses,
+    discriminator_model: linen.Module | None = None,
+    discriminator_optimizer: optax.GradientTransformation | None = None,
+    ema_decay: float = 0.0,
+    accumulate: int = 1,
+) -> Callable[
+    [TrainState, dict[str, Array], Key[Array, ""], Params, Params | None], tuple[TrainState, Metrics]
+]:
+    """Jits `restorer_step` over the mesh; the step donates the state.
+
+    Returns:
+      A function of state, batch (`image` and `target`), key, as in `jit_train_step`, the tokenizer's
+      variables, whole on every device, and the variables of LPIPS, to the new state and metrics.
+    """
+
+    def step(
+        state: TrainState,
+        batch: dict[str, Array],
+        rng: Key[Array, ""],
+        tokenizer_variables: Params,
+        perceptual: Params | None,
+    ) -> tuple[TrainState, Metrics]:
+        gathered = TrainState(
+            unshard_network(state.generator, mesh), unshard_network(state.discriminator, mesh)
+        )
+        judge = discriminator_optimizer
+        return restorer_step(
+            gathered,
+            batch,
+            jax.random.fold_in(rng, state.generator.step),
+            model=model,
+            tokenizer_variables=tokenizer_variables,
+            optimizer=sharded_optimizer(optimizer, mesh),
+            losses=losses,
+            discriminator_model=discriminator_model,
+            discriminator_optimizer=None if judge is None else sharded_optimizer(judge, mesh),
+            perceptual=perceptual,
+            ema_decay=ema_decay,
+            accumulate=accumulate,
+        )
+
+    whole = replicated(mesh)
+    return jit_update(mesh, step, batch_sharding(mesh), whole, whole, whole, rounds=accumulate)

@@ -106,6 +106,8 @@ TASKS = {
     "tokenizer": "vq_jax.train.tasks.tokenizer.TokenizerTask",
     "prior": "vq_jax.train.tasks.prior.PriorTask",
     "noise": "vq_jax.train.tasks.noise.NoiseTask",
+    "restorer": "vq_jax.train.tasks.restorer.RestorerTask",
+    "regressor": "vq_jax.train.tasks.restorer.RestorerTask",
 }
 """The task that trains each kind of run of `configs.registry.RUN_KINDS`."""
 

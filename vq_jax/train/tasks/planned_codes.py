@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vq_jax.configs.presets import load_preset, presets
-from vq_jax.configs.runs import ExperimentConfig, PriorConfig
+from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RestorerConfig
 from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
 from vq_jax.pretrained.build import abstract_variables, build_model
@@ -59,11 +59,13 @@ def abstract_batch(specs: CodeSpecs, num_classes: int | None, batch_size: int, m
     return sharding.abstract(batch, sharding.batch_sharding(mesh))
 
 
-def planned_codes(config: PriorConfig, tokenizer: str | None, classes: int | None) -> PlannedCodes:
-    """Describes the codes of a prior's configuration.
+def planned_codes(
+    config: PriorConfig | RestorerConfig, tokenizer: str | None, classes: int | None
+) -> PlannedCodes:
+    """Describes the codes that a configuration is over.
 
     Args:
-      config: the prior's.
+      config: of a prior or a restorer.
       tokenizer: preset or file of the tokenizer; the preset that the tokenizer's run is named after when
         absent.
       classes: number of the pictures' classes, 0 for none; known for some sources when absent.
@@ -80,7 +82,7 @@ def planned_codes(config: PriorConfig, tokenizer: str | None, classes: int | Non
     return PlannedCodes(found, model, image_shape, model.code_specs(image_shape), classes)
 
 
-def tokenizer_preset(config: PriorConfig, tokenizer: str | None) -> ExperimentConfig:
+def tokenizer_preset(config: PriorConfig | RestorerConfig, tokenizer: str | None) -> ExperimentConfig:
     """The configuration of the tokenizer, see `planned_codes`."""
     name = tokenizer or Path(config.tokenizer).name
     if tokenizer is None and name not in presets():
@@ -90,13 +92,13 @@ def tokenizer_preset(config: PriorConfig, tokenizer: str | None) -> ExperimentCo
         )
     found = load_preset(name)
     if not isinstance(found, ExperimentConfig):
-        raise UserError(f"expected the preset of a tokenizer for --tokenizer, {name} is that of a prior")
+        raise UserError(f"expected a tokenizer's preset for --tokenizer, {name} is that of a {found.kind}")
     return found
 
 
-def num_classes(config: PriorConfig, source: str, classes: int | None) -> int | None:
+def num_classes(config: PriorConfig | RestorerConfig, source: str, classes: int | None) -> int | None:
     """The classes of the condition, see `planned_codes`; None for an unconditional prior."""
-    if not config.conditional:
+    if not getattr(config, "conditional", False):
         return None
     if classes is None and source != "photos" and source not in _CLASSES:
         raise UserError(f"the number of classes of {source} is not known here: give --classes N, 0 for none")

@@ -23,9 +23,8 @@ from vq_jax.evaluate import Likelihood, evaluate
 from vq_jax.generate import adapt_options, sample_prior, sampler_of
 from vq_jax.nn import Condition
 from vq_jax.pretrained.build import abstract_prior, build_prior
-from vq_jax.pretrained.load_tokenizer import load_tokenizer
 from vq_jax.pretrained.prior import Prior
-from vq_jax.pretrained.record import TokenizerRecord, find_tokenizer, keep_copy, make_record, read_record
+from vq_jax.pretrained.record import given_tokenizer, keep_copy, make_record, read_record
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.runs import grids, report
 from vq_jax.runs.code_cache import CodeBatches, CodeCache, open_cache
@@ -74,7 +73,7 @@ class PriorTask:
         self.mesh = sharding.make_mesh(training.mesh_data, training.mesh_fsdp)
         sharding.check_batch_size(config.data.batch_size, self.mesh)
         before = read_record(workdir) if has_checkpoint(workdir) else None  # else another may be chosen
-        self.tokenizer = _tokenizer(config, workdir, before)
+        self.tokenizer = given_tokenizer(workdir, config, before)
         self._pictures = config.data.resolve(self.tokenizer.config.data)
         try:
             self.tokenizer.config.model.check_image_size(self._pictures.image_size)
@@ -321,17 +320,6 @@ class PriorTask:
             batch_size=num,
             sharding=sharding.batch_sharding(self.mesh) if spread else None,
         )
-
-
-def _tokenizer(config: PriorConfig, workdir: epath.Path, record: TokenizerRecord | None) -> Tokenizer:
-    if record is not None:
-        return find_tokenizer(workdir, config, record)
-    if not config.tokenizer:
-        raise UserError(
-            "expected a tokenizer whose codes the prior learns: give --tokenizer RUN, a directory that "
-            "`vq-jax train` wrote, or a model directory"
-        )
-    return load_tokenizer(config.tokenizer)
 
 
 def _cache_directory(config: PriorConfig, workdir: epath.Path) -> Path | None:

@@ -1,0 +1,71 @@
+"""Pictures of any size through a network in overlapping windows, blended, in bounded memory."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Network = Callable[[np.ndarray], np.ndarray]
+"""From uint8 [B, h, w, C] to uint8 [B, h * scale, w * scale, C]."""
+
+
+def in_windows(
+    network: Network, picture: np.ndarray, *, window: int, margin: int, scale: int, multiple: int
+) -> np.ndarray:
+    """Runs a network over a picture, window by window.
+
+    Windows overlap by three margins. Of each, the outermost margin is not used, where the picture goes on
+    beyond it; over the next one, two windows mix, linearly. So a pixel does not depend on what is further
+    than a margin away, and no window's border shows. A picture that fits into a window is run whole.
+
+    Args:
+      network: maps pictures whose sides are multiples of `multiple`.
+      picture: uint8 [h, w, C].
+      window: pixels of a window's sides, a multiple of `multiple`, above four margins.
+      margin: pixels, a multiple of `multiple`.
+      scale: how many times larger the output is.
+      multiple: see `network`; the picture's edge pixels are repeated up to it.
+
+    Returns:
+      uint8 [h * scale, w * scale, C].
+    """
+    height, width, _ = picture.shape
+    rows, columns = (_starts(length, window, margin) for length in (height, width))
+    sides = [min(window, -(-length // multiple) * multiple) for length in (height, width)]
+    end = (rows[-1] + sides[0], columns[-1] + sides[1])
+    pad = [(0, max(0, stop - length)) for stop, length in zip(end, (height, width), strict=True)]
+    padded = np.pad(picture, [*pad, (0, 0)], mode="edge")
+
+    def bands() -> Iterator[np.ndarray]:
+        for top in rows:
+            parts = padded[top : top + sides[0]]
+            tiles = (network(parts[None, :, left : left + sides[1]])[0].swapaxes(0, 1) for left in columns)
+            yield _blended(tiles, columns, margin, scale).swapaxes(0, 1)
+
+    whole = _blended(bands(), rows, margin, scale)
+    return whole[: height * scale, : width * scale]
+
+
+def _starts(length: int, window: int, margin: int) -> list[int]:
+    """Where windows begin along an axis; the last ends at the picture's end or after it."""
+    step = window - 3 * margin
+    return list(range(0, max(1, length - 3 * margin), step)) if length > window else [0]
+
+
+def _blended(parts: Iterator[np.ndarray], starts: list[int], margin: int, scale: int) -> np.ndarray:
+    """Joins parts [n, ...] along their first axis, which begin at `starts` (before scaling) and overlap."""
+    joined: list[np.ndarray] = []
+    margin = margin * scale
+    ramp = ((np.arange(margin, dtype=np.float32) + 0.5) / margin)[:, None, None]
+    before: np.ndarray | None = None
+    for number, part in enumerate(parts):
+        last = number == len(starts) - 1
+        if before is not None:
+            mixed = (1 - ramp) * before + ramp * part[margin : 2 * margin].astype(np.float32)
+            joined.append(np.clip(mixed + 0.5, 0, 255).astype(np.uint8))
+            part = part[2 * margin :]
+        if last:
+            joined.append(part)
+        else:
+            joined.append(part[: len(part) - 2 * margin])
+            before = part[len(part) - 2 * margin : len(part) - margin].astype(np.float32)
+    return np.concatenate(joined)

@@ -338,11 +338,36 @@ def test_of_16_bit_colours_the_high_byte_is_read(tmp_path, channels, options):
     assert np.array_equal(read_picture(path, 3), colours >> 8)
 
 
-def test_a_range_of_values_is_said_not_to_apply_to_colours(tmp_path, caplog):
+@pytest.mark.parametrize(
+    "channels, options", [*((c, {}) for c in (2, 3, 4)), *((c, options) for c in (3, 4) for options in TIFFS)]
+)
+def test_a_range_of_values_holds_for_16_bit_colours(tmp_path, channels, options):
+    pixels = np.random.default_rng(0).integers(0, 2**16, (6, 9, channels), dtype=np.uint16) // 16
+    if channels != 3:
+        pixels[..., -1] = 2**16 - 1
+    path = colours_of_16_bits(tmp_path / ("a.tif" if options else "a.png"), pixels, **options)
+    colours = pixels[..., :3] if channels > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
+    reading = Reading((100.0, 4000.0))
+    if options.get("planarconfig") == "separate" and options["compression"]:
+        with pytest.raises(ValueError, match="compressed planes, of which 8 bits can be read: save it with"):
+            read_picture(path, 3, reading)
+        return
+    expected = np.rint(np.clip((colours.astype(float) - 100) / 3900, 0, 1) * 255)
+    assert np.array_equal(read_picture(path, 3, reading), expected)
+    crop = read_crop(path, 3, window(1, 2, 4, 3), (3, 4), False, reading)
+    assert np.array_equal(crop, cut(expected.astype(np.uint8), Window(1, 2, 4, 3), (3, 4)))
+    assert decode_check(path, reading) is None
+
+
+def test_16_bit_colours_that_hardly_use_their_range_are_warned_of(tmp_path, caplog):
+    values = np.random.default_rng(0).integers(0, 4096, (6, 9, 3), dtype=np.uint16)
     for number in range(2):
-        colours_of_16_bits(tmp_path / f"{number}.png", np.full((6, 9, 3), 99 << 8 | number, np.uint16))
+        colours_of_16_bits(tmp_path / f"{number}.png", values)
+    open_source(f"folder:{tmp_path}", "train", DataConfig(), 3)
+    assert any("give --data.value-range 0 4095 to use" in record.getMessage() for record in caplog.records)
+    caplog.clear()
     open_source(f"folder:{tmp_path}", "train", DataConfig(value_range=(0, 4095)), 3)
-    assert any("data.value_range is for grey pictures" in r.getMessage() for r in caplog.records)
+    assert not caplog.records
 
 
 def test_pictures_of_12_bits_are_scaled_from_12_bits(tmp_path):

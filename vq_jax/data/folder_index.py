@@ -190,10 +190,6 @@ def examine(root: Path, files: tuple[PictureFile, ...], reading: Reading) -> Exa
     for name, reason in reasons.items():
         warn_broken(name, reason)
     levels = [found for found in checked if isinstance(found, Levels)]
-    if reading.value_range is not None and levels:
-        _LOG.warning(
-            "data.value_range is for grey pictures: of 16-bit colours in %s the high byte is read", root
-        )
     _warn_unused_range(root, levels)
     pixels = sum(header.pixels for header in headers if isinstance(header.pixels, int))
     return Examined(reasons, pixels, tuple(header.digest for header in headers))
@@ -218,14 +214,10 @@ def _warn_unused_range(root: Path, levels: list[Levels]) -> None:
         alike = [found for found in levels if found.possible == possible]
         low, high = min(found.low for found in alike), max(found.high for found in alike)
         if (high - low) * _USED_SHARE < possible[1] - possible[0]:
-            advice = (
-                f"give --data.value-range {low} {high} to use all of it"
-                if alike[0].settable
-                else "stretch them before they are saved"
-            )
             _LOG.warning(
-                "pictures in %s use only the values %d to %d of %d to %d and become nearly uniform: %s",
-                root, low, high, *possible, advice,
+                "pictures in %s use only the values %d to %d of %d to %d and become nearly uniform: give "
+                "--data.value-range %d %d to use all of it",
+                root, low, high, *possible, low, high,
             )  # fmt: skip
 
 

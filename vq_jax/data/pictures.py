@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageCms
 
 from vq_jax.configs.data import DataConfig
+from vq_jax.data import deep_colours
 from vq_jax.data.crops import Choose, Size, shrink
 from vq_jax.data.metadata import Spliced, exif_orientation, without_metadata
 from vq_jax.host.files import require_regular
@@ -28,7 +29,6 @@ PSNR of at least 39 dB against those decoded at full size; with 1.0, of 30 dB.""
 # Orientations in EXIF where the left or top edge of the upright picture is the right or bottom edge of the
 # stored one, and those where the picture lies on its side.
 _FROM_RIGHT, _FROM_BOTTOM, _ON_ITS_SIDE = {2, 3, 6, 7}, {3, 4, 7, 8}, {5, 6, 7, 8}
-
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,13 +65,11 @@ DEFAULT_READING = Reading()
 
 
 class Levels(NamedTuple):
-    """The values that a picture of more than 8 bits has, those that it could have, and whether
-    `Reading.value_range` applies to it."""
+    """The values that a picture of more than 8 bits has, and those that it could have."""
 
     low: float
     high: float
     possible: tuple[float, float]
-    settable: bool
 
 
 def picture_extensions() -> frozenset[str]:
@@ -91,7 +89,8 @@ def read_picture(
 
     The orientation in EXIF is applied; nothing else of the metadata is read. Transparent pictures get a white
     background, and only the first of several frames is read. Grey pictures with more than 8 bits are scaled
-    from the range that the file says, unless all their values lie in 0..255; colours keep their high byte.
+    from the range that the file says, unless all their values lie in 0..255; colours keep their high byte. A
+    range of values that is given holds for both, of colours for those of PNG and TIFF files.
 
     Args:
       path: a file of one of `FORMATS`, whatever its name.
@@ -109,9 +108,7 @@ def read_picture(
       >>> picture = read_picture("holiday.jpg", channels=3)
     """
     with opened(path, reading) as (image, orientation):
-        image.load()
-        upright = turn_upright(image, orientation)
-        converted = _convert(_to_8_bits(upright, image, reading), "L" if channels == 1 else "RGB")
+        converted = _convert(_decoded(path, image, orientation, reading), "L" if channels == 1 else "RGB")
     pixels = np.array(converted)
     return pixels.reshape(*pixels.shape[:2], channels)
 
@@ -171,8 +168,7 @@ def read_crop(
             factor = _decode_smaller(
                 image, min(window.height / (_MARGIN * size[0]), window.width / (_MARGIN * size[1]))
             )
-        image.load()
-        upright = _to_8_bits(turn_upright(image, orientation), image, reading)
+        upright = _decoded(path, image, orientation, reading)
         if window is None:
             window = choose(upright.height, upright.width)
         # The last pixel of a smaller picture may reach beyond the edge of the whole one.
@@ -215,16 +211,30 @@ def decode_check(path: str | os.PathLike[str], reading: Reading = DEFAULT_READIN
     """
     with opened(path, reading) as (image, orientation):
         image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
-        has_deep_colours = ";16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA", "LA")
-        image.load()
-        upright, levels = turn_upright(image, orientation), None
-        if has_deep_colours:
+        is_deep, levels = deep_colours.has_deep_colours(image), None
+        upright = _decoded(path, image, orientation, reading)
+        if is_deep and reading.value_range is None:
             values = np.asarray(upright.convert("RGB"))
-            levels = Levels(int(values.min()), int(values.max()), (0, 255), settable=False)
+            levels = Levels(int(values.min()) << 8, int(values.max()) << 8 | 255, (0, 2**16 - 1))
         elif image.mode.startswith("I") and reading.value_range is None:
-            levels = _levels(_values(upright, image), image)
-        _convert(_to_8_bits(upright, image, reading), "RGB")
+            levels = _levels(_values(image, image), image)
+        _convert(upright, "RGB")
     return levels
+
+
+def _decoded(
+    path: str | os.PathLike[str], image: Image.Image, orientation: int, reading: Reading
+) -> Image.Image:
+    """Decodes an opened picture; returns it upright, of 8 bits."""
+    is_deep = deep_colours.has_deep_colours(image)
+    image.load()
+    upright = turn_upright(image, orientation)
+    if not is_deep or reading.value_range is None:
+        return _to_8_bits(upright, image, reading)
+    with opened(path, reading) as (again, _):
+        channels = deep_colours.read_low_bytes(again)
+        again.load()
+        return deep_colours.stretch(upright, turn_upright(again, orientation), channels, reading.value_range)
 
 
 @contextlib.contextmanager
@@ -241,21 +251,11 @@ def opened(path: str | os.PathLike[str], reading: Reading) -> Iterator[tuple[Ima
                     orientation = _tag(image, ExifTags.Base.Orientation, 1)
                 # Pillow would read all of EXIF, to turn the picture; turned it is here.
                 setattr(image, "load_end", lambda: None)  # noqa: B010
-                _widen_planes(image)
+                deep_colours.widen_planes(image, _tag(image, ExifTags.Base.BitsPerSample, 8))
             elif image.format in ("WEBP", "AVIF"):
                 orientation = exif_orientation(image.info.get("exif") or b"")
             with _beyond_pillow_s_limit(pixels):
                 yield image, orientation
-
-
-def _widen_planes(image: Any) -> None:
-    """Makes Pillow read 16 bits of 16-bit colours that a TIFF keeps in planes, uncompressed: it reads 8."""
-    if _tag(image, ExifTags.Base.BitsPerSample, 8) == 16:
-        order = "L" if image.tag_v2.prefix == b"II" else "B"
-        for number, tile in enumerate(image.tile):
-            if tile.codec_name == "raw" and len(tile.args[0]) == 1:
-                wider = (f"{tile.args[0]};16{order}", *tile.args[1:])
-                image.tile[number] = tile._replace(args=wider)
 
 
 def _identify(path: str | os.PathLike[str], file: Any) -> Image.Image:
@@ -343,7 +343,7 @@ def _possible(values: np.ndarray, image: Image.Image) -> tuple[int, int]:
 def _levels(values: np.ndarray, image: Image.Image) -> Levels | None:
     """The levels of a picture of whole numbers; None where they are those of 8 bits."""
     low, high = int(values.min()), int(values.max())
-    return None if low >= 0 and high <= 255 else Levels(low, high, _possible(values, image), settable=True)
+    return None if low >= 0 and high <= 255 else Levels(low, high, _possible(values, image))
 
 
 def _to_8_bits(upright: Image.Image, image: Image.Image, reading: Reading) -> Image.Image:
@@ -361,8 +361,7 @@ def _to_8_bits(upright: Image.Image, image: Image.Image, reading: Reading) -> Im
         return upright
     values = _values(upright, image)
     if reading.value_range is not None:
-        low, high = reading.value_range
-        scaled = np.rint(np.clip((values - low) / (high - low), 0.0, 1.0) * 255)
+        scaled = deep_colours.scaled_to_8_bits(values, reading.value_range)
     elif image.mode == "F":
         raise ValueError(
             "its pixels are floating-point numbers: save it with 8 or 16 bits, or give the values that are "

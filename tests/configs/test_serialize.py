@@ -9,7 +9,6 @@ from vq_jax.configs import (
     ExperimentConfig,
     GroupedQuantizerConfig,
     MaskGITArchitecture,
-    NoiseConfig,
     PriorConfig,
     ResidualVQVAE,
     VectorQuantizerConfig,
@@ -56,7 +55,7 @@ EARLIER_MODEL = {
 def run_of(kind):
     if kind == "tokenizer":
         return ExperimentConfig("t", ResidualVQVAE())
-    return PriorConfig("p", MaskGITArchitecture()) if kind == "prior" else NoiseConfig("n")
+    return PriorConfig("p", MaskGITArchitecture()) if kind == "prior" else RUN_KINDS[kind]("r")
 
 
 @pytest.mark.parametrize("kind", sorted(RUN_KINDS))

@@ -13,9 +13,9 @@ def in_windows(
 ) -> np.ndarray:
     """Runs a network over a picture, window by window.
 
-    Windows overlap by three margins. Of each, the outermost margin is not used, where the picture goes on
-    beyond it; over the next one, two windows mix, linearly. So a pixel does not depend on what is further
-    than a margin away, and no window's border shows. A picture that fits into a window is run whole.
+    Windows overlap by three margins or more. Of each, the outermost margin is not used, where the picture
+    goes on beyond it; over the next one, two windows mix, linearly. So a pixel does not depend on what is
+    further than a margin away, and no window's border shows. A picture that fits into a window is run whole.
 
     Args:
       network: maps pictures whose sides are multiples of `multiple`.
@@ -29,11 +29,10 @@ def in_windows(
       uint8 [h * scale, w * scale, C].
     """
     height, width, _ = picture.shape
-    rows, columns = (_starts(length, window, margin) for length in (height, width))
-    sides = [min(window, -(-length // multiple) * multiple) for length in (height, width)]
-    end = (rows[-1] + sides[0], columns[-1] + sides[1])
-    pad = [(0, max(0, stop - length)) for stop, length in zip(end, (height, width), strict=True)]
+    pad = [(0, -length % multiple) for length in (height, width)]
     padded = np.pad(picture, [*pad, (0, 0)], mode="edge")
+    rows, columns = (_starts(length, window, margin) for length in padded.shape[:2])
+    sides = [min(window, length) for length in padded.shape[:2]]
 
     def bands() -> Iterator[np.ndarray]:
         for top in rows:
@@ -46,26 +45,29 @@ def in_windows(
 
 
 def _starts(length: int, window: int, margin: int) -> list[int]:
-    """Where windows begin along an axis; the last ends at the picture's end or after it."""
-    step = window - 3 * margin
-    return list(range(0, max(1, length - 3 * margin), step)) if length > window else [0]
+    """Where windows begin along an axis; the last ends where the axis does."""
+    last = max(0, length - window)
+    return [*range(0, last, window - 3 * margin), last]
 
 
 def _blended(parts: Iterator[np.ndarray], starts: list[int], margin: int, scale: int) -> np.ndarray:
     """Joins parts [n, ...] along their first axis, which begin at `starts` (before scaling) and overlap."""
-    joined: list[np.ndarray] = []
     margin = margin * scale
     ramp = ((np.arange(margin, dtype=np.float32) + 0.5) / margin)[:, None, None]
-    before: np.ndarray | None = None
+    joined: list[np.ndarray] = []
+    fading: np.ndarray | None = None  # of the part before: what the next one mixes with
+    begins = 0  # where that lies in the result
     for number, part in enumerate(parts):
-        last = number == len(starts) - 1
-        if before is not None:
-            mixed = (1 - ramp) * before + ramp * part[margin : 2 * margin].astype(np.float32)
+        start = starts[number] * scale
+        stop = start + len(part)
+        if fading is not None:
+            mixed = (1 - ramp) * fading + ramp * part[begins - start :][:margin].astype(np.float32)
             joined.append(np.clip(mixed + 0.5, 0, 255).astype(np.uint8))
-            part = part[2 * margin :]
-        if last:
+            part = part[begins - start + margin :]
+        if number == len(starts) - 1:
             joined.append(part)
-        else:
-            joined.append(part[: len(part) - 2 * margin])
-            before = part[len(part) - 2 * margin : len(part) - margin].astype(np.float32)
+            break
+        begins = stop - 2 * margin
+        joined.append(part[: len(part) - 2 * margin])
+        fading = part[len(part) - 2 * margin : len(part) - margin].astype(np.float32)
     return np.concatenate(joined)

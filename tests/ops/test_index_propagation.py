@@ -17,10 +17,11 @@ def normal(*shape, seed=0):
 
 @pytest.fixture(params=[(8, 19), pytest.param((8, 16), marks=pytest.mark.ci), (32, 7)], ids=str)
 def size(request, monkeypatch):
-    """Codes, in blocks of eight: with a rest, without one, and fewer than a block has."""
+    """Codes, in blocks of eight on CPU: with a rest, without one, and fewer than a block has."""
     block, codes = request.param
     monkeypatch.setattr(index_propagation, "_SHORTEST_BLOCK", block)
-    monkeypatch.setattr(index_propagation, "_BLOCK_PRODUCTS", 1)
+    monkeypatch.setattr(index_propagation, "_CPU_BLOCK_PRODUCTS", 1)
+    monkeypatch.setattr(index_propagation, "_BLOCK_PRODUCTS", 2 * block * ROWS)  # other blocks elsewhere
     return codes
 
 

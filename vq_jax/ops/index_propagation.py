@@ -18,6 +18,7 @@ from vq_jax.types import Array, Float, Int
 
 _PRECISION = jax.lax.Precision.HIGHEST  # as for distances: bfloat16 products would flip codes
 _BLOCK_PRODUCTS = 2**24  # held at once, of latents on all devices
+_CPU_BLOCK_PRODUCTS = 2**20  # stay in a core's cache
 _SHORTEST_BLOCK = 1024
 _EPSILON = 1e-5  # in the log of the mean assignments, as in the authors' code
 
@@ -97,7 +98,7 @@ def _propagated_backward(kept: Any, cotangent: Array) -> tuple[Array, Array, Non
         return _pulled(of_z, of_products, z, codes)
 
     of_z, of_codes = _over_blocks(block, jnp.zeros_like(z), z, codebook)
-    return of_z, _joined(of_codes, codebook).at[indices].add(cotangent), None
+    return of_z, of_codes.at[indices].add(cotangent), None
 
 
 _propagated.defvjp(_propagated_forward, _propagated_backward)
@@ -127,11 +128,11 @@ def _entropy_forward(z: Array, codebook: Array, temperature: float) -> tuple[Arr
         z[:, :1],
     )
 
-    def block(carry: None, codes: Array, start: Array) -> tuple[None, Array]:
+    def block(carry: tuple[()], codes: Array, start: Array) -> tuple[tuple[()], Array]:
         logits = _products(z, codes, start, codebook.shape[0]) / temperature
         return carry, jnp.mean(jnp.exp(logits - log_sum), axis=0)
 
-    _, shares = _over_blocks(block, None, z, codebook)
+    _, shares = _over_blocks(block, (), z, codebook)
     entropy = jnp.mean(log_sum - mean) + jnp.sum(shares * jnp.log(shares + _EPSILON))
     return entropy, (z, codebook, log_sum, mean, shares)
 
@@ -139,7 +140,8 @@ def _entropy_forward(z: Array, codebook: Array, temperature: float) -> tuple[Arr
 def _entropy_backward(temperature: float, kept: Any, cotangent: Array) -> tuple[Array, Array]:
     z, codebook, log_sum, mean, shares = kept
     # The derivative to the mean assignments, block by block.
-    pulls = (jnp.log(shares + _EPSILON) + shares / (shares + _EPSILON)).reshape(-1)
+    pulls = jnp.log(shares + _EPSILON) + shares / (shares + _EPSILON)
+    pulls = jnp.pad(pulls, (0, pulls.shape[0]))  # no block ends beyond it
 
     def assigned(codes: Array, start: Array) -> tuple[Array, Array, Array]:
         logits = _products(z, codes, start, codebook.shape[0]) / temperature
@@ -157,8 +159,7 @@ def _entropy_backward(temperature: float, kept: Any, cotangent: Array) -> tuple[
         p, logits, pull = assigned(codes, start)
         return _pulled(of_z, scale * p * (pull - centre - _finite(logits) + mean), z, codes)
 
-    of_z, of_codes = _over_blocks(block, jnp.zeros_like(z), z, codebook)
-    return of_z, _joined(of_codes, codebook)
+    return _over_blocks(block, jnp.zeros_like(z), z, codebook)
 
 
 _entropy.defvjp(_entropy_forward, _entropy_backward)
@@ -207,16 +208,33 @@ def _spread_like(z: Array, codebook: Array) -> Array:
 
 
 def _over_blocks(function: Callable[..., Any], carry: Any, z: Array, codebook: Array) -> tuple[Any, Any]:
-    """Scans `function(carry, codes [L, D], number of the first)` over blocks of the codebook."""
+    """Scans `function(carry, codes [L, D], number of the first)` over blocks of the codebook.
+
+    Returns:
+      The last carry, and what the function returns for the L codes of each block, joined to [K, ...].
+    """
     size, rows = codebook.shape[0], z.shape[0]
-    length = _SHORTEST_BLOCK
-    if isinstance(rows, int):  # not left open by jax.export
-        length = max(length, _BLOCK_PRODUCTS // max(rows, 1))
-    length = min(length, size)
-    count = -(-size // length)
-    padded = jnp.pad(codebook, ((0, count * length - size), (0, 0)))
-    blocks = (padded.reshape(count, length, -1), length * jnp.arange(count, dtype=jnp.int32))
-    return jax.lax.scan(lambda carry, block: function(carry, *block), carry, blocks)
+
+    def scan(length: int, carry: Any, codebook: Array) -> tuple[Any, Any]:
+        count = -(-size // length)
+        padded = jnp.pad(codebook, ((0, count * length - size), (0, 0)))
+        blocks = (padded.reshape(count, length, -1), length * jnp.arange(count, dtype=jnp.int32))
+        carry, found = jax.lax.scan(lambda carry, block: function(carry, *block), carry, blocks)
+        return carry, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:size], found)
+
+    def length(products: int) -> int:
+        fitting = products // max(rows, 1) if isinstance(rows, int) else 0  # left open by jax.export
+        return min(max(_SHORTEST_BLOCK, fitting), size)
+
+    on_cpu, elsewhere = length(_CPU_BLOCK_PRODUCTS), length(_BLOCK_PRODUCTS)
+    if on_cpu == elsewhere:
+        return scan(elsewhere, carry, codebook)
+    return jax.lax.platform_dependent(
+        carry,
+        codebook,
+        cpu=functools.partial(scan, on_cpu),
+        default=functools.partial(scan, elsewhere),
+    )
 
 
 def _products(z: Array, codes: Array, start: Array, size: int) -> Array:
@@ -234,7 +252,3 @@ def _pulled(of_z: Array, of_products: Array, z: Array, codes: Array) -> tuple[Ar
     """Adds what products pull back to the latents, and returns what they pull back to the codes."""
     of_z = of_z + jnp.matmul(of_products, codes, precision=_PRECISION)
     return of_z, jnp.matmul(of_products.T, z, precision=_PRECISION)
-
-
-def _joined(blocks: Array, codebook: Array) -> Array:
-    return blocks.reshape(-1, codebook.shape[1])[: codebook.shape[0]]

@@ -12,7 +12,8 @@ Command:   vq-jax prepare imagenet2012   (once; see vqgan-imagenet-f16-1024)
            vq-jax train open-magvit2-imagenet
            from a folder of pictures: --data folder:/path/to/train
 Hardware:  32 GPUs or TPU chips with 8 pictures each; with fewer, --training.accumulate splits the batch.
-           --model.quantizer.batch-entropy sum needs less memory
+           --model.quantizer.batch-entropy sum needs less memory. By `vq-jax plan`, 16 chips of TPU v5e hold
+           it: 12.7 GiB of 16, at most 105 pictures/s a chip; the plan takes 15 minutes to compile
 Expected:  the authors report rFID 1.17, PSNR 21.90 and all codes in use after 270 epochs; not run here
 """
 

@@ -100,6 +100,7 @@ OPS = {
 }
 
 _CNN = {"channels": 8, "channel_multipliers": (1, 1), "num_res_blocks": 1}
+_VIT = {"patch_size": 2, "width": 8, "num_layers": 1, "num_heads": 2, "mlp_features": 8}
 _RESIDUAL = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "num_downsamples": 2}
 _PRIOR = {"codebook_size": 8, "grid": (2, 2), "width": 16, "num_layers": 1, "num_classes": 3, "dropout": 0.0}
 _TRANSFORMER = {**_PRIOR, "num_heads": 2, "mlp_features": 16}
@@ -170,6 +171,8 @@ MODULES = {
     "MAGVIT2Decoder": _init_and_apply(nn.MAGVIT2Decoder(**_CNN), floats(2, 4, 4, 4)),
     "MaskGITEncoder": _init_and_apply(nn.MaskGITEncoder(**_CNN, latent_channels=4), PICTURES),
     "MaskGITDecoder": _init_and_apply(nn.MaskGITDecoder(**_CNN), floats(2, 4, 4, 4)),
+    "ViTEncoder": _init_and_apply(nn.ViTEncoder(**_VIT, latent_channels=4), PICTURES),
+    "ViTDecoder": _init_and_apply(nn.ViTDecoder((8, 8, 3), **_VIT, head_features=8), floats(2, 4, 4, 4)),
     "MLPEncoder": _init_and_apply(nn.MLPEncoder((8,)), PICTURES),
     "MLPDecoder": _init_and_apply(nn.MLPDecoder((4, 4, 1), (8,)), floats(2, 3, 4)),
     "LPIPS": (lambda *x: nn.LPIPS("alex").init(*x), KEY, floats(1, 32, 32, 3), floats(1, 32, 32, 3)),

@@ -11,6 +11,8 @@ from vq_jax.configs.presets import DEFAULT_PRESET, load_preset, presets
 from vq_jax.configs.serialize import from_dict, to_dict
 from vq_jax.errors import UserError
 
+VAR_GRIDS = tuple((size, size) for size in (1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
+
 
 def test_the_default_is_a_preset():
     assert DEFAULT_PRESET in presets()
@@ -40,6 +42,12 @@ def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
         # counted layer by layer in the authors' network
         pytest.param("open-magvit2-imagenet", 115_127_829, None, (16, 16), marks=pytest.mark.ci),
         pytest.param("fsq-imagenet", None, 23_998_017, (16, 16), marks=pytest.mark.ci),
+        # the authors' encoder, decoder and 1x1 convolutions, in PyTorch; the codebook is not a parameter
+        pytest.param("rq-vae-imagenet", 100_207_491, 663_361, (8, 8, 4), marks=pytest.mark.ci),
+        # counted layer by layer in the authors' network
+        ("bsq-imagenet", 174_816_210, 23_998_017, (32, 32)),
+        # the authors' layers, counted in PyTorch
+        pytest.param("var-imagenet-tokenizer", 108_948_355, None, VAR_GRIDS, marks=pytest.mark.ci),
     ],
 )
 def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, discriminator, codes):
@@ -49,7 +57,8 @@ def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, d
     networks = (model, config.discriminator.build())
     with jax.numpy_dtype_promotion("standard"):  # linen's average pooling
         params = [jax.eval_shape(network.init, jax.random.key(0), pictures)["params"] for network in networks]
-        assert model.code_specs(pictures.shape[1:]).array_shape == codes
+        specs = model.code_specs(pictures.shape[1:])
+    assert jax.tree.map(lambda spec: spec.array_shape, specs) == codes
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in params]
     assert sizes == [generator or sizes[0], discriminator or sizes[1]]
 

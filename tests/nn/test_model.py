@@ -120,6 +120,13 @@ def test_every_head_gives_pictures_in_range(head):
         assert np.abs(out.reconstruction).max() <= 1.0
 
 
+@pytest.mark.parametrize("head", ops.HEADS)
+def test_the_only_picture_shape_has_the_pictures_channels(head):
+    decoder = nn.MLPDecoder((8, 6, ops.head_channels(head, 3)))
+    model = nn.VQModel(nn.MLPEncoder(), nn.VectorQuantizerEMA(16, 4), decoder, head=head)
+    assert model.image_shape == (8, 6, 3) and small_model(head).image_shape is None
+
+
 def test_compute_dtype_leaves_parameters_and_output_in_float32():
     model = nn.VQModel(
         nn.ResidualEncoder(8, 4, 1, 1, 6, dtype=jnp.bfloat16),

@@ -19,6 +19,7 @@ from vq_jax.configs.grid_quantizers import BSQConfig, FSQConfig, LFQConfig, Resi
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import (
     MLPVQVAE,
+    RQVAE,
     VQGAN,
     Architecture,
     LlamaGenVQ16,
@@ -26,6 +27,7 @@ from vq_jax.configs.models import (
     OpenMAGVIT2,
     PatchVQVAE,
     ResidualVQVAE,
+    VARTokenizer,
     VQGANf4,
     VQGANf8,
     VQGANf16,
@@ -62,6 +64,7 @@ from vq_jax.configs.runs import (
 )
 from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, SamplingOptions
 from vq_jax.configs.training import Phase, TrainingConfig
+from vq_jax.configs.transformer_models import ViTVQ
 
 __all__ = [
     "Architecture",
@@ -107,6 +110,7 @@ __all__ = [
     "PriorConfig",
     "PriorDataConfig",
     "QuantizerConfig",
+    "RQVAE",
     "RandomProjectionQuantizerConfig",
     "RegressorConfig",
     "ResidualFSQConfig",
@@ -121,10 +125,12 @@ __all__ = [
     "SimVQConfig",
     "TrainingConfig",
     "TransformerArchitecture",
+    "VARTokenizer",
     "VQGAN",
     "VQGANf16",
     "VQGANf4",
     "VQGANf8",
     "VectorQuantizerConfig",
     "VectorQuantizerEMAConfig",
+    "ViTVQ",
 ]

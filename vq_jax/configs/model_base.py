@@ -80,6 +80,20 @@ class Architecture(Checked):
         raise TypeError(f"{type(self).__name__} has no encoder and decoder: use a named architecture")
 
 
+def check_fixed(size: ImageSize, fixed: tuple[int, ...]) -> None:
+    """Checks that pictures have the one size that a model takes, `model.image_size`.
+
+    Raises:
+      ValueError: they do not.
+    """
+    height, width = height_and_width(size)
+    if fixed != (height, width):
+        raise ValueError(
+            f"model.image_size = {fixed} must be the pictures' size, data.image_size = {written(size)}: give "
+            f"--model.image-size {height} {width}, or another --data.image-size"
+        )
+
+
 def check_multiple(size: ImageSize, stride: int, model: str) -> None:
     """Checks that both sides of a picture are multiples of a model's stride.
 

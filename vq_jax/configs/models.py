@@ -6,14 +6,17 @@ Nothing here imports jax until a model is built, so that the command line respon
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from vq_jax.configs.data import ImageSize, height_and_width, written
-from vq_jax.configs.model_base import Architecture, check_multiple
+from vq_jax.configs.data import ImageSize
+from vq_jax.configs.model_base import Architecture, check_fixed, check_multiple
 from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import (
     LFQConfig,
+    MultiScaleQuantizerConfig,
+    ResidualQuantizerConfig,
     VectorQuantizerConfig,
     VectorQuantizerEMAConfig,
 )
+from vq_jax.configs.transformer_models import ViTVQ
 from vq_jax.errors import lookup, require
 from vq_jax.ranges import between
 
@@ -116,13 +119,7 @@ class MLPVQVAE(Architecture):
     """Codes per picture; the encoder's last layer is num_latents times code_dim wide."""
 
     def check_image_size(self, size: ImageSize) -> None:
-        height, width = height_and_width(size)
-        if self.image_size != (height, width):
-            raise ValueError(
-                f"model.image_size = {self.image_size} must be the pictures' size, "
-                f"data.image_size = {written(size)}: give --model.image-size {height} {width}, or "
-                "another --data.image-size"
-            )
+        check_fixed(size, self.image_size)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn
@@ -146,6 +143,9 @@ class MLPVQVAE(Architecture):
 class VQGAN(Architecture):
     """The convolutional network of VQGAN; each downsampling factor has a named subclass."""
 
+    quant_width: ClassVar[int] = 1
+    """Width of the kernels of the convolutions around the quantizer."""
+
     quantizer: QuantizerConfig = VectorQuantizerConfig(code_dim=256)
     channels: int = 128
     """Width of the network."""
@@ -158,7 +158,7 @@ class VQGAN(Architecture):
     middle_attention: bool = True
     """Use attention between the two residual blocks at the lowest resolution."""
     z_channels: int = 256
-    """Channels between the networks and the 1x1 convolutions around the quantizer."""
+    """Channels between the networks and the convolutions around the quantizer."""
     remat: bool = False
     """Recompute residual blocks in the backward pass: less memory, more time."""
 
@@ -185,6 +185,7 @@ class VQGAN(Architecture):
             "attention_levels": self.attention_levels,
             "middle_attention": self.middle_attention,
             "z_channels": self.z_channels,
+            "quant_width": self.quant_width,
             "remat": self.remat,
             "dtype": dtype,
         }
@@ -232,6 +233,36 @@ class LlamaGenVQ16(VQGAN):
     architecture: ClassVar[str] = "llamagen-vq16"
 
     quantizer: QuantizerConfig = VectorQuantizerConfig(codebook_size=16384, code_dim=8, normalize=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class RQVAE(VQGAN):
+    """RQ-VAE (Lee et al. 2022, arXiv:2203.01941): four codes, of one codebook, for every 32x32 pixels."""
+
+    architecture: ClassVar[str] = "rq-vae"
+
+    quantizer: QuantizerConfig = ResidualQuantizerConfig(
+        inner=VectorQuantizerEMAConfig(codebook_size=16384, code_dim=256),
+        num_stages=4,
+        shared=True,
+        output_gradient="whole",
+    )
+    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    attention_levels: tuple[int, ...] = (5,)
+
+
+@dataclasses.dataclass(frozen=True)
+class VARTokenizer(VQGAN):
+    """VAR's tokenizer (Tian et al. 2024, arXiv:2404.02905): ten grids of codes, 1x1 to 16x16 at 256 px."""
+
+    architecture: ClassVar[str] = "var-tokenizer"
+    quant_width: ClassVar[int] = 3
+
+    quantizer: QuantizerConfig = MultiScaleQuantizerConfig(
+        codebook_size=4096, code_dim=32, scales=(1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    )
+    channels: int = 160
+    z_channels: int = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,8 +333,8 @@ class OpenMAGVIT2(MaskGITVQGAN):
 ARCHITECTURES: dict[str, type[Architecture]] = {
     cls.architecture: cls
     for cls in (
-        *(ResidualVQVAE, PatchVQVAE, MLPVQVAE),
-        *(VQGANf4, VQGANf8, VQGANf16, LlamaGenVQ16, MaskGITVQGAN, OpenMAGVIT2),
+        *(ResidualVQVAE, PatchVQVAE, MLPVQVAE, ViTVQ),
+        *(VQGANf4, VQGANf8, VQGANf16, LlamaGenVQ16, RQVAE, VARTokenizer, MaskGITVQGAN, OpenMAGVIT2),
     )
 }
 

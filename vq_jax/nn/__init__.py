@@ -6,6 +6,7 @@ from vq_jax.nn.backbones.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
 from vq_jax.nn.backbones.mlp import MLPDecoder, MLPEncoder
 from vq_jax.nn.backbones.patches import PatchDecoder, PatchEncoder
 from vq_jax.nn.backbones.residual import ResidualDecoder, ResidualEncoder
+from vq_jax.nn.backbones.vit import ViTDecoder, ViTEncoder
 from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
 from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator
 from vq_jax.nn.features.lpips import LPIPS
@@ -79,5 +80,7 @@ __all__ = [
     "VQOutput",
     "VectorQuantizer",
     "VectorQuantizerEMA",
+    "ViTDecoder",
+    "ViTEncoder",
     "load_lpips",
 ]

@@ -140,7 +140,7 @@ class VQModel(nn.Module):
     def image_shape(self) -> tuple[int, ...] | None:
         """The only picture shape (*S, C) that the model accepts; None if it accepts any size."""
         shape: tuple[int, ...] | None = getattr(self.decoder, "image_shape", None)
-        return shape
+        return shape and (*shape[:-1], shape[-1] // ops.head_channels(self.head, 1))
 
     @nn.nowrap
     def strides(self, axes: int) -> tuple[int, ...]:

@@ -145,7 +145,8 @@ class CNNEncoder(nn.Module):
       attention_levels: levels whose blocks are followed by attention.
       middle_attention: whether there is attention between the last two blocks.
       z_channels: output channels of the last 3x3 convolution.
-      latent_channels: width D of a latent, the output channels of a 1x1 convolution (`quant_conv`).
+      latent_channels: width D of a latent, the output channels of a last convolution (`quant_conv`).
+      quant_width: width of that convolution's kernel.
       remat: recompute residual blocks in the backward pass: less memory, more time.
       dtype: compute dtype; parameters are float32.
     """
@@ -157,6 +158,7 @@ class CNNEncoder(nn.Module):
     middle_attention: bool = True
     z_channels: int = 256
     latent_channels: int = 256
+    quant_width: int = 1
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -188,7 +190,7 @@ class CNNEncoder(nn.Module):
         x = Middle(self.middle_attention, remat=self.remat, dtype=self.dtype, name="mid")(x)
         x = nn.swish(GroupNorm(dtype=self.dtype, name="norm_out")(x))
         x = Conv(self.z_channels, dtype=self.dtype, name="conv_out")(x)
-        return Conv(self.latent_channels, width=1, dtype=self.dtype, name="quant_conv")(x)
+        return Conv(self.latent_channels, width=self.quant_width, dtype=self.dtype, name="quant_conv")(x)
 
 
 class CNNDecoder(nn.Module):
@@ -200,7 +202,8 @@ class CNNDecoder(nn.Module):
       num_res_blocks: residual blocks per level, minus one.
       attention_levels: levels whose blocks are followed by attention.
       middle_attention: whether there is attention between the first two blocks.
-      z_channels: output channels of a 1x1 convolution (`post_quant_conv`) that reads the latents.
+      z_channels: output channels of a convolution (`post_quant_conv`) that reads the latents.
+      quant_width: width of that convolution's kernel.
       out_channels: output channels.
       remat: recompute residual blocks in the backward pass: less memory, more time.
       dtype: compute dtype; parameters are float32.
@@ -212,6 +215,7 @@ class CNNDecoder(nn.Module):
     attention_levels: tuple[int, ...] = (4,)
     middle_attention: bool = True
     z_channels: int = 256
+    quant_width: int = 1
     out_channels: int = 3
     remat: bool = False
     dtype: Any = jnp.float32
@@ -224,7 +228,7 @@ class CNNDecoder(nn.Module):
     @nn.compact
     def __call__(self, latents: Float[Array, "B *s D"], *, train: bool = False) -> Float[Array, "B *S C"]:
         """Decodes latents; each spatial axis S is s * 2^(levels - 1)."""
-        x = Conv(self.z_channels, width=1, dtype=self.dtype, name="post_quant_conv")(latents)
+        x = Conv(self.z_channels, width=self.quant_width, dtype=self.dtype, name="post_quant_conv")(latents)
         x = Conv(self.channels * self.channel_multipliers[-1], dtype=self.dtype, name="conv_in")(x)
         x = Middle(self.middle_attention, remat=self.remat, dtype=self.dtype, name="mid")(x)
         for level in reversed(range(len(self.channel_multipliers))):

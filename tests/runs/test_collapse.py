@@ -2,7 +2,16 @@
 
 import pytest
 
-from vq_jax.configs import ExperimentConfig, FSQConfig, GroupedQuantizerConfig, LFQConfig, ResidualVQVAE
+from vq_jax.configs import (
+    ExperimentConfig,
+    FSQConfig,
+    GroupedQuantizerConfig,
+    LFQConfig,
+    MultiScaleQuantizerConfig,
+    ResidualFSQConfig,
+    ResidualQuantizerConfig,
+    ResidualVQVAE,
+)
 from vq_jax.runs.collapse import Collapse, warnings
 
 
@@ -26,6 +35,13 @@ def test_a_tenth_is_asked_of_windows_that_are_whole():
     assert [found.see(row) for row in late][-2:] == [{}, {"window/usage": 0.02}]
 
 
+def test_groups_stages_and_scales_are_named():
+    residual, scales = ResidualQuantizerConfig(), MultiScaleQuantizerConfig()
+    found = [one.codes_of("1") for one in (FSQConfig(), residual, ResidualFSQConfig(), scales)]
+    assert found == ["codes 1", "codes of stage 1", "codes of stage 1", "codes of scale 1"]
+    assert GroupedQuantizerConfig(residual).codes_of("1") == "codes 1" and residual.codes_of("") == "codes"
+
+
 @pytest.mark.parametrize(
     "quantizer, advice",
     [
@@ -37,5 +53,6 @@ def test_a_tenth_is_asked_of_windows_that_are_whole():
 )
 def test_the_words_name_the_codebook_its_use_and_what_to_try(quantizer, advice):
     (text,) = warnings(config(quantizer), rows([{"window/usage/1": 0.0123, "window/usage/0": 0.5}] * 3))
-    assert text.startswith("Only 1.2% of the codes 1 were used in the last 1000 steps. ") and advice in text
+    which = {"grouped": "codes of group 1"}.get(quantizer.name, "codes 1")
+    assert text.startswith(f"Only 1.2% of the {which} were used in the last 1000 steps. ") and advice in text
     assert warnings(config(quantizer), rows([{"window/usage": 0.01}] * 2)) == []

@@ -91,6 +91,7 @@ class ResidualFSQConfig(QuantizerConfig):
 
     name: ClassVar[str] = "residual_fsq"
     module: ClassVar[str] = "ResidualFSQ"
+    part: ClassVar[str] = "stage"
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
     """Levels of each channel; their product is the number of codes of a stage."""

@@ -25,6 +25,8 @@ class QuantizerConfig(Checked):
     path: ClassVar[str] = "model.quantizer"
     module: ClassVar[str] = ""
     """Name of the quantizer's module in `vq_jax.nn`, which has the fields of the configuration."""
+    part: ClassVar[str] = ""
+    """What has codes of its own where there are several kinds, such as `stage`."""
 
     @property
     def has_codebook(self) -> bool:
@@ -59,6 +61,10 @@ class QuantizerConfig(Checked):
     def against_collapse(self) -> str:
         """What to try where most codes fall out of use, as the end of a sentence."""
         return "fewer codes, a lower optimizer.learning_rate, or another quantizer, such as fsq"
+
+    def codes_of(self, number: str) -> str:
+        """Returns words for the codes whose figures' names end with a number, such as `codes of stage 1`."""
+        return f"codes of {self.part} {number}" if number and self.part else f"codes {number}".rstrip()
 
     @property
     def innermost(self) -> "QuantizerConfig":

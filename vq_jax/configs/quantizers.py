@@ -71,6 +71,10 @@ class WrapperConfig(QuantizerConfig):
         del fields["inner"]
         return {"quantizer": self.inner.build(), **fields}
 
+    def codes_of(self, number: str) -> str:
+        """Returns words for codes; the inner quantizer's parts and these together have no name."""
+        return f"codes {number}" if number and self.inner.part else super().codes_of(number)
+
     def names(self) -> set[str]:
         """Returns the names of the fields that `override` takes, those of the inner quantizer included."""
         return super().names() | self.inner.names()
@@ -97,6 +101,7 @@ class GroupedQuantizerConfig(WrapperConfig):
 
     name: ClassVar[str] = "grouped"
     module: ClassVar[str] = "GroupedQuantizer"
+    part: ClassVar[str] = "group"
 
     num_groups: int = 2
     """Number of groups, which is that of the codes per position."""
@@ -117,6 +122,7 @@ class ResidualQuantizerConfig(WrapperConfig):
 
     name: ClassVar[str] = "residual"
     module: ClassVar[str] = "ResidualQuantizer"
+    part: ClassVar[str] = "stage"
 
     num_stages: int = 4
     """Number of stages, which is that of the codes per position."""
@@ -144,6 +150,7 @@ class MultiScaleQuantizerConfig(QuantizerConfig):
 
     name: ClassVar[str] = "multi_scale"
     module: ClassVar[str] = "MultiScaleQuantizer"
+    part: ClassVar[str] = "scale"
 
     codebook_size: CodebookSize = 512
     """Number K of vectors in the codebook, which serves all scales."""

@@ -34,11 +34,19 @@ class Collapse:
 
 def warning(config: RunConfig, name: str, usage: float) -> str:
     """Says that a codebook is hardly used, and what to try."""
-    which = name.removeprefix(WINDOW_USAGE).lstrip("/")
-    text = f"Only {usage:.1%} of the codes{which and ' '}{which} were used in the last {WINDOW} steps."
+    codes = codes_of(config, name.removeprefix(WINDOW_USAGE))
+    text = f"Only {usage:.1%} of the {codes} were used in the last {WINDOW} steps."
     if isinstance(config, ExperimentConfig):
         text += f" To try: {config.model.quantizer.against_collapse}."
     return text
+
+
+def codes_of(config: RunConfig, ending: str) -> str:
+    """Says which codes figures are of whose names end with `ending`, see `evaluate.code_suffixes`."""
+    number = ending.lstrip("/")
+    if isinstance(config, ExperimentConfig):
+        return config.model.quantizer.codes_of(number)
+    return f"codes {number}".rstrip()
 
 
 def warnings(config: RunConfig, rows: Iterable[Mapping[str, Any]]) -> list[str]:

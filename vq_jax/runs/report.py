@@ -85,8 +85,8 @@ def write_report(
         _plot_usage(workdir / IMAGES / "code-usage.png", counts)
         lines += [f"![Code use]({IMAGES}/code-usage.png)", ""]
     for name, uses in counts.items():
-        of = f" {name.lstrip('/')}" if name else ""
-        lines += [f"{int(np.sum(uses > 0))} of {uses.size} codes{of} are used on the test set.", ""]
+        codes = collapse.codes_of(config, name)
+        lines += [f"{int(np.sum(uses > 0))} of {uses.size} {codes} are used on the test set.", ""]
     lines += [line for text in collapse.warnings(config, rows) for line in (f"**{text}**", "")]
     write_atomic(workdir / REPORT, "\n".join(lines + _figures_table(rows)) + "\n")
     return figures

@@ -176,6 +176,29 @@ def test_code_figures_are_given_for_each_grid_and_each_code_of_a_position():
     }
 
 
+def test_the_use_of_billions_of_codes_takes_no_memory_and_the_log_says_so(caplog):
+    caplog.set_level("INFO", "vq_jax")
+    usage = evaluate.CodeUsage((CodeSpec((2,), 4), CodeSpec((2,), 2**30)))
+    assert caplog.messages == [
+        "The use of 1,073,741,824 codes is not counted on the held-out set: only that of up to 2^24 is."
+    ]
+    output = types.SimpleNamespace(indices=(jnp.zeros((1, 2), jnp.int32), jnp.full((1, 2), 2**30 - 1)))
+    state = usage.update(usage.init(), {"valid": np.array([True])}, output)
+    assert jax.tree.leaves(state) == [] and usage.counts(state) == usage.compute(state) == {}
+
+
+def test_use_is_counted_at_each_scale():
+    quantizer = nn.MultiScaleQuantizer(8, 4, scales=(1, 2, 3))
+    usage = evaluate.CodeUsage(quantizer.code_spec((3, 3, 4)))
+    codes = tuple(jnp.full((2, size, size), number, jnp.int32) for number, size in enumerate((1, 2, 3)))
+    output = types.SimpleNamespace(indices=codes)
+    state = usage.update(usage.init(), {"valid": np.array([True, False])}, output)
+    figures = usage.compute(state)
+    assert [figures[f"used_codes/{scale}"] for scale in range(3)] == [1, 1, 1] and len(figures) == 9
+    assert [np.flatnonzero(counts).tolist() for counts in usage.counts(state).values()] == [[0], [1], [2]]
+    assert [counts.sum() for counts in usage.counts(state).values()] == [1, 4, 9]
+
+
 def test_likelihood_is_the_mean_over_valid_pictures():
     evaluator = evaluate.Likelihood()
     valid = np.array([True, False, True])

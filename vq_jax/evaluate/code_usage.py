@@ -1,6 +1,7 @@
 """How evenly the codes of a codebook are used on a held-out set."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,15 @@ import numpy as np
 
 from vq_jax import ops
 from vq_jax.types import Array, CodeSpec, CodeSpecs
+
+_log = logging.getLogger("vq_jax")
+_MOST_CODES = 2**24  # in a grid, all codes of a position together: 64 MB of counts
+
+
+def are_countable(specs: CodeSpecs) -> bool:
+    """Whether the use of each code is kept: not where a grid has more than 2^24 codes, for gigabytes."""
+    grids: list[CodeSpec] = jax.tree.leaves(specs)
+    return all(spec.codes_per_position * spec.codebook_size <= _MOST_CODES for spec in grids)
 
 
 def code_suffixes(specs: CodeSpecs) -> list[list[str]]:
@@ -35,7 +45,8 @@ class CodeUsage:
 
     Of all codes of the set together: `perplexity`; `usage`, the share of the codes that occur; `used_codes`,
     their number. With several grids, or several codes a position, these are given for each, under names that
-    end as `code_suffixes` says. None where the quantizer was bypassed.
+    end as `code_suffixes` says. None where the quantizer was bypassed, or where a grid has more than 2^24
+    codes, which the log then says once.
 
     Attributes:
       specs: the codes, a pytree of CodeSpec.
@@ -43,15 +54,25 @@ class CodeUsage:
 
     specs: CodeSpecs
 
+    def __post_init__(self) -> None:
+        if not are_countable(self.specs):
+            most = max(spec.codebook_size for spec in jax.tree.leaves(self.specs))
+            _log.info(
+                "The use of %s codes is not counted on the held-out set: only that of up to 2^24 is.",
+                f"{most:,}",
+            )
+
     def init(self) -> Any:
-        """Counts of zero, float32 [Q, K] for each grid."""
+        """Counts of zero, float32 [Q, K] for each grid; () where they are not kept."""
+        if not are_countable(self.specs):
+            return ()
         return jax.tree.map(
             lambda spec: jnp.zeros((spec.codes_per_position, spec.codebook_size), jnp.float32), self.specs
         )
 
     def update(self, state: Any, batch: Mapping[str, Array], output: Any) -> Any:
         """Counts the codes of a batch, `nn.VQOutput`."""
-        if output.indices is None:
+        if output.indices is None or not are_countable(self.specs):
             return state
         valid = batch["valid"].astype(jnp.float32)
 
@@ -66,7 +87,9 @@ class CodeUsage:
         return jax.tree.map(count, self.specs, state, output.indices)
 
     def counts(self, state: Any) -> dict[str, np.ndarray]:
-        """How often each code occurred, float32 [K], by the ending of the names; empty without codes."""
+        """How often each code occurred, float32 [K], by the ending of the names; empty without counts."""
+        if not are_countable(self.specs):
+            return {}
         rows = {
             suffix: row
             for grid, counts in zip(code_suffixes(self.specs), jax.tree.leaves(state), strict=True)

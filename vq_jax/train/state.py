@@ -1,7 +1,6 @@
 """What a training run carries from step to step."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +11,9 @@ from flax import linen as nn
 from flax import struct
 
 from vq_jax import ops
+from vq_jax.evaluate.code_usage import are_countable
 from vq_jax.train.optimizers import init_optimizer
 from vq_jax.types import Array, CodeSpecs, Int, Key, Params
-
-_MOST_CODES = 2**24  # in a grid, all codes of a position together
 
 
 @struct.dataclass
@@ -154,13 +152,10 @@ def never_used(specs: CodeSpecs) -> Any:
     """The last step that used each code, before the first step: 0.
 
     Returns:
-      int32 [Q, K] for each grid; None where a grid has more than 2^24 codes, which would take gigabytes.
+      int32 [Q, K] for each grid; None where there are too many codes, see `are_countable`.
     """
-    shapes = jax.tree.map(lambda spec: (spec.codes_per_position, spec.codebook_size), specs)
-    if max(math.prod(shape) for shape in jax.tree.leaves(shapes, is_leaf=_is_shape)) > _MOST_CODES:
+    if not are_countable(specs):
         return None
-    return jax.tree.map(lambda shape: jnp.zeros(shape, jnp.int32), shapes, is_leaf=_is_shape)
-
-
-def _is_shape(node: Any) -> bool:
-    return isinstance(node, tuple) and all(isinstance(size, int) for size in node)
+    return jax.tree.map(
+        lambda spec: jnp.zeros((spec.codes_per_position, spec.codebook_size), jnp.int32), specs
+    )

@@ -59,6 +59,21 @@ def test_codes_are_as_the_spec_says_and_lookup_gives_the_quantized_latents(name,
 
 
 @every_quantizer
+def test_all_stages_stand_for_the_quantized_latents_and_the_first_ones_for_others(name):
+    quantizer, z, variables = made(name)
+    stages = getattr(quantizer, "num_stages", None)
+    assert stages is None or stages > 1
+    if stages is None:
+        return
+    out, _ = evaluate(quantizer, variables, z)
+
+    look_up = functools.partial(apply, quantizer, variables, out.indices, method="lookup_stages")
+    np.testing.assert_allclose(look_up(stages=stages), out.quantized, atol=1e-6)
+    first = look_up(stages=stages - 1)
+    assert first.shape == z.shape and (np.abs(np.asarray(first) - out.quantized) > 1e-3).any()
+
+
+@every_quantizer
 @pytest.mark.parametrize("spatial", [(5,), (2, 3, 2)])
 def test_latents_may_have_any_number_of_axes(name, spatial):
     quantizer, z, variables = made(name, (2, *spatial))

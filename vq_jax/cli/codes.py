@@ -17,6 +17,7 @@ from vq_jax.cli.files import (
     Pictures,
     Run,
     ShardRows,
+    Stages,
     read_codes,
     write,
     write_codes,
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
     from vq_jax.pretrained.tokenizer import Tokenizer
 
 
-def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
+def reconstruct(run: Run, pictures: Pictures, output: OutputDir, stages: Stages = None) -> int:
     """Send pictures through the codes and back; prints the PSNR.
 
     Args:
       run: run or model directory of a tokenizer.
       pictures: picture files, or folders of them.
       output: where to write NAME.png, each picture above its reconstruction.
+      stages: use the codes of so many stages or scales, the first ones; all when absent.
     """
     from vq_jax.evaluate import psnr
     from vq_jax.runs.grids import comparison_grid, encode_png
@@ -50,7 +52,7 @@ def reconstruct(run: Run, pictures: Pictures, output: OutputDir) -> int:
     stream, figures = PictureStream(given, tokenizer), []
     for batch, originals in stream:
         for picture, original, decoded in zip(
-            batch, originals, tokenizer.reconstruct(originals), strict=False
+            batch, originals, tokenizer.reconstruct(originals, stages=stages), strict=False
         ):
             target = _target(output, picture)
             write(target, encode_png(comparison_grid([original], [decoded])))
@@ -126,7 +128,7 @@ def _parts(
         yield part
 
 
-def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> int:
+def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False, stages: Stages = None) -> int:
     """Turn files of codes into pictures.
 
     Args:
@@ -134,6 +136,7 @@ def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> i
       codes: files that `vq-jax encode` wrote.
       output: where to write NAME.png, one picture each.
       force: decode codes that another tokenizer made.
+      stages: use the codes of so many stages or scales, the first ones; all when absent.
     """
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
     from vq_jax.runs.grids import encode_png
@@ -150,11 +153,11 @@ def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False) -> i
             found.check(tokenizer, run, path)
         # All are checked before any is written.
         for of_picture, size in zip(found.codes, found.sizes, strict=True):
-            tokenizer.check_codes(_together([of_picture]), size)
+            tokenizer.check_codes(_together([of_picture]), size, stages=stages)
     for found, places in zip(files, targets, strict=True):
         remaining = iter(places)
         for batch, size in _alike(found):
-            for picture in tokenizer.decode(_together(batch), size):
+            for picture in tokenizer.decode(_together(batch), size, stages=stages):
                 target = next(remaining)
                 write(target, encode_png(picture))
                 print(target)

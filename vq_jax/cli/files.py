@@ -33,6 +33,7 @@ Force = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 _KIND = "codes"
 _NAMED = 5  # missing arrays in a message
 _FINGERPRINT, _MADE_BY = "tokenizer", "made_by"
+Stages = Annotated[int | None, COUNT, tyro.conf.arg(metavar="N")]
 Dir = Annotated[str | None, tyro.conf.arg(metavar="DIR")]
 
 

@@ -122,9 +122,16 @@ class VQModel(nn.Module):
         """Looks up the vectors that codes stand for, float32."""
         return self.quantizer.lookup(indices)
 
-    def decode(self, indices: Codes) -> Float[Array, "B *S C"]:
-        """Decodes codes to pictures in about [-1, 1], float32."""
-        return self.decode_latents(self.lookup(indices))
+    def decode(self, indices: Codes, stages: int | None = None) -> Float[Array, "B *S C"]:
+        """Decodes codes to pictures in about [-1, 1], float32.
+
+        Args:
+          indices: codes of all stages.
+          stages: decode the codes of so many stages or scales, the first ones; all when absent. For a
+            quantizer with `num_stages`.
+        """
+        latents = self.lookup(indices) if stages is None else self.quantizer.lookup_stages(indices, stages)
+        return self.decode_latents(latents)
 
     @nn.nowrap
     def code_specs(self, image_shape: tuple[int, ...]) -> CodeSpecs:
@@ -135,6 +142,12 @@ class VQModel(nn.Module):
             lambda *inputs: self.init_with_output(*inputs, method="encode_latents")[0], rng, images
         )
         return self.quantizer.code_spec(jax.tree.map(lambda leaf: leaf.shape[1:], latents))
+
+    @property
+    def num_stages(self) -> int | None:
+        """Number of the quantizer's stages or scales, of which the first ones decode alone; None without."""
+        stages: int | None = getattr(self.quantizer, "num_stages", None)
+        return stages
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:

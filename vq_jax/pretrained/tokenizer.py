@@ -56,11 +56,7 @@ class Tokenizer:
             lambda variables, images: model.apply(variables, ops.normalize_pictures(images), method="encode")
         )
 
-        def decode(variables: dict[str, Params], codes: Any) -> Array:
-            pictures: Any = model.apply(variables, codes, method="decode")
-            return ops.to_uint8(pictures)
-
-        self._decode = jax.jit(decode)
+        self._decoders: dict[int | None, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled functions do not travel: another process, or a copy, makes its own.
@@ -171,6 +167,7 @@ class Tokenizer:
         codes: Any,
         size: tuple[int, ...] | None = None,
         *,
+        stages: int | None = None,
         batch_size: int | None = None,
         sharding: NamedSharding | None = None,
     ) -> np.ndarray:
@@ -179,6 +176,8 @@ class Tokenizer:
         Args:
           codes: integers as `encode` returns them for several pictures, each in [0, codebook_size).
           size: lengths *S to cut the pictures to; whole multiples of the strides when absent.
+          stages: decode the codes of so many stages of a residual quantizer, or scales of a multi-scale one,
+            the first ones; all when absent. A residual quantizer trained with `min_stages` is made for that.
           batch_size: pictures decoded together; all at once when absent.
           sharding: of a batch over a mesh.
 
@@ -186,34 +185,43 @@ class Tokenizer:
           Pictures, uint8 [B, *S, C].
 
         Raises:
-          UserError: codes that are not integers or out of range, or of a wrong shape.
+          UserError: codes that are not integers or out of range, or of a wrong shape; or the quantizer does
+            not have so many stages.
         """
-        codes = self.check_codes(codes, size, batch_size)
+        codes = self.check_codes(codes, size, batch_size, stages)
         pictures: np.ndarray = in_batches(
-            functools.partial(self._decode, self.variables), codes, batch_size, sharding
+            functools.partial(self._decoder(stages), self.variables), codes, batch_size, sharding
         )
         return pictures if size is None else pictures[(slice(None), *map(slice, size))]
 
-    def check_codes(self, codes: Any, size: tuple[int, ...] | None = None, rows: int | None = None) -> Any:
+    def check_codes(
+        self,
+        codes: Any,
+        size: tuple[int, ...] | None = None,
+        rows: int | None = None,
+        stages: int | None = None,
+    ) -> Any:
         """Compares codes with what the model takes, and a size with that of their pictures.
 
         Args:
           codes: as `decode` takes them.
           size: lengths *S that pictures would be cut to.
           rows: pictures decoded together; all at once when absent.
+          stages: as `decode` takes them.
 
         Returns:
           The codes, int32.
 
         Raises:
           UserError: codes that are not integers or out of range, or of a wrong shape; a size larger than the
-            pictures; pictures that do not fit into the memory.
+            pictures; pictures that do not fit into the memory; stages that the quantizer does not have.
         """
+        decode = self._decoder(stages)
         codes = self._checked(codes)
         rows = rows or len(jax.tree.leaves(codes)[0])
         given = jax.tree.map(lambda grid: jax.ShapeDtypeStruct((rows, *grid.shape[1:]), grid.dtype), codes)
         try:
-            whole = jax.eval_shape(self._decode, self.variables, given).shape[1:-1]
+            whole = jax.eval_shape(decode, self.variables, given).shape[1:-1]
         except (TypeError, ValueError) as error:
             if isinstance(self._specs, CodeSpec):
                 raise
@@ -222,21 +230,50 @@ class Tokenizer:
             ) from error
         if size is not None:
             _check_size(size, whole, _shapes(codes))
-        check_room(self._decode, self.variables, codes, rows, f"decoding codes of shape {_shapes(codes)}")
+        check_room(decode, self.variables, codes, rows, f"decoding codes of shape {_shapes(codes)}")
         return codes
 
     def reconstruct(
         self,
         pictures: Pictures,
         *,
+        stages: int | None = None,
         batch_size: int | None = None,
         sharding: NamedSharding | None = None,
     ) -> np.ndarray:
-        """Pictures through the codes and back, uint8 of the same shape; arguments as in `encode`."""
+        """Sends pictures through the codes and back: uint8 of the same shape; arguments as in `decode`."""
+        self._decoder(stages)
         given, single = self._batch_of(pictures)
         codes = self.encode(given, batch_size=batch_size, sharding=sharding)
-        decoded = self.decode(codes, size=given.shape[1:-1], batch_size=batch_size, sharding=sharding)
+        decoded = self.decode(
+            codes, size=given.shape[1:-1], stages=stages, batch_size=batch_size, sharding=sharding
+        )
         return decoded[0] if single else decoded
+
+    def _decoder(self, stages: int | None) -> Any:
+        """The jitted function from variables and codes to pictures, by the codes of the first stages.
+
+        Raises:
+          UserError: the quantizer does not have so many.
+        """
+        most = self.model.num_stages
+        if stages is not None and most is None:
+            raise UserError(
+                f"expected no number of stages, got {stages}: the quantizer of {self.config.name}, "
+                f"{self.config.model.quantizer.name}, has no stages"
+            )
+        if stages is not None and most is not None and not 1 <= stages <= most:
+            raise UserError(
+                f"expected 1 to {most} stages, those of the quantizer of {self.config.name}, got {stages}"
+            )
+        if stages not in self._decoders:
+
+            def decode(variables: dict[str, Params], codes: Any) -> Array:
+                pictures: Any = self.model.apply(variables, codes, stages, method="decode")
+                return ops.to_uint8(pictures)
+
+            self._decoders[stages] = jax.jit(decode)
+        return self._decoders[stages]
 
     def _batch_of(self, pictures: Pictures) -> tuple[np.ndarray, bool]:
         """Pictures [B, *S, C] that the model takes, and whether one without B was given."""

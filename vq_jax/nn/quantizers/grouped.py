@@ -93,18 +93,30 @@ class GroupedQuantizer(nn.Module):
             revival=join_revivals(outputs, "groups"),
         )
 
+    @property
+    def num_stages(self) -> int | None:
+        """Number of stages of the quantizer of a group; None if it has none."""
+        stages: int | None = getattr(self.quantizer, "num_stages", None)
+        return stages
+
     def lookup(self, indices: Int[Array, "B *S"]) -> Float[Array, "B *S2 D"]:
         """Looks up the vectors of codes, laid out as `__call__` gives them, float32.
 
         Raises:
           ValueError: there are more or fewer codes per position.
         """
+        return jnp.concatenate([group.lookup(part) for group, part in self._split(indices)], axis=-1)
+
+    def lookup_stages(self, indices: Int[Array, "B *S"], stages: int) -> Float[Array, "B *S2 D"]:
+        """Looks up what the codes of each group's first stages stand for, given those of all, float32."""
+        vectors = [group.lookup_stages(part, stages) for group, part in self._split(indices)]
+        return jnp.concatenate(vectors, axis=-1)
+
+    def _split(self, indices: Int[Array, "B *S"]) -> list[tuple[Any, Int[Array, "B *S2"]]]:
+        """The groups, each with its codes."""
         depth = self._depth()
         check_codes(indices, self.num_groups * depth, "GroupedQuantizer")
-        groups: list[Any] = list(self.groups)
-        codes = split_codes(indices, self.num_groups, depth)
-        vectors = [group.lookup(part) for group, part in zip(groups, codes, strict=True)]
-        return jnp.concatenate(vectors, axis=-1)
+        return list(zip(self.groups, split_codes(indices, self.num_groups, depth), strict=True))
 
     @nn.nowrap
     def fit(

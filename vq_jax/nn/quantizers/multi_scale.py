@@ -110,6 +110,15 @@ class MultiScaleQuantizer(VectorQuantizer):
         """Looks up the latents that a tuple of grids stands for, float32."""
         return self.sums(indices)[-1]
 
+    @property
+    def num_stages(self) -> int:
+        """Number of scales."""
+        return len(self.scales)
+
+    def lookup_stages(self, indices: Codes, stages: int) -> Float[Array, "B *S D"]:
+        """Looks up the latents that the grids of the first scales stand for, given those of all, float32."""
+        return self.sums(indices)[stages - 1]
+
     def sums(self, indices: Codes) -> tuple[Float[Array, "B *S D"], ...]:
         """Looks up the sums after each scale: what the codes of the first scales alone stand for.
 

@@ -162,6 +162,11 @@ def split_stages(codes: Int[Array, "..."], num_stages: int, depth: int, name: st
     return [codes[..., n : n + depth] if depth > 1 else codes[..., n] for n in range(0, count, depth)]
 
 
+def first_stages(codes: Int[Array, "..."], stages: int, num_stages: int, depth: int) -> Int[Array, "..."]:
+    """Returns the codes of the first stages, given those of all, in the form that `split_stages` takes."""
+    return codes if num_stages * depth == 1 else codes[..., : stages * depth]
+
+
 def add_stages(
     z: Float[Array, "B *S D"],
     stages: Sequence[QuantizerOutput],

@@ -13,6 +13,7 @@ from vq_jax.nn.quantizers.parts import (
     check_gradient,
     check_stages,
     draw_stages,
+    first_stages,
     join_codes,
     join_metrics,
     join_revivals,
@@ -127,6 +128,10 @@ class ResidualQuantizer(nn.Module):
         codes = split_stages(indices, self.num_stages, self._depth(), "ResidualQuantizer")
         vectors = [self._stage(number).lookup(part) for number, part in enumerate(codes)]
         return sum(vectors[1:], vectors[0])
+
+    def lookup_stages(self, indices: Int[Array, "B *S"], stages: int) -> Float[Array, "B *S2 D"]:
+        """Looks up the vectors that the codes of the first stages stand for, given those of all, float32."""
+        return self.lookup(first_stages(indices, stages, self.num_stages, self._depth()))
 
     @nn.nowrap
     def fit(

@@ -14,6 +14,7 @@ from vq_jax.nn.quantizers.parts import (
     check_gradient,
     check_stages,
     draw_stages,
+    first_stages,
     join_codes,
     join_metrics,
     spec_of_parts,
@@ -105,6 +106,10 @@ class ResidualFSQ(nn.Module):
             found = self.stage.lookup(codes)
             points.append(found * _row(self._scale(number), found))
         return sum(points[1:], points[0])
+
+    def lookup_stages(self, indices: Int[Array, "B *S"], stages: int) -> Float[Array, "B *S2 D"]:
+        """Looks up the points that the codes of the first stages stand for, given those of all, float32."""
+        return self.lookup(first_stages(indices, stages, self.num_stages, 1))
 
     @nn.nowrap
     def _stage(self) -> FSQ:

@@ -65,7 +65,7 @@ def test_the_prior_models_the_codes_that_it_was_built_for(name):
     model, _, _ = made(name)
     assert model.code_specs == SPEC and model.code_shape == SPEC.array_shape
     assert model.num_classes == NUM_CLASSES
-    with pytest.raises(ValueError, match="models one grid of codes"):
+    with pytest.raises(ValueError, match="one grid of codes, but .* several, 2: use one with another"):
         configured(name).build((SPEC, SPEC), NUM_CLASSES)
     if PRIORS[name].several_codes:
         assert configured(name).build(SEVERAL, NUM_CLASSES).code_specs == SEVERAL

@@ -44,6 +44,7 @@ class PriorArchitecture(Checked):
         Raises:
           ValueError: the prior cannot model such codes; the message says which can.
         """
+        import jax
         import jax.numpy as jnp
 
         from vq_jax import nn
@@ -51,8 +52,8 @@ class PriorArchitecture(Checked):
 
         if not isinstance(specs, CodeSpec):
             raise ValueError(
-                f"the prior {self.architecture} models one grid of codes, but the tokenizer has several: "
-                f"{specs}"
+                f"the prior {self.architecture} models one grid of codes, but the tokenizer has several, "
+                f"{len(jax.tree.leaves(specs))}: use one with another quantizer, such as residual"
             )
         if specs.codes_per_position > 1:
             if not self.several_codes:

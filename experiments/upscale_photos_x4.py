@@ -2,7 +2,9 @@
 
 Command:   vq-jax train upscale-photos-x4
 Hardware:  2 CPU cores
-Run time:  about 10 minutes
+Run time:  17 minutes on a processor that five other programs kept busy
+Expected:  at fidelity 1, PSNR 27.2 dB, SSIM 0.78 and LPIPS (AlexNet) 0.19 on the middles of the two held-out
+           photographs; on eleven other photographs 28.5 dB and 0.17, bicubic enlargement 27.9 dB and 0.34
 """
 
 from vq_jax.configs import (

@@ -563,3 +563,14 @@ def test_a_description_without_its_parts_is_none(body):
     whole = {"meta": {}, "validation_loss": None, "leaves": {}, "digests": {}}
     from_before = {"body": whole, "sha256": checkpoint_record.body_digest(whole)}
     assert checkpoint_record.read_record(3, from_before) == {"step": 3, **whole}
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [(errno.ENOSPC, "no space left on device."), (errno.EFBIG, "file too large (see ulimit -f).")],
+)
+def test_a_refusal_of_the_disk_is_named(number, words):
+    error = ValueError(
+        f"UNKNOWN: writing file: [OS error {number}: {os.strerror(number)}] [more of tensorstore]"
+    )
+    assert orbax_managers.brief(error) == words

@@ -114,7 +114,8 @@ def brief(error: Exception) -> str:
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
         words = os.strerror(number)
         if words in str(error):  # tensorstore wraps them in its own
-            return f"{words[0].lower()}{words[1:]}."
+            limit = " (see ulimit -f)" if number == errno.EFBIG else ""
+            return f"{words[0].lower()}{words[1:]}{limit}."
     lines = str(error).partition(TENSORSTORE)[0].strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}."
 

@@ -32,7 +32,9 @@ def state_of(config, workdir):
     return restored.step, {name: np.asarray(leaf) for name, leaf in leaf_names(restored.state).items()}
 
 
-@pytest.mark.parametrize("kind", RUN_KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.ci] * (kind == "regressor")) for kind in RUN_KINDS]
+)
 def test_a_stopped_run_of_every_kind_resumes_to_the_same_bits(kind, tmp_path, monkeypatch):
     config, finished = EXAMPLES[kind]()
     assert config.kind == kind

@@ -88,6 +88,7 @@ def test_every_group_learns_and_the_tokenizer_is_no_part_of_the_state():
     assert history[-1]["codes/cross_entropy"] < history[0]["codes/cross_entropy"]
 
 
+@pytest.mark.ci
 def test_parts_of_a_batch_have_the_gradients_of_the_whole():
     parts, variables = networks()
     take = functools.partial(

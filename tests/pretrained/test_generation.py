@@ -235,14 +235,14 @@ def test_a_prior_without_its_tokenizer_or_with_another_one_draws_nothing(run, tm
     copy = shutil.copytree(run, tmp_path / "run")
     record = json.loads((copy / "tokenizer.json").read_text())
     (copy / "tokenizer.json").write_text(json.dumps({**record, "fingerprint": "0" * 32}))
-    assert "is not the one that the prior" in refused("sample", copy, "-o", tmp_path / "x.png")
+    assert "is not the one that the model" in refused("sample", copy, "-o", tmp_path / "x.png")
     shutil.rmtree(copy / "tokenizer")  # as in a run from before it kept a copy
     for file in ("tokenizer.json", "config.json"):
         text = (copy / file).read_text().replace(record["path"], str(tmp_path / "gone"))
         (copy / file).write_text(text.replace(json.dumps(record["relative"]), '"../gone"'))
     assert "say where it is with --tokenizer" in refused("sample", copy, "-o", tmp_path / "x.png")
     given = ("--tokenizer", tokenizer_run())
-    assert "is not the one that the prior" in refused("sample", copy, *given, "-o", tmp_path / "x.png")
+    assert "is not the one that the model" in refused("sample", copy, *given, "-o", tmp_path / "x.png")
     (copy / "tokenizer.json").write_text((run / "tokenizer.json").read_text())
     assert call("sample", copy, *given, "--num", 1, "-o", tmp_path / "given.png") == 0
 

@@ -1,5 +1,6 @@
 """A trained restorer as people use it: sizes, lists, large pictures, saving, and what it refuses."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 from cli_runs import pictures
 from prior_runs import prior_run, tokenizer_run
-from restorer_runs import restorer_run
+from restorer_runs import restorer_config, restorer_run
 
 import vq_jax
 from vq_jax.errors import UserError
+from vq_jax.train import train
 
 
 def degraded(*size):
@@ -101,3 +103,11 @@ def test_a_model_of_another_kind_is_named_with_what_loads_it():
 def test_pictures_that_it_cannot_take_are_refused(restorer, given, expected):
     with pytest.raises(UserError, match=expected):
         restorer.restore(given)
+
+
+def test_a_tokenizer_that_is_yet_to_be_trained_is_named_with_its_command(tmp_path):
+    config = restorer_config()
+    missing = dataclasses.replace(config, tokenizer=str(tmp_path / "runs" / "vqgan-photos"))
+    with pytest.raises(UserError, match="is not there yet: train it first with `vq-jax train vqgan-photos`"):
+        train(missing, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -291,7 +291,7 @@ def test_a_missing_and_a_changed_tokenizer_are_refused(finished, tmp_path):
     with pytest.raises(UserError, match="tokenizer of the prior .* is missing: there is no run in .*gone or"):
         train(gone, workdir)
     (workdir / "tokenizer.json").write_text(json.dumps({**record, "fingerprint": "0" * 32}))
-    with pytest.raises(UserError, match="is not the one that the prior .* gives other codes"):
+    with pytest.raises(UserError, match="is not the one that the model .* gives other codes"):
         train(prior_config(), workdir)
 
 

@@ -154,8 +154,8 @@ def _load_prior(run: str, tokenizer: str | None) -> "Prior":
     trained = load(run, tokenizer=tokenizer)
     if not isinstance(trained, Prior):
         raise UserError(
-            f"{run} holds a tokenizer, which cannot draw pictures: train a prior over its codes with "
-            f"vq-jax train prior-fashion --tokenizer {run}, and give the prior's run"
+            f"{run} holds a {trained.config.called}, which cannot draw pictures: train a prior over a "
+            "tokenizer's codes with vq-jax train prior-fashion --tokenizer RUN, and give the prior's run"
         )
     return trained
 

@@ -229,8 +229,8 @@ def _with_model(config: RunConfig, arguments: list[str]) -> RunConfig:
     found = read_model_config(place)
     if found.kind != config.kind:
         raise UserError(
-            f"{config.name} trains a {config.kind}, and {place} holds a {found.kind}: give --init a run of "
-            "the same kind"
+            f"{config.name} trains a {config.called}, and {place} holds a {found.called}: give "
+            "--init a run of the same kind"
         )
     field = next(name for name in ("model", "prior", "restorer") if hasattr(found, name))
     try:
@@ -246,7 +246,7 @@ def _with_quantizer(config: RunConfig, arguments: list[str]) -> RunConfig:
         return config
     if not isinstance(config, ExperimentConfig):
         raise UserError(
-            f"--quantizer chooses the quantizer of a tokenizer, and {config.name} trains a {config.kind}: "
+            f"--quantizer chooses the quantizer of a tokenizer, and {config.name} trains a {config.called}: "
             "give it to the run of its tokenizer"
         )
     try:
@@ -263,7 +263,7 @@ def _with_degradation(config: RunConfig, arguments: list[str]) -> RunConfig:
     if not isinstance(config.data, DataConfig | RestorerDataConfig):
         raise UserError(
             f"--degradation makes the pictures worse that a model restores, and {config.name} trains a "
-            f"{config.kind}, which learns the codes of pictures as they are: omit it"
+            f"{config.called}, which learns the codes of pictures as they are: omit it"
         )
     try:
         chosen = degradation_class(name)

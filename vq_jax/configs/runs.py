@@ -23,6 +23,7 @@ class ExperimentConfig(Checked):
     """Everything that defines the run of a tokenizer."""
 
     kind: ClassVar[str] = "tokenizer"
+    called: ClassVar[str] = "tokenizer"  # in messages
 
     name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     model: Architecture
@@ -113,6 +114,7 @@ class PriorConfig(Checked):
     """Everything that defines the run of a prior."""
 
     kind: ClassVar[str] = "prior"
+    called: ClassVar[str] = "prior"  # in messages
 
     name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     prior: PriorArchitecture
@@ -166,6 +168,7 @@ class NoiseConfig(PriorConfig):
     """Everything that defines the run of a noise generator, with its discriminator."""
 
     kind: ClassVar[str] = "noise"
+    called: ClassVar[str] = "noise generator"  # in messages
 
     prior: NoiseArchitecture = NoiseArchitecture()
     sampling: NoiseOptions = dataclasses.field(default=NoiseOptions(), metadata=RESUME)
@@ -211,6 +214,7 @@ class RestorerConfig(Checked):
     degraded ones come from."""
 
     kind: ClassVar[str] = "restorer"
+    called: ClassVar[str] = "restorer"  # in messages
 
     name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     restorer: RestorerNetwork = RestorerNetwork()
@@ -229,7 +233,7 @@ class RestorerConfig(Checked):
         _check_length(self)
         require(
             not self.training.init_parts,
-            f"training.init_parts names parts of a tokenizer, and a {self.kind} has others: omit it",
+            f"training.init_parts names parts of a tokenizer, and a {self.called} has others: omit it",
         )
         picture = self.losses.perceptual_weight > 0 or self.losses.has_discriminator
         require(
@@ -249,6 +253,7 @@ class RegressorConfig(RestorerConfig):
     """A restorer's network without codes, to compare it with: everything learns, from the picture alone."""
 
     kind: ClassVar[str] = "regressor"
+    called: ClassVar[str] = "regressor"  # in messages
 
 
 def _check_length(config: "RunConfig") -> None:

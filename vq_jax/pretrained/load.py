@@ -76,8 +76,8 @@ def load_prior(
     """
     model = load(place, best=best, step=step, tokenizer=tokenizer)
     if not isinstance(model, Prior):
-        kind = model.config.kind
-        raise UserError(f"expected a prior, {place} holds a {kind}: use {_LOADERS[kind]}")
+        config = model.config
+        raise UserError(f"expected a prior, {place} holds a {config.called}: use {_LOADERS[config.kind]}")
     return model
 
 
@@ -95,6 +95,6 @@ def load_restorer(
     """
     model = load(place, best=best, step=step, tokenizer=tokenizer)
     if not isinstance(model, Restorer):
-        kind = model.config.kind
-        raise UserError(f"expected a restorer, {place} holds a {kind}: use {_LOADERS[kind]}")
+        config = model.config
+        raise UserError(f"expected a restorer, {place} holds a {config.called}: use {_LOADERS[config.kind]}")
     return model

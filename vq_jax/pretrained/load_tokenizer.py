@@ -32,7 +32,7 @@ def load_tokenizer(
     saved = open_model(directory)
     config = read_config(directory) if saved is None else saved.config
     if not isinstance(config, ExperimentConfig):
-        raise UserError(f"expected a tokenizer, {place} holds a {config.kind}, {config.name}")
+        raise UserError(f"expected a tokenizer, {place} holds a {config.called}, {config.name}")
     model = build_model(config)
     abstract = abstract_variables(config, model)
     if saved is not None:

@@ -8,6 +8,7 @@ import os
 from etils import epath
 
 from vq_jax.configs.data import ImageSize, image_size_of
+from vq_jax.configs.presets import presets
 from vq_jax.configs.runs import PriorConfig, RestorerConfig
 from vq_jax.configs.serialize import check_header, header, specs_from_json, specs_to_json
 from vq_jax.errors import UserError
@@ -117,8 +118,15 @@ def given_tokenizer(
         return find_tokenizer(workdir, config, before)
     if not config.tokenizer:
         raise UserError(
-            f"expected a tokenizer whose codes the {config.kind} learns: give --tokenizer RUN, a directory "
+            f"expected a tokenizer whose codes the {config.called} learns: give --tokenizer RUN, a directory "
             "that `vq-jax train` wrote, or a model directory"
+        )
+    name = os.path.basename(config.tokenizer.rstrip("/"))
+    missing = "://" not in config.tokenizer and not os.path.exists(os.path.expanduser(config.tokenizer))
+    if missing and name in presets():
+        raise UserError(
+            f"the tokenizer {config.tokenizer} is not there yet: train it first with `vq-jax train {name}`, "
+            "or give the run of another with --tokenizer RUN"
         )
     return load_tokenizer(config.tokenizer)
 
@@ -160,7 +168,7 @@ def find_tokenizer(
     if others:
         raise others[-1]
     raise UserError(
-        f"the tokenizer of the {config.kind} in {workdir} is missing: there is no run in "
+        f"the tokenizer of the {config.called} in {workdir} is missing: there is no run in "
         f"{' or '.join(dict.fromkeys(places[1:]))}; say where it is with --tokenizer"
     )
 

@@ -92,7 +92,7 @@ def tokenizer_preset(config: PriorConfig | RestorerConfig, tokenizer: str | None
         )
     found = load_preset(name)
     if not isinstance(found, ExperimentConfig):
-        raise UserError(f"expected a tokenizer's preset for --tokenizer, {name} is that of a {found.kind}")
+        raise UserError(f"expected a tokenizer's preset for --tokenizer, {name} is that of a {found.called}")
     return found
 
 

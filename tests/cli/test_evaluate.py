@@ -5,6 +5,7 @@ import json
 import pytest
 from cli_runs import call, trained_run
 from prior_runs import STEPS, prior_run
+from restorer_runs import restorer_run
 
 from vq_jax.runs.rundir import read_metrics
 
@@ -36,6 +37,15 @@ def test_the_figures_of_a_prior_are_those_of_its_run(kind, tmp_path):
     report = json.loads((tmp_path / "figures.json").read_text())
     assert report["step"] == STEPS
     assert report["figures"] == pytest.approx(last_validation(run), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["restorer", "regressor"])
+def test_the_figures_of_a_restorer_are_those_of_its_run(kind, tmp_path):
+    run = restorer_run(kind)
+    assert call("evaluate", run, "-o", tmp_path / "figures.json") == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert figures == pytest.approx(last_validation(run), rel=1e-5)
+    assert {"psnr", "input_psnr"} <= figures.keys() and ("codes_psnr" in figures) == (kind == "restorer")
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,32 @@ class PixelPath(nn.Module):
         return ops.from_patches((linear + x).astype(jnp.float32), self.patch_size)
 
 
+class Mixer(nn.Module):
+    """Moves the vectors of predicted codes towards the input's latents; it starts at these latents.
+
+    Attributes:
+      channels: width of the blocks.
+      num_blocks: number of residual blocks.
+      dtype: compute dtype.
+    """
+
+    channels: int
+    num_blocks: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "B *s E"], difference: Float[Array, "B *s D"]
+    ) -> Float[Array, "B *s D"]:
+        """Returns what to add to the vectors, from the features and the latents minus the vectors."""
+        spatial, width = features.ndim - 2, difference.shape[-1]
+        inputs = jnp.concatenate([features, difference.astype(self.dtype)], axis=-1)
+        x = nn.Conv(self.channels, (3,) * spatial, dtype=self.dtype, name="conv_in")(inputs)
+        x = ResidualStack(self.channels, self.channels, self.num_blocks, dtype=self.dtype, name="blocks")(x)
+        change = nn.Dense(width, kernel_init=_ZEROS, dtype=self.dtype, name="out")(x)
+        return difference + change.astype(jnp.float32)
+
+
 class RestorerModel(nn.Module):
     """Restores pictures by the codes of the clean ones, over a frozen tokenizer.
 
@@ -241,32 +267,6 @@ class RestorerModel(nn.Module):
             logits.append(self._head(number, features, own, chosen))
             chosen = chosen.at[..., number].set(jnp.argmax(logits[-1], axis=-1).astype(jnp.int32))
         return chosen if self.codes_per_position > 1 else chosen[..., 0], jnp.stack(logits, axis=-2)
-
-
-class Mixer(nn.Module):
-    """Moves the vectors of predicted codes towards the input's latents; it starts at these latents.
-
-    Attributes:
-      channels: width of the blocks.
-      num_blocks: number of residual blocks.
-      dtype: compute dtype.
-    """
-
-    channels: int
-    num_blocks: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, features: Float[Array, "B *s E"], difference: Float[Array, "B *s D"]
-    ) -> Float[Array, "B *s D"]:
-        """Returns what to add to the vectors, from the features and the latents minus the vectors."""
-        spatial, width = features.ndim - 2, difference.shape[-1]
-        inputs = jnp.concatenate([features, difference.astype(self.dtype)], axis=-1)
-        x = nn.Conv(self.channels, (3,) * spatial, dtype=self.dtype, name="conv_in")(inputs)
-        x = ResidualStack(self.channels, self.channels, self.num_blocks, dtype=self.dtype, name="blocks")(x)
-        change = nn.Dense(width, kernel_init=_ZEROS, dtype=self.dtype, name="out")(x)
-        return difference + change.astype(jnp.float32)
 
 
 class RegressorModel(nn.Module):

@@ -39,7 +39,7 @@ def test_the_figures_of_a_prior_are_those_of_its_run(kind, tmp_path):
     assert report["figures"] == pytest.approx(last_validation(run), rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["restorer", "regressor"])
+@pytest.mark.parametrize("kind", ["restorer", pytest.param("regressor", marks=pytest.mark.ci)])
 def test_the_figures_of_a_restorer_are_those_of_its_run(kind, tmp_path):
     run = restorer_run(kind)
     assert call("evaluate", run, "-o", tmp_path / "figures.json") == 0

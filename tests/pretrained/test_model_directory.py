@@ -194,7 +194,7 @@ def test_a_checkpoint_or_model_is_loaded_by_its_step(tmp_path):
         ("run", {"step": 3}, r"no checkpoint of step 3 .*there are \[1, 2\]"),
         ("run", {"step": 1, "best": True}, "expected best or a step, got both"),
         ("model", {"step": 2}, "holds the model of step 1 alone"),
-        ("model", {"tokenizer": tmp_path / "run"}, "holds a tokenizer, not a prior"),
+        ("model", {"tokenizer": tmp_path / "run"}, "holds a tokenizer: give no other one"),
     ):
         with pytest.raises(UserError, match=message):
             vq_jax.load(tmp_path / place, **options)

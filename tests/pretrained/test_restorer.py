@@ -55,6 +55,7 @@ def test_fidelity_changes_the_picture_between_its_ends_only(restorer):
             restorer.restore(degraded(8, 8), fidelity=wrong)
 
 
+@pytest.mark.ci
 def test_a_regressor_has_one_fidelity():
     regressor = vq_jax.load(restorer_run("regressor"))
     assert regressor.restore(degraded(8, 8)).shape == (16, 16, 3)

@@ -58,7 +58,7 @@ BATCH, SIZE, PATCH = 4, 32, 4  # pictures; px
 GRID = SIZE // PATCH
 REVIVE = 0.02  # times as often as each code of evenly used ones: a code used less is replaced
 EVALUATORS = ("reconstruction", "codes", "lpips")
-TURNS, SHORTEST = 5, 0.1  # turns of each side; seconds of one
+TURNS, SHORTEST = 10, 0.1  # turns of each side; seconds of one
 RATIOS = ("step", "encode", "decode", "memory")
 SHOWN = ("nmse", "lpips", "usage", "entropy", *(f"{name}_ratio" for name in RATIOS))
 

@@ -151,9 +151,9 @@ def test_differences_are_named_with_both_values():
 def test_losses_with_a_weight_have_a_start():
     losses = Losses(adversarial_weight=1.0, disc_start=10, adversarial_start=20, perceptual_start=99)
     starts = {"disc_start": 10, "adversarial_start": 20}
-    assert experiment(losses=losses).loss_starts() == starts
+    assert experiment(losses=losses).losses.used_starts() == starts
     weighted = dataclasses.replace(losses, perceptual_weight=1.0)
-    assert experiment(losses=weighted).loss_starts() == {**starts, "perceptual_start": 99}
+    assert experiment(losses=weighted).losses.used_starts() == {**starts, "perceptual_start": 99}
 
 
 def test_phases_start_where_the_ones_before_end():

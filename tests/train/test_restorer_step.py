@@ -1,5 +1,6 @@
 """The step of a restorer: what learns, what does not, and four devices against one."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jitted import copied
+from restorer_runs import STEPS, restorer_config
 from test_sharding import mesh_of
 
 from vq_jax import train
@@ -20,6 +22,7 @@ from vq_jax.configs import (
 from vq_jax.train.jit import jit_restorer_step
 from vq_jax.train.sharding import replicate
 from vq_jax.train.steps.restorer import init_restorer, restorer_step
+from vq_jax.train.tasks.base import open_task
 
 SHAPE = (16, 16, 3)
 LOSSES = RestorationLosses()
@@ -113,3 +116,9 @@ def test_a_batch_without_its_clean_pictures_is_refused():
             losses=LOSSES,
             **parts,
         )
+
+
+def test_a_loss_that_starts_after_the_run_is_warned_of(tmp_path, caplog):
+    losses = dataclasses.replace(LOSSES, adversarial_weight=0.1, disc_start=STEPS)
+    open_task(restorer_config(losses=losses), tmp_path / "run")
+    assert f"losses.disc_start = {STEPS} is not below training.steps = {STEPS}" in caplog.text

@@ -91,6 +91,15 @@ class Losses(Checked):
             )
         return found
 
+    def used_starts(self) -> dict[str, int]:
+        """Returns the step at which each loss with a weight starts, by its field; see `starts`."""
+        weights = {
+            "perceptual_start": self.perceptual_weight,
+            "disc_start": self.adversarial_weight,
+            "adversarial_start": self.adversarial_weight,
+        }
+        return {name: start for name, start in self.starts().items() if weights[name] > 0}
+
     def at(self, step: int) -> "Losses":
         """Returns the losses after `step` updates: before perceptual_start, without the perceptual loss.
 

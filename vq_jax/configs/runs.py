@@ -90,16 +90,6 @@ class ExperimentConfig(Checked):
         losses = self.losses.in_steps(self.training.steps)
         return self if losses is self.losses else dataclasses.replace(self, losses=losses)
 
-    def loss_starts(self) -> dict[str, int]:
-        """Returns the step at which each loss with a weight starts, by its field in `losses`."""
-        losses = self.losses
-        weights = {
-            "perceptual_start": losses.perceptual_weight,
-            "disc_start": losses.adversarial_weight,
-            "adversarial_start": losses.adversarial_weight,
-        }
-        return {name: start for name, start in losses.starts().items() if weights[name] > 0}
-
     def phase_starts(self) -> tuple[int, ...]:
         """Returns the first step of each phase."""
         starts, start = [], 0

@@ -12,7 +12,7 @@ from vq_jax.pretrained.build import abstract_prior, build_prior
 from vq_jax.pretrained.load_tokenizer import load_tokenizer
 from vq_jax.pretrained.model_directory import TOKENIZER, ModelDirectory
 from vq_jax.pretrained.prior import Prior
-from vq_jax.pretrained.record import find_tokenizer, load_same_tokenizer, read_record
+from vq_jax.pretrained.record import find_tokenizer, load_same_tokenizer, require_record
 from vq_jax.pretrained.restore import params_name, restore_weights
 
 
@@ -29,9 +29,7 @@ def restore_prior(
     Raises:
       UserError: no whole checkpoint, or the tokenizer is missing or gives other codes.
     """
-    record = read_record(run)
-    if record is None:
-        raise UserError(f"{run} holds no checkpoint yet: let `vq-jax train` reach its first save")
+    record = require_record(run)
     found_tokenizer = find_tokenizer(run, config, record, given=tokenizer)
     model = build_prior(config, record.specs, record.num_classes, found_tokenizer.config)
     place = params_name(config)

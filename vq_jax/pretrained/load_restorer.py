@@ -12,7 +12,7 @@ from vq_jax.errors import UserError
 from vq_jax.pretrained.build import abstract_restorer, build_restorer, image_shape
 from vq_jax.pretrained.load_tokenizer import load_tokenizer
 from vq_jax.pretrained.model_directory import TOKENIZER, ModelDirectory
-from vq_jax.pretrained.record import find_tokenizer, load_same_tokenizer, read_record
+from vq_jax.pretrained.record import find_tokenizer, load_same_tokenizer, require_record
 from vq_jax.pretrained.restore import params_name, restore_weights
 from vq_jax.pretrained.restorer import Restorer
 from vq_jax.pretrained.tokenizer import Tokenizer
@@ -31,17 +31,14 @@ def restore_restorer(
     Raises:
       UserError: no whole checkpoint, or the tokenizer is missing or gives other codes.
     """
-    record = read_record(run)
-    if record is None:
-        raise UserError(f"{run} holds no checkpoint yet: let `vq-jax train` reach its first save")
+    record = require_record(run)
     found_tokenizer = find_tokenizer(run, config, record, given=tokenizer)
-    scale = config.data.degradation.scale
-    model = build_restorer(config, found_tokenizer.config, record.specs, scale)
+    model = build_restorer(config, found_tokenizer.config, record.specs, config.data.degradation.scale)
     place = f"generator/{params_name(config)}"
     wanted = {place: _abstract(model, found_tokenizer)}
     step, found = restore_weights(run, config, wanted, best=best, step=step)
     variables = {"params": jax.tree.map(jnp.asarray, found[place])}
-    return Restorer(model, variables, found_tokenizer, config, step, scale)
+    return Restorer(model, variables, found_tokenizer, config, step)
 
 
 def read_restorer(
@@ -66,11 +63,10 @@ def read_restorer(
         found_tokenizer = load_same_tokenizer(tokenizer, fingerprint, saved.path)
     else:
         found_tokenizer = load_tokenizer(saved.path / TOKENIZER)
-    scale = config.data.degradation.scale
-    model = build_restorer(config, found_tokenizer.config, specs, scale)
+    model = build_restorer(config, found_tokenizer.config, specs, config.data.degradation.scale)
     weights = saved.weights({"params": _abstract(model, found_tokenizer)})
     variables = jax.tree.map(jnp.asarray, dict(weights))
-    return Restorer(model, variables, found_tokenizer, config, saved.step, scale)
+    return Restorer(model, variables, found_tokenizer, config, saved.step)
 
 
 def _abstract(model: Any, tokenizer: Tokenizer) -> Any:

@@ -69,6 +69,18 @@ def read_record(workdir: epath.PathLike) -> TokenizerRecord | None:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
+def require_record(workdir: epath.PathLike) -> TokenizerRecord:
+    """Reads what a run keeps of its tokenizer.
+
+    Raises:
+      UserError: there is nothing yet, or it cannot be read.
+    """
+    record = read_record(workdir)
+    if record is None:
+        raise UserError(f"{workdir} holds no checkpoint yet: let `vq-jax train` reach its first save")
+    return record
+
+
 def make_record(
     workdir: epath.Path,
     place: str,

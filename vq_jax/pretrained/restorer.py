@@ -33,7 +33,6 @@ class Restorer:
       tokenizer: whose codes it predicts.
       config: the configuration of its run.
       step: updates made.
-      scale: how many times larger the restored picture is, in height and width.
     """
 
     def __init__(
@@ -43,14 +42,12 @@ class Restorer:
         tokenizer: Tokenizer,
         config: RestorerConfig,
         step: int,
-        scale: int,
     ) -> None:
         self.model = model
         self.variables = variables
         self.tokenizer = tokenizer
         self.config = config
         self.step = step
-        self.scale = scale
 
         def restore(variables: Params, images: Array, fidelity: Array) -> Array:
             output: Any = model.apply(variables, ops.normalize_pictures(images), fidelity=fidelity)
@@ -61,8 +58,14 @@ class Restorer:
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled functions do not travel: another process, or a copy, makes its own.
         variables = jax.device_get(self.variables)
-        parts = (self.model, variables, self.tokenizer, self.config, self.step, self.scale)
+        parts = (self.model, variables, self.tokenizer, self.config, self.step)
         return type(self), parts
+
+    @property
+    def scale(self) -> int:
+        """How many times larger a restored picture is, in height and width."""
+        scale: int = self.model.scale
+        return scale
 
     @property
     def channels(self) -> int:
@@ -92,7 +95,7 @@ class Restorer:
           UserError: the directory holds something else, or cannot be written.
         """
         specs = self.tokenizer.code_specs(self.tokenizer.config.data.image_size)
-        codes = {"specs": specs_to_json(specs), "tokenizer": self.tokenizer.fingerprint, "scale": self.scale}
+        codes = {"specs": specs_to_json(specs), "tokenizer": self.tokenizer.fingerprint}
         config = dataclasses.replace(self.config, tokenizer=TOKENIZER)
         files = {f"{TOKENIZER}/{name}": content for name, content in self.tokenizer.files().items()}
         write_model(directory, {**files, **model_files(config, self.step, self.variables, codes)})
@@ -127,14 +130,6 @@ class Restorer:
         self.tokenizer.check(given)
         restored = np.stack([self._whole(picture, weight) for picture in given])
         return restored[0] if single else restored
-
-    def check(self, pictures: np.ndarray) -> None:
-        """Compares pictures with what the model takes, uint8 [B, h, w, C].
-
-        Raises:
-          UserError: another dtype, rank or number of channels.
-        """
-        self.tokenizer.check(pictures)
 
     def _whole(self, picture: np.ndarray, weight: float) -> np.ndarray:
         stride = self.tokenizer.strides[0]

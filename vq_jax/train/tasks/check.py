@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -11,11 +12,13 @@ import jax.numpy as jnp
 from flax import linen
 from jax.sharding import Mesh
 
+from vq_jax.configs.runs import ExperimentConfig, RestorerConfig
 from vq_jax.errors import UserError
 from vq_jax.host.memory import gibibytes, total_memory
 from vq_jax.train.sharding import batch_sharding
 
 State = TypeVar("State")
+_log = logging.getLogger("vq_jax")
 MOST_LAYERS = 1200
 """Layers of all networks of a run together: each takes time to trace and much more to compile. The largest
 preset has about 500."""
@@ -65,6 +68,18 @@ def abstract_networks(init: Callable[[], State]) -> State:
 
     with judging(), linen.intercept_methods(count):
         return jax.eval_shape(init)
+
+
+def warn_of_late_losses(config: ExperimentConfig | RestorerConfig) -> None:
+    """Warns of losses that start after the run's last step."""
+    steps = config.training.steps
+    for name, start in config.losses.used_starts().items():
+        if start >= steps:
+            _log.warning(
+                "losses.%s = %d is not below training.steps = %d: this run trains without that loss. "
+                "Lower it, give a share of the steps such as 0.5, or raise --steps.",
+                *(name, start, steps),
+            )
 
 
 def check_step(mesh: Mesh, step: Any, state: Any, *inputs: Any) -> None:

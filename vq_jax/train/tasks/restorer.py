@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +20,6 @@ from vq_jax.data.degrade import degrade
 from vq_jax.data.open import describe
 from vq_jax.errors import UserError
 from vq_jax.evaluate import Evaluator, evaluate, restoration_evaluators, restoration_step
-from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn.features.lpips import lpips_shapes
 from vq_jax.pretrained.build import abstract_variables, build_restorer
 from vq_jax.pretrained.record import given_tokenizer, keep_copy, make_record, read_record
@@ -30,29 +28,23 @@ from vq_jax.runs import grids, report
 from vq_jax.runs.rundir import has_checkpoint
 from vq_jax.train import jit, sharding
 from vq_jax.train.initial_weights import InitialWeights, initial_restorer
-from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.train.state import TrainState
 from vq_jax.train.steps.restorer import init_restorer
 from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
-from vq_jax.train.tasks.check import abstract_pictures, check_memory, check_step, judging
+from vq_jax.train.tasks.check import (
+    abstract_networks,
+    abstract_pictures,
+    check_memory,
+    check_step,
+    warn_of_late_losses,
+)
 from vq_jax.train.tasks.planned_codes import planned_codes
+from vq_jax.train.tasks.tokenizer import networks
 from vq_jax.types import Array, Metrics, Params
 
 _SHOWN, _SHOWN_SIDE = 4, 256  # pictures, and px of their sides at most
 _SMALL, _SHOWN_SMALL = 64, 16  # px up to which a picture is small, and how many of such are shown
-_log = logging.getLogger("vq_jax")
-
-
-def networks(config: RestorerConfig, model: Any) -> dict[str, Any]:
-    """The networks and optimizers of a configuration, as `init_restorer` and `restorer_step` take them."""
-    steps = config.training.steps
-    parts: dict[str, Any] = {"model": model, "optimizer": make_optimizer(config.optimizer, steps)}
-    if config.losses.has_discriminator:
-        discriminator = config.discriminator
-        parts["discriminator_model"] = discriminator.build(compute_dtype(config.training.dtype))
-        parts["discriminator_optimizer"] = make_optimizer(discriminator.optimizer, steps)
-    return parts
 
 
 def jit_step(config: RestorerConfig, mesh: Mesh, losses: RestorationLosses, parts: dict[str, Any]) -> Any:
@@ -114,6 +106,7 @@ class RestorerTask:
         self._described = f"{self._pictures.source}, {describe(self.source, test_source)}"
         found: Any = {"class_names": class_names(self.source)}
         self.config = config = dataclasses.replace(config, data=dataclasses.replace(config.data, **found))
+        warn_of_late_losses(config)
         self.record = make_record(
             workdir, config.tokenizer, self.tokenizer, None, self._pictures.image_size, before=before
         )
@@ -123,9 +116,8 @@ class RestorerTask:
         self.model = build_restorer(config, self.tokenizer.config, self.record.specs, self._scale)
         self.networks = networks(config, self.model)
         self._steps: dict[bool, Any] = {}
-        with judging():
-            state = jax.eval_shape(lambda: self._init(jax.random.key(0)))
-            self._abstract_state = sharding.with_sharding(state, self.mesh)
+        state = abstract_networks(lambda: self._init(jax.random.key(0)))
+        self._abstract_state = sharding.with_sharding(state, self.mesh)
         for step in self.stages():
             check_step(self.mesh, self._step(step), self._abstract_state, *inputs)
         self._initial = initial_restorer(config, workdir, self._abstract_state.generator.params)
@@ -147,7 +139,9 @@ class RestorerTask:
         degradation = config.data.degradation
         model = build_restorer(config, codes.config, codes.specs, degradation.scale)
         parts, ema = networks(config, model), config.training.ema_decay > 0
-        state = jax.eval_shape(lambda: init_restorer(jax.random.key(0), codes.image_shape, ema=ema, **parts))
+        state = abstract_networks(
+            lambda: init_restorer(jax.random.key(0), codes.image_shape, ema=ema, **parts)
+        )
         frozen = abstract_variables(codes.config, codes.model)
         inputs = abstract_inputs(config, degradation, codes.image_shape, mesh, frozen)
         return jit_step(config, mesh, config.losses, parts).lower(
@@ -258,7 +252,7 @@ class RestorerTask:
 
     def _rows(self, state: TrainState, step: int) -> list[list[np.ndarray]]:
         params = jax.device_get(sharding.unshard(state.generator.eval_params, self.mesh))
-        restorer = Restorer(self.model, {"params": params}, self.tokenizer, self.config, step, self._scale)
+        restorer = Restorer(self.model, {"params": params}, self.tokenizer, self.config, step)
         given, clean = self._shown
         rows = [restorer.restore(given, fidelity=weight) for weight in restorer.fidelities]
         return [given, *rows, clean]

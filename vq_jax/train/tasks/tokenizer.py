@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from vq_jax import nn, ops
 from vq_jax.configs.losses import Losses
-from vq_jax.configs.runs import ExperimentConfig
+from vq_jax.configs.runs import ExperimentConfig, RestorerConfig
 from vq_jax.configs.training import Phase, PhaseKind
 from vq_jax.data import class_names, open_splits, train_batches
 from vq_jax.data.open import describe
@@ -28,15 +28,21 @@ from vq_jax.train.optimizers import make_optimizer
 from vq_jax.train.prefetch import DeviceBatches
 from vq_jax.train.state import TrainState, init_state
 from vq_jax.train.tasks.base import ADVERSARIAL_GROUPS
-from vq_jax.train.tasks.check import abstract_networks, abstract_pictures, check_memory, check_step
+from vq_jax.train.tasks.check import (
+    abstract_networks,
+    abstract_pictures,
+    check_memory,
+    check_step,
+    warn_of_late_losses,
+)
 from vq_jax.train.tasks.validation import Validation
 from vq_jax.types import Array, Metrics
 
 _log = logging.getLogger("vq_jax")
 
 
-def networks(config: ExperimentConfig, model: VQModel) -> dict[str, Any]:
-    """The networks and optimizers of a configuration, as `init_state` takes them."""
+def networks(config: ExperimentConfig | RestorerConfig, model: Any) -> dict[str, Any]:
+    """The networks and optimizers of a configuration, as `init_state` and `init_restorer` take them."""
     steps = config.training.steps
     parts: dict[str, Any] = {"model": model, "optimizer": make_optimizer(config.optimizer, steps)}
     if config.losses.has_discriminator:
@@ -113,13 +119,7 @@ class TokenizerTask:
         self._described = f"{config.data.source}, {describe(self.source, test_source)}"
         data = dataclasses.replace(config.data, class_names=class_names(self.source))
         self.config = config = dataclasses.replace(config, data=data)
-        for name, start in config.loss_starts().items():
-            if start >= training.steps:
-                _log.warning(
-                    "losses.%s = %d is not below training.steps = %d: this run trains without that loss. "
-                    "Lower it, give a share of the steps such as 0.5, or raise --steps.",
-                    *(name, start, training.steps),
-                )
+        warn_of_late_losses(config)
         self.data, self.data_name = self.source.fingerprint, f"the pictures of {config.data.source}"
         self.model = build_model(config)
         self.networks = networks(config, self.model)
@@ -184,7 +184,7 @@ class TokenizerTask:
     def take_step(self, state: TrainState, batch: dict[str, Array], step: int) -> tuple[TrainState, Metrics]:
         """One update; fits the codebook before it where a phase that asks for it begins."""
         phase = self._phase(step)
-        for name, start in self.config.loss_starts().items():
+        for name, start in self.config.losses.used_starts().items():
             if 0 < step == start:
                 _log.info("Step %d: %s.", step + 1, _BEGINNINGS[name])
         if step in self.config.phase_starts() and phase.kmeans_batches:

@@ -14,12 +14,13 @@ A step, encoding and decoding of a batch are timed in turns with those of `ema` 
 process, and the fastest call of each counts; `memory` is what the compiled step needs beside its inputs and
 outputs. The table has ratios to that `ema`: above 1 is slower, or more.
 
-Results are written after each run, and a run that the file already has is not repeated.
+Results are written after each run and each timing, with the machine it was made on, and what the file already
+has is not repeated: runs may come from one machine and timings from another, that was quiet.
 
 Needs: pip install "vq-jax[lpips]"
 Run:   python experiments/benchmarks/quantizers.py --output quantizers.json --plot quantizers.png
-       (an hour and more on one core, most of it `ibq` and `gumbel` with 2^18 codes; --quantizers, --bits and
-       --seeds choose a part)
+       (an hour and more on one core, most of it `ibq` and `gumbel` with 2^18 codes; --quantizers, --bits,
+       --seeds and --only choose a part)
 """
 
 import argparse
@@ -61,6 +62,9 @@ EVALUATORS = ("reconstruction", "codes", "lpips")
 TURNS, SHORTEST = 10, 0.1  # turns of each side; seconds of one
 RATIOS = ("step", "encode", "decode", "memory")
 SHOWN = ("nmse", "lpips", "usage", "entropy", *(f"{name}_ratio" for name in RATIOS))
+
+Results = dict[str, list[dict[str, Any]]]
+"""Rows by part, `runs` and `times`."""
 
 # Levels whose product is about 2^10, 2^14 and 2^18; of a stage or group of two, half the bits.
 LEVELS = {10: (8, 5, 5, 5), 14: (8, 8, 8, 6, 5), 18: (8,) * 6}
@@ -252,36 +256,41 @@ def timed(contestant: Contestant, plain: Contestant) -> dict[str, float]:
     return figures
 
 
-def read(path: Path | None, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs that a file of results has; none where there is no file.
+def read(path: Path | None, settings: dict[str, Any]) -> Results:
+    """The runs and timings that a file of results has; none where there is no file.
 
     Raises:
       UserError: they were made with other settings.
     """
     if path is None or not path.exists():
-        return []
+        return {"runs": [], "times": []}
     report = json.loads(path.read_text())
     if report["settings"] != settings:
         raise UserError(
             f"expected runs with {settings}, {path} has some with {report['settings']}: give another --output"
         )
-    rows: list[dict[str, Any]] = report["runs"]
-    return rows
+    return {part: report[part] for part in ("runs", "times")}
 
 
-def means(rows: Sequence[dict[str, Any]], name: str, bits: int) -> dict[str, float]:
-    """Means over the seeds, medians of ratios; empty where there is no run."""
-    chosen = [row for row in rows if (row["quantizer"], row["bits"]) == (name, bits)]
+def of(rows: Sequence[dict[str, Any]], name: str, bits: int) -> list[dict[str, Any]]:
+    """The rows of a quantizer of so many bits."""
+    return [row for row in rows if (row["quantizer"], row["bits"]) == (name, bits)]
+
+
+def means(results: Results, name: str, bits: int) -> dict[str, float]:
+    """Means over the seeds, and the ratios of the timing; without what was not measured."""
+    chosen = [*of(results["runs"], name, bits), *of(results["times"], name, bits)]
     found: dict[str, float] = {}
     for figure in SHOWN:
         values = [row[figure] for row in chosen if figure in row]
         if values:
-            found[figure] = float((np.median if figure.endswith("_ratio") else np.mean)(values))
+            found[figure] = float(np.mean(values))
     return found
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(results: Results) -> str:
     """A line of Markdown for each quantizer; in a cell, a figure for each of the sizes."""
+    rows = results["runs"]
     sizes = sorted({row["bits"] for row in rows})
     formats = {"nmse": ".4f", "lpips": ".3f", "usage": ".0%", "entropy": ".1f"}
     heads = [figure.removesuffix("_ratio") for figure in SHOWN]
@@ -290,7 +299,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "|---" * (1 + len(heads)) + "|",
     ]
     for name in dict.fromkeys(row["quantizer"] for row in rows):
-        found = [means(rows, name, bits) for bits in sizes]
+        found = [means(results, name, bits) for bits in sizes]
         cells = [
             " / ".join(
                 format(of_size[figure], formats.get(figure, ".3g")) if figure in of_size else "-"
@@ -332,29 +341,39 @@ def plot(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure.savefig(path, dpi=80)
 
 
-def run(options: argparse.Namespace, rows: list[dict[str, Any]], save: Callable[[], None]) -> None:
-    """Adds the runs that `rows` lacks, from few bits to many, and saves after each."""
+def run(options: argparse.Namespace, results: Results, save: Callable[[], None]) -> None:
+    """Adds the runs and the timings that the results lack, from few bits to many, and saves after each."""
     plain: Contestant | None = None
     made = cases(options.steps)
     for bits in sorted(options.bits):
         for name in options.quantizers:
-            missing = sorted(
-                set(options.seeds)
-                - {row["seed"] for row in rows if (row["quantizer"], row["bits"]) == (name, bits)}
-            )
-            if not missing:
+            key = {"quantizer": name, "bits": bits}
+            have = {row["seed"] for row in of(results["runs"], name, bits)}
+            missing = sorted(set(options.seeds) - have) if options.only != "times" else []
+            timing = options.only != "runs" and not of(results["times"], name, bits)
+            if not (missing or timing):
                 continue
-            plain = plain or Contestant(_ema(2 ** min(SIZES)), options.steps)
             contestant = Contestant(made[name](bits), options.steps)
             for seed in missing:
                 began = time.perf_counter()
                 contestant.train(seed)
-                row = {"quantizer": name, "bits": bits, "seed": seed, **contestant.figures()}
-                row |= timed(contestant, plain) if seed == missing[0] else {}
-                rows.append(row)
+                found = contestant.figures()
+                results["runs"].append({**key, "seed": seed, **found, "machine": machine()})
+                tell(f"{name} {bits} seed {seed}", found, began)
                 save()
-                shown = ", ".join(f"{key} {row[key]:.4g}" for key in SHOWN if key in row)
-                print(f"{name} {bits} seed {seed}: {shown} ({time.perf_counter() - began:.0f} s)", flush=True)
+            if timing:
+                began = time.perf_counter()
+                plain = plain or Contestant(_ema(2 ** min(SIZES)), options.steps)
+                found = timed(contestant, plain)
+                results["times"].append({**key, **found, "machine": machine()})
+                tell(f"{name} {bits} times", found, began)
+                save()
+
+
+def tell(title: str, found: dict[str, float], began: float) -> None:
+    """Prints figures and the seconds since `began`."""
+    shown = ", ".join(f"{key} {found[key]:.4g}" for key in SHOWN if key in found)
+    print(f"{title}: {shown} ({time.perf_counter() - began:.0f} s)", flush=True)
 
 
 def main() -> None:
@@ -364,25 +383,27 @@ def main() -> None:
     parser.add_argument("--bits", nargs="+", type=int, choices=SIZES, default=SIZES)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--only", choices=("runs", "times"), help="only trainings, or only timings")
     parser.add_argument("--output", type=Path, help="JSON to write, or to go on with")
     parser.add_argument("--plot", type=Path, help="PNG to write")
     options = parser.parse_args()
     settings = {"steps": options.steps, "batch": BATCH, "size": SIZE, "width": WIDTH}
     try:
-        rows = read(options.output, settings)
+        results = read(options.output, settings)
     except UserError as error:
         parser.error(str(error))
 
     def save() -> None:
-        rows.sort(key=lambda row: (known.index(row["quantizer"]), row["bits"], row["seed"]))
+        for rows in results.values():
+            rows.sort(key=lambda row: (known.index(row["quantizer"]), row["bits"], row.get("seed", 0)))
         if options.output:
-            report = {"machine": machine(), "settings": settings, "runs": rows}
+            report = {"settings": settings, **results}
             write_atomic(options.output, json.dumps(report, indent=1) + "\n")
 
-    run(options, rows, save)
-    print(table(rows), end="")
+    run(options, results, save)
+    print(table(results), end="")
     if options.plot:
-        plot(options.plot, rows)
+        plot(options.plot, results["runs"])
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ class RestorerNetwork(Checked):
     """Width of the blocks that mix."""
     fusion_blocks: _Blocks = 2
     """Number of blocks that mix, before the decoder and after it."""
+    fusion_patch: Annotated[int, between(1, 64)] = 4
+    """Pixels, along each axis, of the patches that the blocks after the decoder work on: smaller ones see
+    finer detail and cost more."""
 
     def build(
         self, tokenizer: "nn.VQModel", twin: "nn.VQModel", specs: "CodeSpecs", scale: int, dtype: Any

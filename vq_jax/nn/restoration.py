@@ -8,6 +8,7 @@ References:
   before and after the decoder rather than inside it, so that the decoder may be any.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -22,7 +23,6 @@ from vq_jax.types import Array, Float, Int, Params
 
 _ZEROS = nn.initializers.zeros
 _TRUST = 4.0
-_PIXEL_PATCH = 4  # px, at most
 
 
 @struct.dataclass
@@ -167,6 +167,8 @@ class RestorerModel(nn.Module):
       fusion: learn the paths for a fidelity above 0.
       fusion_channels: width of these paths.
       fusion_blocks: their residual blocks.
+      fusion_patch: pixels, along each axis, of the patches that the path after the decoder works on; where it
+        does not divide the tokenizer's stride, their greatest common divisor is.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -181,6 +183,7 @@ class RestorerModel(nn.Module):
     fusion: bool = True
     fusion_channels: int = 64
     fusion_blocks: int = 2
+    fusion_patch: int = 4
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -195,7 +198,7 @@ class RestorerModel(nn.Module):
         self.trust = self.param("trust", nn.initializers.constant(_TRUST), (depth,), jnp.float32)
         if self.fusion:
             self.mixer = Mixer(self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
-            patch = min(_PIXEL_PATCH, encoder.strides(2)[0])
+            patch = math.gcd(self.fusion_patch, encoder.strides(2)[0])
             self.pixels = PixelPath(patch, self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
 
     def __call__(
@@ -284,6 +287,7 @@ class RegressorModel(nn.Module):
       num_res_blocks: their number.
       fusion_channels: width of the path beside the decoder.
       fusion_blocks: its residual blocks.
+      fusion_patch: see `RestorerModel`.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -296,6 +300,7 @@ class RegressorModel(nn.Module):
     num_res_blocks: int = 6
     fusion_channels: int = 64
     fusion_blocks: int = 2
+    fusion_patch: int = 4
     dtype: Any = jnp.float32
 
     @nn.nowrap
@@ -308,7 +313,7 @@ class RegressorModel(nn.Module):
         self.reader = Reader(
             encoder, self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype
         )
-        patch = min(_PIXEL_PATCH, encoder.strides(2)[0])
+        patch = math.gcd(self.fusion_patch, encoder.strides(2)[0])
         self.pixels = PixelPath(patch, self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
 
     def __call__(

@@ -87,5 +87,5 @@ def test_the_command_line_takes_every_field_and_explains_it(capsys):
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for name in by_name(PriorDataConfig).keys() - {"degradation"}:
         assert f"--data.{name.replace('_', '-')}" in shown
-    for words in ("tfds:NAME[:SPLIT].", "Grids of codes a step", "Mirror every other", "Decode a JPEG file"):
+    for words in ("tfds:NAME[:SPLIT]", "Grids of codes a step", "Mirror every other", "Decode a JPEG file"):
         assert words in shown

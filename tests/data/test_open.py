@@ -51,6 +51,7 @@ ROWS = {
     "folder": (_fill_folder, 3),
     "arrays": (_write_arrays, 4),
     "tfds": (_prepare_tfds, 3),
+    "moving-fashion": (lambda place: "moving-fashion:9", 1),
 }
 
 
@@ -81,7 +82,11 @@ def test_every_source_gives_records_of_the_same_form(opened):
         for index in {0, len(source) // 2, len(source) - 1}:
             record = source[index]
             assert record.keys() == {"image", "broken", *labels}
-            assert record["image"].dtype == np.uint8 and record["image"].shape[2:] == (channels,)
+            assert (
+                record["image"].dtype == np.uint8
+                and record["image"].ndim == 3
+                and record["image"].shape[2] == channels
+            )
             assert record["broken"] == 0 and record["broken"].dtype == np.int32
             if labels:
                 assert record["label"].dtype == np.int32 and 0 <= record["label"] < source.num_classes
@@ -162,7 +167,11 @@ def test_an_unknown_kind_names_the_nearest_one():
 
 @pytest.mark.parametrize("name", data.SCHEMES)
 def test_a_source_with_too_much_or_too_little_after_its_name_is_an_error(name):
-    if data.SCHEMES[name].argument:
+    scheme = data.SCHEMES[name]
+    if scheme.optional:
+        assert data.open_source(name, "test", CONFIG, 1).channels == 1
+        return
+    if scheme.argument:
         specs, message = (name, f"{name}:"), "needs something after a colon"
     else:
         specs, message = (f"{name}:cats",), "takes nothing after its name"
@@ -172,7 +181,8 @@ def test_a_source_with_too_much_or_too_little_after_its_name_is_an_error(name):
 
 
 def test_the_sources_are_listed_with_what_is_written_after_the_colon():
-    message = r"\(photos, fashion, folder:PATH, arrays:FILE.npz or tfds:NAME\[:SPLIT\]\), got 'cats'"
+    kinds = r"photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME\[:SPLIT\] or moving-fashion\[:CLIPS\]"
+    message = rf"\({kinds}\), got 'cats'"
     with pytest.raises(UserError, match=message):
         data.open_source("cats", "train", CONFIG, 3)
 

@@ -42,3 +42,13 @@ def test_pictures_of_one_size_stand_in_rows():
     assert grid.shape == (3 * 60 - 4, 2 * 44 - 4, 3)
     np.testing.assert_array_equal(grid[60:116, 44:], pictures[3])
     assert (grid[120:, 44:] == 255).all()
+
+
+def test_clips_are_strips_above_their_reconstructions():
+    originals, others = ([picture(3, 56, 40, 3) for _ in range(2)] for _ in range(2))
+    grid = comparison_grid(originals, others)
+    assert grid.shape == (4 * 56 + 2 * 4 + 12, 3 * 40 + 2 * 4, 3)
+    np.testing.assert_array_equal(grid[:56, 44:84], originals[0][1])
+    np.testing.assert_array_equal(grid[60:116, 88:], others[0][2])
+    np.testing.assert_array_equal(grid[128:184, :40], originals[1][0])
+    assert (grid[116:128] == 255).all() and (grid[:56, 40:44] == 255).all()

@@ -53,3 +53,10 @@ def test_small_pictures_have_no_lpips(monkeypatch):
     monkeypatch.setattr(report, "lpips", lambda a, b: pytest.fail("measured on small pictures"))
     figures, words = report.picture_figures(*pairs(28))
     assert set(figures) == {"test/psnr", "test/ssim"} and "not defined for pictures this small" in words
+
+
+def test_clips_are_compared_frame_by_frame():
+    clips = [np.zeros((2, 28, 28, 3), np.uint8)]
+    others = [np.stack([clips[0][0] + 1, clips[0][0] + 10])]
+    figures, _ = report.picture_figures(clips, others)
+    assert figures["test/psnr"] == pytest.approx(20 * np.log10(255) - 10)  # the mean of 0 and 20 dB less

@@ -55,14 +55,18 @@ class DataConfig(Checked):
     source: Annotated[str, SOURCE, tyro.conf.arg(aliases=["--data"])] = dataclasses.field(
         default="photos", metadata=LOCAL
     )
-    """photos, fashion, folder:PATH, arrays:FILE.npz, or tfds:NAME[:SPLIT]. A run resumes wherever the same
-    pictures are."""
+    """photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME[:SPLIT], or moving-fashion[:CLIPS]. A run
+    resumes wherever the same pictures are."""
     data_dir: Annotated[str | None, PATH] = dataclasses.field(default=None, metadata=LOCAL)
     """Directory of the prepared tensorflow-datasets sets (their own default when absent)."""
     batch_size: _Batch = 32
     """Pictures a step, over all devices and processes."""
     image_size: _Size = 64
     """Height and width of a training picture, in pixels: one number for both, or two."""
+    frames: Annotated[int | None, between(1, 2**16)] = None
+    """Frames of a training clip, of data that are videos; None: pictures, of videos their single frames."""
+    frame_stride: Annotated[int, between(1, 2**16)] = 1
+    """Distance of a clip's frames in the video: 2 takes every other one."""
     resize: Literal["none", "short-side", "random"] = "none"
     """Before the crop: leave the picture, bring it to the smallest size that image_size fits into (of a
     square: its short side to image_size), or to a random size between that and twice that."""
@@ -102,6 +106,11 @@ class DataConfig(Checked):
             f"data.image_size must be a multiple of {scale}, by which data.degradation makes pictures "
             f"smaller, got {written(self.image_size)}",
         )
+        require(
+            self.frames is None or not self.degradation.changes,
+            f"data.degradation {self.degradation.name} is for pictures, and data.frames = {self.frames} asks "
+            "for clips: omit one of them",
+        )
 
     def check_channels(self, channels: int) -> None:
         """Checks that the pictures can be changed as asked.
@@ -120,6 +129,11 @@ class DataConfig(Checked):
     def picture_size(self) -> tuple[int, int]:
         """Height and width of a training picture."""
         return height_and_width(self.image_size)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths *S of what the model is trained on: pictures (H, W), or clips (T, H, W)."""
+        return self.picture_size if self.frames is None else (self.frames, *self.picture_size)
 
     def plain(self) -> "DataConfig":
         """Returns the settings for pictures that have the right size: an epoch takes each once, as it is."""

@@ -7,7 +7,7 @@ from vq_jax.configs.data import ImageSize, height_and_width, written
 from vq_jax.configs.fields import Checked
 from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import VectorQuantizerEMAConfig, convert_quantizer
-from vq_jax.errors import nearest_names
+from vq_jax.errors import nearest_names, require
 
 if TYPE_CHECKING:
     from flax import linen
@@ -58,6 +58,13 @@ class Architecture(Checked):
           ValueError: it cannot; the message says which sizes it accepts.
         """
 
+    def check_frames(self, frames: int | None) -> None:
+        """Checks that the model can be trained on clips of so many frames, or on pictures (None).
+
+        Raises:
+          ValueError: it cannot; the message says what it accepts.
+        """
+
     def build(self, head: str = "picture", dtype: Any = None) -> "nn.VQModel":
         """Makes the model.
 
@@ -78,6 +85,19 @@ class Architecture(Checked):
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         """Makes the encoder and the decoder, which has `out_channels` output channels."""
         raise TypeError(f"{type(self).__name__} has no encoder and decoder: use a named architecture")
+
+
+def check_no_frames(frames: int | None, architecture: str) -> None:
+    """Checks that a model that takes pictures only is not given clips.
+
+    Raises:
+      ValueError: it is.
+    """
+    require(
+        frames is None,
+        f"{architecture} takes pictures, and data.frames = {frames} asks for clips: omit data.frames, or "
+        "train a convolutional model",
+    )
 
 
 def check_fixed(size: ImageSize, fixed: tuple[int, ...]) -> None:

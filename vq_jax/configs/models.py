@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from vq_jax.configs.data import ImageSize
-from vq_jax.configs.model_base import Architecture, check_fixed, check_multiple
+from vq_jax.configs.model_base import Architecture, check_fixed, check_multiple, check_no_frames
 from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.configs.quantizers import (
     LFQConfig,
@@ -120,6 +120,9 @@ class MLPVQVAE(Architecture):
 
     def check_image_size(self, size: ImageSize) -> None:
         check_fixed(size, self.image_size)
+
+    def check_frames(self, frames: int | None) -> None:
+        check_no_frames(frames, self.architecture)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn

@@ -49,6 +49,7 @@ class ExperimentConfig(Checked):
             f"got {self.model.image_channels}",
         )
         self.model.check_image_size(self.data.image_size)
+        self.model.check_frames(self.data.frames)
         self.data.check_channels(self.model.image_channels)
         degradation = self.data.degradation
         require(

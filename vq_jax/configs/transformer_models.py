@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from vq_jax.configs.data import ImageSize
 from vq_jax.configs.grid_quantizers import BSQConfig
-from vq_jax.configs.model_base import Architecture, check_fixed
+from vq_jax.configs.model_base import Architecture, check_fixed, check_no_frames
 from vq_jax.configs.quantizer_base import QuantizerConfig
 from vq_jax.errors import require
 from vq_jax.ranges import between
@@ -52,6 +52,9 @@ class ViTVQ(Architecture):
 
     def check_image_size(self, size: ImageSize) -> None:
         check_fixed(size, self.image_size)
+
+    def check_frames(self, frames: int | None) -> None:
+        check_no_frames(frames, self.architecture)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         from vq_jax import nn

@@ -104,16 +104,19 @@ def _centred(height: int, width: int, part: Size) -> Window:
     return Window((height - part[0]) // 2, (width - part[1]) // 2, *part)
 
 
-def cut(picture: UInt8[np.ndarray, "H W C"], window: Window, size: Size) -> UInt8[np.ndarray, "h w C"]:
-    """Cuts a part out of a picture and resizes it to `size`, bicubic and antialiased.
+def cut(picture: UInt8[np.ndarray, "*T H W C"], window: Window, size: Size) -> UInt8[np.ndarray, "*T h w C"]:
+    """Cuts a part out of a picture, or out of every frame of a clip, and resizes it, bicubic and antialiased.
 
     Returns:
-      uint8 [*size, C]; a view of the picture where it is neither resized nor mirrored.
+      uint8 [*T, *size, C]; a view of the picture where it is neither resized nor mirrored.
     """
     top, left, height, width, mirrored = window
-    patch = picture[top : top + height, left : left + width]
+    patch = picture[..., top : top + height, left : left + width, :]
     if (height, width) == size:
         return _mirror(patch) if mirrored else patch
+    if patch.ndim > 3:
+        part = Window(0, 0, height, width, mirrored)
+        return np.stack([cut(frame, part, size) for frame in patch])
     from PIL import Image
 
     channels = patch.shape[-1]
@@ -134,8 +137,8 @@ def shrink(
     return resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else resized
 
 
-def _mirror(patch: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
+def _mirror(patch: UInt8[np.ndarray, "*T H W C"]) -> UInt8[np.ndarray, "*T H W C"]:
     mirrored = np.empty(patch.shape, np.uint8)
     for channel in range(patch.shape[-1]):  # four times as fast as all channels at once
-        mirrored[..., channel] = patch[:, ::-1, channel]
+        mirrored[..., channel] = patch[..., ::-1, channel]
     return mirrored

@@ -82,8 +82,9 @@ class ExampleBuilder:
         picture, generator = example["image"], rng.generator()
         if changes_colours:
             picture = change_colours(picture, config.colour, generator)
-        example["image"] = degrade(picture, config.degradation, generator)
-        return {**example, "target": picture} if config.degradation.changes else example
+        if not config.degradation.changes:
+            return {**example, "image": picture}
+        return {**example, "image": degrade(picture, config.degradation, generator), "target": picture}
 
     def _window(self, chosen: Float[np.ndarray, "4"] | Window, height: int, width: int) -> Window:
         if isinstance(chosen, Window):

@@ -1,6 +1,7 @@
 """Held-out pictures: batches to measure on, and whole pictures to look at."""
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,9 +34,9 @@ def test_batches(
       limit: most crops in all, 1 and up; of more pictures than that, only evenly spaced ones are read.
 
     Yields:
-      `image` uint8 [B, H, W, C]; `valid` bool [B], false where the last batch repeats its last
-      example to fill up; `broken` int32 [B]; `label` int32 [B] where the source has labels; `target` like
-      `image` where the degradation changes pictures, see `train_batches`.
+      `image` uint8 [B, H, W, C], or clips [B, T, H, W, C]; `valid` bool [B], false where the last batch
+      repeats its last example to fill up; `broken` int32 [B]; `label` int32 [B] where the source has labels;
+      `target` like `image` where the degradation changes pictures, see `train_batches`.
 
     Raises:
       UserError: the source is empty.
@@ -52,7 +53,7 @@ def test_batches(
     examples: list[Example] = []
     for index in chosen:
         record = source[index]
-        height, width, _ = record["image"].shape
+        height, width = record["image"].shape[-3:-1]
         windows = held_out_windows(height, width, config.picture_size, config.resize, maximum)
         for number, window in enumerate(windows):
             rng = RecordRng(window, (_SEED, index, number))
@@ -70,12 +71,11 @@ def all_test_batches(source: Source, config: DataConfig, *, batch_size: int) -> 
     Raises:
       UserError: the source is empty, or its pictures are larger than the machine's memory.
     """
-    height, width = config.picture_size
     count = min(config.test_limit, len(source))
     kept = 2 if config.degradation.changes else 1  # a degraded picture and the one from before
     require_memory(
-        kept * count * height * width * source.channels,
-        f"keeping {count} held-out pictures of {height} x {width} pixels",
+        kept * count * math.prod(config.lengths) * source.channels,
+        f"keeping {count} held-out pictures of {' x '.join(map(str, config.lengths))} pixels",
         "lower data.test_limit or data.image_size",
     )
     return list(test_batches(source, config, batch_size=batch_size, limit=config.test_limit))

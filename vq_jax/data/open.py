@@ -27,7 +27,17 @@ class Scheme(NamedTuple):
 
     module: str  # imported when a source of this scheme is opened: tfds alone takes half a second
     function: str
-    argument: str = ""  # what has to be written after the colon, for messages; empty: nothing
+    # What has to be written after the colon, for messages; empty: nothing, in brackets: what may be.
+    argument: str = ""
+
+    @property
+    def optional(self) -> bool:
+        """Whether what is written after the colon may be left out."""
+        return self.argument.startswith("[")
+
+    def usage(self, name: str) -> str:
+        """How a data set of the scheme is written."""
+        return f"{name}{'' if self.optional or not self.argument else ':'}{self.argument}"
 
     def load(self) -> Opener:
         """Imports the module and returns its function."""
@@ -41,6 +51,7 @@ SCHEMES: dict[str, Scheme] = {
     "folder": Scheme("vq_jax.data.folder", "open_folder", "PATH"),
     "arrays": Scheme("vq_jax.data.arrays", "open_arrays", "FILE.npz"),
     "tfds": Scheme("vq_jax.data.tfds", "open_tfds", "NAME[:SPLIT]"),
+    "moving-fashion": Scheme("vq_jax.data.moving_fashion", "open_moving_fashion", "[:CLIPS]"),
 }
 
 
@@ -48,16 +59,18 @@ def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> S
     """Opens one half of a data set.
 
     Args:
-      spec: photos, fashion, folder:PATH, arrays:FILE.npz or tfds:NAME[:SPLIT].
+      spec: photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME[:SPLIT] or moving-fashion[:CLIPS].
       split: the pictures to train on, or those held out.
-      config: `test_fraction` for data without a test set of its own, `data_dir` for tfds.
+      config: `test_fraction` for data without a test set of its own, `data_dir` for tfds, `frames` and
+        `frame_stride` for videos.
       channels: 1 or 3; photographs and picture files are converted, other data must have as many.
 
     Returns:
       The source; it holds at least one picture.
 
     Raises:
-      UserError: the scheme is unknown, or the data are missing or not as expected.
+      UserError: the scheme is unknown, the data are missing or not as expected, or `frames` asks for clips
+        of data that are pictures.
 
     Example:
       >>> source = open_source("photos", "test", DataConfig(), channels=3)
@@ -71,10 +84,16 @@ def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> S
         hint = f"; did you mean {meant[0]}?" if meant else nearest_names(name, SCHEMES)
         raise UserError(f"expected a data source ({_usage()}), got {spec!r}{hint}")
     scheme = SCHEMES[name]
-    if bool(argument) != bool(scheme.argument):
+    if bool(argument) != bool(scheme.argument) and not scheme.optional:
         complaint = "takes nothing after its name" if argument else "needs something after a colon"
         raise UserError(f"the data source {name} {complaint}: expected {_usage()}, got {spec!r}")
-    return scheme.load()(argument, split, config, channels)
+    source = scheme.load()(argument, split, config, channels)
+    if config.frames is not None and getattr(source, "frames", None) is None:
+        raise UserError(
+            f"expected videos for data.frames = {config.frames}, {spec} holds pictures: omit data.frames, or "
+            "choose another --data"
+        )
+    return source
 
 
 def open_splits(config: DataConfig, channels: int) -> tuple[Source, Source]:
@@ -103,10 +122,11 @@ def describe(train: Source, test: Source) -> str:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         words += f" ({printable(', '.join(names[:_NAMED]))}{more})"
     left_out = getattr(train, "left_out", ())
-    count = f"{len(train)} picture{'s' if len(train) != 1 else ''} to train on, {len(test)} held out"
+    what = "picture" if getattr(train, "frames", None) is None else "clip"
+    count = f"{len(train)} {what}{'s' if len(train) != 1 else ''} to train on, {len(test)} held out"
     return f"{count}, {words}{'; left out: ' if left_out else ''}{', '.join(left_out)}"
 
 
 def _usage() -> str:
-    *others, last = (f"{name}:{s.argument}" if s.argument else name for name, s in SCHEMES.items())
+    *others, last = (scheme.usage(name) for name, scheme in SCHEMES.items())
     return f"{', '.join(others)} or {last}"

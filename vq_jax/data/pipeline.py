@@ -55,10 +55,11 @@ def train_batches(
         must be before the program ends.
 
     Returns:
-      An iterator of batches: `image` uint8 [B, H, W, C], `broken` int32 [B] and, where the source
-      has labels, `label` int32 [B], with B = config.batch_size // process_count and H and W of
-      config.image_size. Where `config.degradation` changes pictures, `image` is the degraded one, and
-      `target`, of config.image_size, the one from before. Close it, or use it as a context manager.
+      An iterator of batches: `image` uint8 [B, H, W, C], or clips [B, T, H, W, C], `broken` int32 [B] and,
+      where the source has labels, `label` int32 [B], with B = config.batch_size // process_count, H and W of
+      config.image_size and T = config.frames. Where `config.degradation` changes pictures, `image` is the
+      degraded one, and `target`, of config.image_size, the one from before. Close it, or use it as a context
+      manager.
 
     Raises:
       UserError: the processes cannot share a batch evenly, the source is empty, or workers cannot start.

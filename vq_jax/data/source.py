@@ -9,8 +9,8 @@ from vq_jax.data.crops import Choose, Size, cut
 from vq_jax.errors import UserError
 
 Record = dict[str, Any]
-"""`image` uint8 [H, W, C]; `broken` int32, the number of unreadable pictures that it replaces;
-`label` int32 where the source has labels."""
+"""`image` uint8 [H, W, C], or a clip [T, H, W, C]; `broken` int32, the number of unreadable ones that it
+replaces; `label` int32 where the source has labels."""
 
 Batch = dict[str, np.ndarray]
 """Arrays [B, ...] by the keys of the examples: `image` uint8 [B, *S, C], `broken` int32 [B] and so on."""
@@ -33,6 +33,8 @@ class Source(Protocol):
       channels: channels of every picture.
       fingerprint: hash of what defines the records and their order; compared when a run resumes.
       num_classes: number of different labels, None where the records have no labels.
+
+    A source whose records are clips has an attribute `frames`, their number T.
     """
 
     channels: int
@@ -73,7 +75,7 @@ def crop_record(record: Record, choose: Choose, size: Size, scaled: bool = False
     Returns:
       The record, its `image` uint8 [*size, C].
     """
-    height, width, _ = record["image"].shape
+    height, width = record["image"].shape[-3:-1]
     return {**record, "image": cut(record["image"], choose(height, width), size)}
 
 

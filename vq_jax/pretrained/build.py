@@ -43,7 +43,7 @@ def build_model(config: ExperimentConfig) -> VQModel:
 
 def image_shape(config: ExperimentConfig) -> tuple[int, ...]:
     """Shape (*S, C) of a training picture."""
-    return (*config.data.picture_size, config.model.image_channels)
+    return (*config.data.lengths, config.model.image_channels)
 
 
 def abstract_variables(config: ExperimentConfig, model: VQModel) -> Params:

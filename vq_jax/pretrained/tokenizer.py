@@ -12,7 +12,6 @@ from jax.sharding import NamedSharding
 from PIL import Image
 
 from vq_jax import ops
-from vq_jax.configs.data import ImageSize
 from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.data.pictures import to_array
 from vq_jax.errors import UserError
@@ -51,7 +50,7 @@ class Tokenizer:
         self.step = step
         self._fixed_shape: tuple[int, ...] | None = model.image_shape
         self._axes = len(self._fixed_shape or image_shape(config)) - 1
-        self._code_specs: dict[ImageSize, CodeSpecs] = {}
+        self._code_specs: dict[int | tuple[int, ...], CodeSpecs] = {}
         self._encode = jax.jit(
             lambda variables, images: model.apply(variables, ops.normalize_pictures(images), method="encode")
         )
@@ -286,7 +285,7 @@ class Tokenizer:
         self.check(given)
         return given, single
 
-    def code_specs(self, image_size: ImageSize) -> CodeSpecs:
+    def code_specs(self, image_size: int | tuple[int, ...]) -> CodeSpecs:
         """Returns the specs of the codes of a picture.
 
         Args:
@@ -331,7 +330,7 @@ class Tokenizer:
     @property
     def _specs(self) -> CodeSpecs:
         """The codes of a training picture: their layout is that of all pictures."""
-        return self.code_specs(self.config.data.image_size)
+        return self.code_specs(self.config.data.lengths)
 
     def _checked(self, codes: Any) -> Any:
         """The codes as int32 arrays; raises UserError where they are not ones of this model."""

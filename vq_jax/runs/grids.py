@@ -16,13 +16,19 @@ _GAP = 4
 def comparison_grid(*rows: Sequence[np.ndarray]) -> np.ndarray:
     """Puts pictures above others of the same number: originals above reconstructions, say.
 
+    Clips stand the other way round: each is a strip, its frames from left to right, above its reconstruction,
+    and the next clip follows below.
+
     Args:
       *rows: pictures uint8 [H, W, C] from left to right, C 1 or 3. Sizes may differ within a row; in a
-        column, that of the largest is a multiple of the others.
+        column, that of the largest is a multiple of the others. Or clips [T, H, W, C], all of one size.
 
     Returns:
       uint8 [H, W, 3], white between the pictures.
     """
+    if rows[0][0].ndim == 4:
+        strips = [[strip(clip) for clip in clips] for clips in zip(*rows, strict=True)]
+        return _stacked([_stacked(of_clip, _GAP) for of_clip in strips], 3 * _GAP)
     columns = []
     for pictures in zip(*rows, strict=True):
         largest = max(picture.shape[0] for picture in pictures)
@@ -58,6 +64,17 @@ def picture_grid(pictures: Sequence[np.ndarray] | np.ndarray, columns: int) -> n
         top, left = number // columns * (height + _GAP), number % columns * (width + _GAP)
         grid[top : top + height, left : left + width] = _enlarged(picture, scale)
     return grid
+
+
+def strip(clip: np.ndarray) -> np.ndarray:
+    """Puts the frames of a clip, uint8 [T, H, W, C], side by side: uint8 [H', W', 3]; see `picture_grid`."""
+    return picture_grid(clip, len(clip))
+
+
+def _stacked(pictures: Sequence[np.ndarray], gap: int) -> np.ndarray:
+    """Puts pictures of one width above each other."""
+    white = np.full((gap, pictures[0].shape[1], 3), 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (picture, white)][:-1])
 
 
 def _enlarged(picture: np.ndarray, scale: int) -> np.ndarray:

@@ -53,7 +53,7 @@ def write_report(
       config: its configuration.
       step: updates made.
       about: data and command.
-      pictures: uint8 test pictures.
+      pictures: uint8 test pictures [H, W, C], or clips [T, H, W, C].
       reconstructions: uint8, one of each picture.
       counts: how often each code occurs in the test set, float [K], by the ending of the names of figures,
         see `evaluate.CodeUsage.counts`; empty where the quantizer was bypassed.
@@ -72,13 +72,14 @@ def write_report(
     order = "the original above its reconstruction"
     if given is not None:
         order = "what the model was given, its reconstruction and the original, from top to bottom"
+    what = "pictures" if pictures[0].ndim == 3 else "clips"
     lines = [
         *_heading(workdir, config, step, about, rows, "reconstruction_loss"),
-        f"Test pictures, {order}:",
+        f"Test {what}, {order}:",
         "",
         f"![Reconstructions]({IMAGES}/final.png)",
         "",
-        f"{words} on these pictures.",
+        f"{words} on these {what}.",
         "",
     ]
     if counts:
@@ -172,12 +173,14 @@ def _figures_table(rows: Sequence[dict[str, float]]) -> list[str]:
 def picture_figures(
     pictures: Sequence[np.ndarray], reconstructions: Sequence[np.ndarray]
 ) -> tuple[dict[str, float], str]:
-    """Compares pairs of uint8 pictures.
+    """Compares pairs of uint8 pictures [H, W, C], or of clips [T, H, W, C], frame by frame.
 
     Returns:
-      Means over the pairs: `test/psnr` (decibel), `test/ssim` and, where its weights are installed and the
-      pictures have at least 31 px, `test/lpips` (AlexNet); and the same in words.
+      Means over the pairs, or their frames: `test/psnr` (decibel), `test/ssim` and, where its weights are
+      installed and the pictures have at least 31 px, `test/lpips` (AlexNet); and the same in words.
     """
+    if pictures[0].ndim == 4:
+        pictures, reconstructions = [*np.concatenate(pictures)], [*np.concatenate(reconstructions)]
     pairs = list(zip(pictures, reconstructions, strict=True))
     figures = {
         "test/psnr": float(np.mean([psnr(a, b) for a, b in pairs])),

@@ -77,7 +77,7 @@ def planned_codes(
     data = config.data.resolve(found.data)
     found = dataclasses.replace(found, training=config.training)
     model = build_model(found)
-    image_shape = (*data.picture_size, found.model.image_channels)
+    image_shape = (*data.lengths, found.model.image_channels)
     classes = num_classes(config, data.source, classes)
     return PlannedCodes(found, model, image_shape, model.code_specs(image_shape), classes)
 

@@ -79,7 +79,7 @@ class PriorTask:
             self.tokenizer.config.model.check_image_size(self._pictures.image_size)
         except ValueError as error:
             raise UserError(str(error)) from error
-        shape = (*self._pictures.picture_size, self.tokenizer.channels)
+        shape = (*self._pictures.lengths, self.tokenizer.channels)
         pictures = abstract_pictures(config.data.batch_size, shape, self.mesh)
         check_memory(self.mesh, pictures)
         train_source, test_source = open_splits(self._pictures, self.tokenizer.channels)

@@ -27,7 +27,7 @@ from vq_jax.train.sharding import replicated, shard_global_batch, unshard
 from vq_jax.train.state import GeneratorState
 from vq_jax.types import Array, Params
 
-_SHOWN = 16  # pictures; a quarter of large ones
+_SHOWN = 16  # pictures; a quarter of large ones, and of clips
 _LONGEST_SIDE = 640  # px of a shown picture
 
 
@@ -35,10 +35,10 @@ class Validation:
     """Evaluates a model on its held-out set.
 
     Figures come from pictures, or crops of pictures, of the training size. Where the model takes any size,
-    whole pictures are shown.
+    whole pictures are shown; clips are shown as they are measured.
 
     Attributes:
-      pictures: those shown, uint8.
+      pictures: those shown, uint8 [*S, C] each.
       given: what the model is given of each, degraded; None where the data have no degradation.
     """
 
@@ -48,7 +48,9 @@ class Validation:
         degrades = degradation.changes
         self._batches = all_test_batches(source, config.data, batch_size=batch_size)
         self._reconstruct = self._jit(functools.partial(_reconstruct, model=model))
-        if model.image_shape is not None:
+        if config.data.frames is not None:
+            self.pictures = _spread(self._batches, _SHOWN // 4, "image")
+        elif model.image_shape is not None:
             # Of the size that the model takes.
             self.pictures = _spread(self._batches, _SHOWN, "target" if degrades else "image")
         else:

@@ -144,10 +144,8 @@ class PictureStream:
         self, waiting: "list[tuple[GivenPicture, np.ndarray]]"
     ) -> "tuple[list[GivenPicture], np.ndarray]":
         pictures, pixels = _batch(waiting)
-        # What is compiled for: a size is padded to a multiple of the strides.
-        strides = self._tokenizer.strides or (1, 1)
-        sides = (-(-side // stride) for side, stride in zip(pixels.shape[1:-1], strides, strict=True))
-        self._shapes.add((len(pixels), *sides))
+        # What is compiled for: a size is padded to one that the model takes.
+        self._shapes.add((len(pixels), *self._tokenizer.model.padded_lengths(pixels.shape[1:-1])))
         if len(self._shapes) == _MANY_SHAPES:
             _log.info(
                 "pictures of many sizes: each size, and each number of pictures of one size in a row, is "

@@ -160,3 +160,17 @@ class VQModel(nn.Module):
         """Returns the pixels per code along each of `axes` spatial axes; () if codes have no position."""
         strides: tuple[int, ...] = self.encoder.strides(axes)
         return strides
+
+    @nn.nowrap
+    def padded_lengths(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the least lengths *S, none below the given ones, of a picture that the model takes.
+
+        They are multiples of the strides, unless the encoder has a method of this name, as that of video
+        has: 1 + a multiple of the stride along the frames.
+        """
+        rule = getattr(self.encoder, "padded_lengths", None)
+        if rule is not None:
+            padded: tuple[int, ...] = rule(lengths)
+            return padded
+        strides = self.strides(len(lengths)) or (1,) * len(lengths)
+        return tuple(-(-length // stride) * stride for length, stride in zip(lengths, strides, strict=True))

@@ -132,8 +132,8 @@ class Tokenizer:
     ) -> Any:
         """Encodes pictures.
 
-        Their lengths need not be multiples of the model's strides: the last pixels along an axis are
-        repeated.
+        Their lengths need not be ones that the model takes (`VQModel.padded_lengths`), such as multiples of
+        its strides: the last pixels along an axis are repeated.
 
         Args:
           pictures: uint8 [B, *S, C], one picture [*S, C], or one of Pillow's.
@@ -147,9 +147,10 @@ class Tokenizer:
           UserError: another dtype, rank, number of channels, or size than the model takes.
         """
         given, single = self._batch_of(pictures)
-        if self._fixed_shape is None and self.strides:
-            lengths = zip(given.shape[1:-1], self.strides, strict=True)
-            pad = [(0, -length % stride) for length, stride in lengths]
+        if self._fixed_shape is None:
+            lengths = given.shape[1:-1]
+            padded = self.model.padded_lengths(lengths)
+            pad = [(0, whole - length) for whole, length in zip(padded, lengths, strict=True)]
             given = np.pad(given, [(0, 0), *pad, (0, 0)], mode="edge")
         check_room(
             self._encode,
@@ -302,7 +303,8 @@ class Tokenizer:
                     f"expected the size of a picture, one number or {self._axes} without the channels, each "
                     f"at least 1, got {image_size}"
                 )
-            self._code_specs[image_size] = self.model.code_specs(self._fixed_shape or (*sides, self.channels))
+            shape = self._fixed_shape or (*self.model.padded_lengths(sides), self.channels)
+            self._code_specs[image_size] = self.model.code_specs(shape)
         return self._code_specs[image_size]
 
     def check(self, pictures: np.ndarray) -> None:

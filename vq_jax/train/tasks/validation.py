@@ -66,8 +66,7 @@ class Validation:
                 for number, picture in enumerate(self.pictures)
             ]
         shapes = np.array([picture.shape[:-1] for picture in self.pictures])
-        strides = np.array(model.strides(shapes.shape[1]) or 1)
-        self._canvas = -(-shapes.max(axis=0) // strides) * strides
+        self._canvas = model.padded_lengths(tuple(shapes.max(axis=0).tolist()))
 
     @functools.cached_property
     def evaluators(self) -> dict[str, Evaluator]:

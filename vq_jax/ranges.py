@@ -137,6 +137,31 @@ def check_ranges(instance: Any, prefix: str) -> None:
             check_range(f"{prefix}.{field.name}", getattr(instance, field.name), RANGES[field.name])
 
 
+def padded_frames(frames: int, stride: int) -> int:
+    """Returns the least number of frames, not below the given one, that is 1 + a multiple of `stride`."""
+    return 1 + -(-(frames - 1) // stride) * stride
+
+
+def check_frames(path: str, frames: int, stride: int) -> None:
+    """Checks the frames of a clip for a causal model, whose first code stands for the first frame alone.
+
+    Args:
+      path: of the number, for the message.
+      frames: how many.
+      stride: frames a code from the second code on.
+
+    Raises:
+      ValueError: they are not 1 + a multiple of the stride; the message has the nearest numbers that are.
+    """
+    above = padded_frames(frames, stride)
+    nearest = f"{above - stride} or {above}" if above > stride else str(above)
+    require(
+        frames == above,
+        f"{path} must be 1 + a multiple of {stride}, the first frame and groups of {stride}, got {frames}; "
+        f"the nearest are {nearest}",
+    )
+
+
 def shown(value: Any) -> str:
     """Writes a value for a message, shortened if it is long."""
     if isinstance(value, int) and abs(value) >= 10**30:  # Python refuses to write very long ones

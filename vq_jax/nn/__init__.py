@@ -1,11 +1,14 @@
 """Linen modules: tokenizers and their parts, discriminators, perceptual features and priors."""
 
+from vq_jax.nn.backbones.causal import CausalConv
 from vq_jax.nn.backbones.cnn import CNNDecoder, CNNEncoder
 from vq_jax.nn.backbones.magvit2_cnn import MAGVIT2Decoder, MAGVIT2Encoder
+from vq_jax.nn.backbones.magvit2_video import MAGVIT2VideoDecoder, MAGVIT2VideoEncoder
 from vq_jax.nn.backbones.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
 from vq_jax.nn.backbones.mlp import MLPDecoder, MLPEncoder
 from vq_jax.nn.backbones.patches import PatchDecoder, PatchEncoder
 from vq_jax.nn.backbones.residual import ResidualDecoder, ResidualEncoder
+from vq_jax.nn.backbones.video_patches import VideoPatchDecoder, VideoPatchEncoder
 from vq_jax.nn.backbones.vit import ViTDecoder, ViTEncoder
 from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
 from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator
@@ -36,6 +39,7 @@ from vq_jax.types import CodeSpec
 __all__ = [
     "CNNDecoder",
     "CNNEncoder",
+    "CausalConv",
     "CodeSpec",
     "CodebookQuantizer",
     "Condition",
@@ -54,6 +58,8 @@ __all__ = [
     "MLPEncoder",
     "MAGVIT2Decoder",
     "MAGVIT2Encoder",
+    "MAGVIT2VideoDecoder",
+    "MAGVIT2VideoEncoder",
     "MaskGIT",
     "MaskGITDecoder",
     "MaskGITEncoder",
@@ -80,6 +86,8 @@ __all__ = [
     "VQOutput",
     "VectorQuantizer",
     "VectorQuantizerEMA",
+    "VideoPatchDecoder",
+    "VideoPatchEncoder",
     "ViTDecoder",
     "ViTEncoder",
     "load_lpips",

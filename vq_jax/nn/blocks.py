@@ -10,7 +10,7 @@ from vq_jax import ops
 from vq_jax.types import Array, Float
 
 # PyTorch's default for convolutions, with which the published recipes were tuned.
-_init_kernel = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+init_like_torch = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
@@ -38,7 +38,7 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *S2 O"]:
         spatial = x.ndim - 2
         kernel = self.param(
-            "kernel", _init_kernel, (self.width,) * spatial + (x.shape[-1], self.features), jnp.float32
+            "kernel", init_like_torch, (self.width,) * spatial + (x.shape[-1], self.features), jnp.float32
         )
         padding = (self.width // 2,) * 2 if self.padding is None else self.padding
         y = ops.conv(
@@ -64,7 +64,7 @@ class UpsampleConv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *S2 O"]:
         shape = (3,) * (x.ndim - 2) + (x.shape[-1], self.features)
-        kernel = self.param("kernel", _init_kernel, shape, jnp.float32)
+        kernel = self.param("kernel", init_like_torch, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         y = ops.upsample_conv(x.astype(self.dtype), kernel.astype(self.dtype))
         return y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)

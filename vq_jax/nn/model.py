@@ -42,6 +42,13 @@ class VQModel(nn.Module):
     `decoder(latents, train=...)`; they determine the number of spatial axes. In a hierarchy, the encoder
     outputs a tuple of latents from coarse to fine, and the quantizer's codes and vectors are tuples too.
 
+    With networks that are causal in time, a clip may be given to any method in parts, of which the first has
+    1 + a multiple of the stride in frames and the others a multiple. The collection `stream` carries what the
+    next part needs; encoding and decoding each have their own:
+
+        codes, stream = model.apply(variables, first, method="encode", mutable=["stream"])
+        more, stream = model.apply({**variables, **stream}, next, method="encode", mutable=["stream"])
+
     Attributes:
       encoder: maps pictures [B, *S, C] in [-1, 1] to latents [B, *s, D].
       quantizer: maps latents to a `QuantizerOutput`.

@@ -77,6 +77,7 @@ from vq_jax.ops.transformer import (
     rotary_angles,
     rotate,
 )
+from vq_jax.ops.video import clips_to_frames, frames_to_clips, repeat_first
 
 __all__ = [
     "ADVERSARIAL_KINDS",
@@ -93,6 +94,7 @@ __all__ = [
     "attention",
     "bicubic_matrix",
     "cached_attention",
+    "clips_to_frames",
     "code_accuracy",
     "code_counts",
     "code_cross_entropies",
@@ -111,6 +113,7 @@ __all__ = [
     "filter_logits",
     "filter_top_k",
     "filter_top_p",
+    "frames_to_clips",
     "from_patches",
     "generator_adversarial_loss",
     "greedy_codes",
@@ -138,6 +141,7 @@ __all__ = [
     "ramp",
     "random_mask",
     "reconstruction_loss",
+    "repeat_first",
     "resize",
     "rms_norm",
     "rotary_angles",

@@ -78,7 +78,7 @@ def test_other_pictures_have_another_fingerprint(tmp_path):
             r"uint8, got float64; scale floats in \[0, 1\] by 255",
         ),
         ({"images": np.zeros((2, 4, 4, 3), np.int32)}, r"uint8, got int32; bring them into 0\.\.255"),
-        ({"images": np.zeros((4, 4), np.uint8)}, r"\[N, H, W, C\], got \[4, 4\]"),
+        ({"images": np.zeros((4, 4), np.uint8)}, r"\[N, T, H, W, C\], got \[4, 4\]"),
         ({"images": np.zeros((0, 4, 4, 3), np.uint8)}, r"got shape \[0, 4, 4, 3\]"),
         (
             {"images": numbered(3, (4, 4))},

@@ -1,5 +1,6 @@
 """Opening a source by name, what is true of every source, and the two sources that come with the package."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -44,6 +45,24 @@ def _prepare_tfds(place):
     return "tfds:tiny_alone"
 
 
+def _fill_frames(place):
+    for number, picture in enumerate(_pictures(12, 10, 14, 3)):
+        path = place / "frames" / "abc"[number % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return f"frames:{place / 'frames'}"
+
+
+def _write_videos(place):
+    pytest.importorskip("av")
+    from made_videos import write
+
+    (place / "videos").mkdir()
+    for number, frames in enumerate(np.split(_pictures(12, 16, 24, 3), 3)):
+        write(place / "videos" / f"{number}.mp4", frames)
+    return f"video:{place / 'videos'}"
+
+
 # Of every scheme: what makes a small data set in a directory and returns its name, and its channels.
 ROWS = {
     "photos": (lambda place: "photos", 3),
@@ -51,6 +70,8 @@ ROWS = {
     "folder": (_fill_folder, 3),
     "arrays": (_write_arrays, 4),
     "tfds": (_prepare_tfds, 3),
+    "frames": (_fill_frames, 3),
+    "video": (_write_videos, 3),
     "moving-fashion": (lambda place: "moving-fashion:9", 1),
 }
 
@@ -181,8 +202,8 @@ def test_a_source_with_too_much_or_too_little_after_its_name_is_an_error(name):
 
 
 def test_the_sources_are_listed_with_what_is_written_after_the_colon():
-    kinds = r"photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME\[:SPLIT\] or moving-fashion\[:CLIPS\]"
-    message = rf"\({kinds}\), got 'cats'"
+    kinds = "photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME[:SPLIT], frames:PATH, video:PATH or "
+    message = re.escape(f"({kinds}moving-fashion[:CLIPS]), got 'cats'")
     with pytest.raises(UserError, match=message):
         data.open_source("cats", "train", CONFIG, 3)
 

@@ -55,8 +55,8 @@ class DataConfig(Checked):
     source: Annotated[str, SOURCE, tyro.conf.arg(aliases=["--data"])] = dataclasses.field(
         default="photos", metadata=LOCAL
     )
-    """photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME[:SPLIT], or moving-fashion[:CLIPS]. A run
-    resumes wherever the same pictures are."""
+    """photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME[:SPLIT], or of videos frames:PATH, video:PATH,
+    moving-fashion[:CLIPS]. A run resumes wherever the same pictures are."""
     data_dir: Annotated[str | None, PATH] = dataclasses.field(default=None, metadata=LOCAL)
     """Directory of the prepared tensorflow-datasets sets (their own default when absent)."""
     batch_size: _Batch = 32

@@ -53,7 +53,7 @@ def _path(value: Any, name: str) -> Any:
 
 def _source(value: str, name: str) -> str:
     scheme, colon, place = value.partition(":")
-    if not colon or scheme not in ("folder", "arrays"):
+    if not colon or scheme not in ("folder", "arrays", "frames", "video"):
         return checked_path(value, name)
     return f"{scheme}:{checked_path(place, name)}"
 
@@ -89,7 +89,7 @@ def _start(value: float, name: str) -> float:
 PATH = Rule(_path)
 """For paths: checked and without `~`, see `host.storage.checked_path`."""
 SOURCE = Rule(_source)
-"""For data sets: of folder:PATH and arrays:FILE, the path is one."""
+"""For data sets: what stands after folder:, arrays:, frames: or video: is a path."""
 START = Rule(_start)
 """For the step at which something starts: a whole number is a step, a fraction a share of the run's steps."""
 SIDES = Rule(_sides)

@@ -1,31 +1,53 @@
-"""Pictures in an .npz file."""
+"""Pictures, or videos, in an .npz file."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vq_jax.configs.data import DataConfig
+from vq_jax.data.clips import ClipSource, Stretch, require_long, span_of
 from vq_jax.data.in_memory import MemorySource
 from vq_jax.data.npz import read_npz
 from vq_jax.data.source import Split, check_channels, printable
 from vq_jax.data.splits import even_places, held_out
+from vq_jax.data.video_file import Change
 from vq_jax.errors import UserError
 
 _KEYS = ("images", "labels", "test_images", "test_labels")
 _CHANNELS = (1, 2, 3, 4)
 
 
-def open_arrays(file: str, split: Split, config: DataConfig, channels: int) -> MemorySource:
+class _Frames:
+    """A video of an array, see `clips.Video`."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self._frames = frames
+        self.digest = hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=8).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def read(self, numbers: Sequence[int], channels: int, change: Change | None = None) -> list[np.ndarray]:
+        """Returns frames; they have the channels already."""
+        frames = [self._frames[number] for number in numbers]
+        return frames if change is None else list(map(change, frames))
+
+
+def open_arrays(file: str, split: Split, config: DataConfig, channels: int) -> MemorySource | ClipSource:
     """Reads one split of an .npz file.
 
-    The file has `images` uint8 [N, H, W] or [N, H, W, C] and may have `labels`, integers or words [N]; see
-    `_numbered` for the numbers of their classes. Held out are its
-    `test_images` (and `test_labels`) or, without those, an evenly spread share of `images`.
+    The file has `images` uint8 [N, H, W] or [N, H, W, C], or videos [N, T, H, W, C], and may have `labels`,
+    integers or words [N]; see `_numbered` for the numbers of their classes. Held out are its `test_images`
+    (and `test_labels`) or, without those, an evenly spread share of `images`. Videos give clips, see
+    `clips.split_clips`.
 
     Args:
       file: path of the .npz file.
       split: train or test.
-      config: its test_fraction, the share of the pictures held out where there are no test_images.
+      config: its test_fraction, the share of the pictures held out where there are no test_images; of videos,
+        its frames and frame_stride too.
       channels: channels that the pictures must have.
 
     Returns:
@@ -51,12 +73,35 @@ def open_arrays(file: str, split: Split, config: DataConfig, channels: int) -> M
     if "test_images" in arrays:
         if split == "test":
             images, labels = test_images, test_labels
-        return MemorySource(images, labels, num_classes, names)
+        return _source(images, labels, num_classes, names, split, config, file)
     chosen = held_out(even_places(len(images)), config.test_fraction, np.ones(len(images), bool))
     chosen = chosen if split == "test" else ~chosen
     if not chosen.any():
         raise UserError(f"{file}: expected test_images, or at least two images so that one can be held out")
-    return MemorySource(images[chosen], None if labels is None else labels[chosen], num_classes, names)
+    labels = None if labels is None else labels[chosen]
+    return _source(images[chosen], labels, num_classes, names, split, config, file)
+
+
+def _source(
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    num_classes: int | None,
+    names: tuple[str, ...] | None,
+    split: Split,
+    config: DataConfig,
+    file: str,
+) -> MemorySource | ClipSource:
+    """The source of one split: of pictures, or of the clips of videos."""
+    if images.ndim == 4:
+        return MemorySource(images, labels, num_classes, names)
+    require_long(images.shape[1], config, file)
+    numbers = [None] * len(images) if labels is None else [int(label) for label in labels]
+    stretches = [
+        Stretch(f"{file}[{row}]", _Frames(video), 0, len(video), label)
+        for row, (video, label) in enumerate(zip(images, numbers, strict=True))
+    ]
+    step = 1 if split == "train" else span_of(config)
+    return ClipSource(stretches, config, step, images.shape[-1], num_classes, names)
 
 
 def _read(file: str) -> dict[str, np.ndarray]:
@@ -64,7 +109,7 @@ def _read(file: str) -> dict[str, np.ndarray]:
     arrays = read_npz(Path(file).expanduser(), "an .npz file of pictures", _KEYS, advice)
     if "images" not in arrays:
         raise UserError(
-            f"{file}: expected an array named images (uint8 [N, H, W] or [N, H, W, C]), "
+            f"{file}: expected an array named images (uint8 [N, H, W], [N, H, W, C], or [N, T, H, W, C]), "
             f"the file holds {', '.join(map(printable, arrays)) or 'nothing'}"
         )
     return arrays
@@ -79,9 +124,10 @@ def _images(arrays: dict[str, np.ndarray], key: str, file: str, channels: int) -
             else "bring them into 0..255 and cast"
         )
         raise UserError(f"{file}: expected {key} of dtype uint8, got {images.dtype}; {advice}")
-    if images.ndim not in (3, 4):
+    if images.ndim not in (3, 4, 5):
         raise UserError(
-            f"{file}: expected {key} of shape [N, H, W] or [N, H, W, C], got {list(images.shape)}"
+            f"{file}: expected {key} of shape [N, H, W], [N, H, W, C] or, for videos, [N, T, H, W, C], got "
+            f"{list(images.shape)}"
         )
     if 0 in images.shape:
         raise UserError(f"{file}: expected pictures in {key}, got shape {list(images.shape)}")
@@ -95,6 +141,8 @@ def _check_layout(shape: tuple[int, ...], key: str, file: str, channels: int) ->
     found = shape[-1]
     if found == channels:
         return
+    if len(shape) == 5 and found not in _CHANNELS:
+        raise UserError(f"{file}: expected videos in {key} of shape [N, T, H, W, C], got {list(shape)}")
     if shape[1] in _CHANNELS and found not in _CHANNELS:
         raise UserError(
             f"{file}: expected {key} of shape [N, H, W, C], got {list(shape)}, with the channels first: save "

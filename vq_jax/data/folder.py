@@ -6,7 +6,6 @@ the next picture that can be read: one bad file never ends a run and never shift
 """
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from vq_jax.data.folder_index import PictureFile, examine, list_pictures, reason
 from vq_jax.data.layout import Part, understand
 from vq_jax.data.pictures import DEFAULT_READING, Reading, read_crop, read_picture
 from vq_jax.data.source import Record, Split, check_convertible, crop_record
-from vq_jax.data.splits import held_out
+from vq_jax.data.splits import held_out, places_of
 from vq_jax.errors import UserError
 
 _LOCK = threading.Lock()
@@ -183,8 +182,7 @@ def _share(
 ) -> Part:
     """The pictures of one split, where a share of all is held out."""
     names = [files[number].name for number in part.files]
-    places = np.array([_place(name) for name in names])
-    test = held_out(places, fraction, np.array([name not in broken for name in names]))
+    test = held_out(places_of(names), fraction, np.array([name not in broken for name in names]))
     rows = np.flatnonzero(test if split == "test" else ~test).tolist()
     classes = part.classes
     return Part(
@@ -200,7 +198,3 @@ def _fingerprint(
 ) -> str:
     identity = [channels, classes, value_range, contents]
     return hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
-
-
-def _place(name: str) -> float:
-    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=4).digest()) / 2**32

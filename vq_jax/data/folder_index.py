@@ -34,7 +34,7 @@ _COUNTABLE = {_HIDDEN_FOLDER, _HIDDEN_FILE, _SPECIAL}
 
 
 class PictureFile(NamedTuple):
-    """A file with a picture's extension."""
+    """A file with the extension of a picture, or of a video."""
 
     name: str  # relative to the folder, with forward slashes
     size: int
@@ -42,22 +42,32 @@ class PictureFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The picture files of a folder, sorted by path, and what else lies in it, in words."""
+    """The files of one kind in a folder, sorted by path, and what else lies in it, in words."""
 
     files: tuple[PictureFile, ...]
     left_out: tuple[str, ...]
 
 
 def list_pictures(root: Path) -> Listing:
-    """Lists the picture files in a folder and its subfolders.
+    """Lists the picture files in a folder and its subfolders; see `list_files`."""
+    return list_files(root, picture_extensions(), "picture", ".jpg, .png, .webp, .tif")
+
+
+def list_files(root: Path, extensions: frozenset[str], what: str, examples: str) -> Listing:
+    """Lists the files of one kind in a folder and its subfolders.
 
     Hidden files and folders are left out, and so are the runs and models that the library writes, which may
     lie in the folder: their pictures are not data.
 
+    Args:
+      root: the folder.
+      extensions: of the files.
+      what: what these are, in a word.
+      examples: extensions for the message where there are none.
+
     Raises:
-      UserError: there are no pictures, or the folder cannot be entered.
+      UserError: there are no such files, or the folder cannot be entered.
     """
-    extensions = picture_extensions()
     files: list[PictureFile] = []
     left_out: Counter[str] = Counter()
     closed: list[str] = []
@@ -75,12 +85,12 @@ def list_pictures(root: Path) -> Listing:
     more = len(closed[_NAMED:]) + sum(count for _, count in kinds[_NAMED:])
     words += [f"{more} others"] if more else []
     if not files and not words:
-        raise UserError(f"expected pictures in {root}, the folder is empty")
+        raise UserError(f"expected {what}s in {root}, the folder is empty")
     if not files:
         others = sum(count for kind, count in left_out.items() if kind not in _FOLDERS)
         raise UserError(
-            f"expected pictures in {root}, none of its {others} files has the extension of a picture "
-            f"(.jpg, .png, .webp, .tif and others); left out: {', '.join(words)}"
+            f"expected {what}s in {root}, none of its {others} files has the extension of a {what} "
+            f"({examples} and others); left out: {', '.join(words)}"
         )
     return Listing(tuple(sorted(files)), tuple(words))
 

@@ -53,18 +53,19 @@ class Layout(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def understand(names: Sequence[str]) -> Layout:
+def understand(names: Sequence[str], what: str = "picture") -> Layout:
     """Finds the splits and classes of pictures by their paths.
 
     Args:
       names: paths of all pictures, relative to the folder, with forward slashes.
+      what: what they are, in a word.
     """
     paths = {number: tuple(name.split("/")) for number, name in enumerate(names)}
     for _ in range(_common_depth(list(paths.values()))):
         paths = {number: path[1:] for number, path in paths.items()}
     roles, others = _by_role(paths)
     if _TRAIN not in roles or len(roles) == 1:
-        return _layout(_classified(roles.get(_TRAIN) or paths), None, others if roles else {})
+        return _layout(_classified(roles.get(_TRAIN) or paths), None, others if roles else {}, what)
     train = _classified(roles.pop(_TRAIN))
     known = set(train.part.classes or [])
     held_out = {role: _classified(roles[role], known) for role in _HELD_OUT if role in roles}
@@ -72,7 +73,7 @@ def understand(names: Sequence[str]) -> Layout:
     chosen = next(fitting, None)
     for role in held_out.keys() - {chosen}:
         others |= {number: paths[number] for number in roles[role]}
-    return _layout(train, held_out[chosen] if chosen else None, others)
+    return _layout(train, held_out[chosen] if chosen else None, others, what)
 
 
 class _Classified(NamedTuple):
@@ -80,7 +81,7 @@ class _Classified(NamedTuple):
     loose: list[int]  # pictures beside the class folders
 
 
-def _layout(train: _Classified, test: _Classified | None, others: dict[int, Parts]) -> Layout:
+def _layout(train: _Classified, test: _Classified | None, others: dict[int, Parts], what: str) -> Layout:
     loose = len(train.loose) + (len(test.loose) if test is not None and train.part.classes else 0)
     held_out = None
     if test is not None:  # without classes to learn, the folders of the held-out pictures mean nothing
@@ -88,9 +89,9 @@ def _layout(train: _Classified, test: _Classified | None, others: dict[int, Part
     classes = [*(train.part.classes or []), *((held_out and held_out.classes) or [])]
     folders = Counter(path[0] if len(path) > 1 else "" for path in others.values())
     loose += folders.pop("", 0)
-    left_out = [f"{_pictures(count)} in {name}/" for name, count in sorted(folders.items())]
+    left_out = [f"{counted(count, what)} in {name}/" for name, count in sorted(folders.items())]
     if loose:
-        left_out.append(f"{_pictures(loose)} beside the folders")
+        left_out.append(f"{counted(loose, what)} beside the folders")
     return Layout(train.part, held_out, in_order(classes) if classes else None, tuple(left_out))
 
 
@@ -102,8 +103,9 @@ def in_order(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(different)
 
 
-def _pictures(count: int) -> str:
-    return f"{count} picture{'s' if count != 1 else ''}"
+def counted(count: int, what: str) -> str:
+    """Says how many of what, in words."""
+    return f"{count} {what}{'s' if count != 1 else ''}"
 
 
 def _has_classes(part: Part, known: set[str]) -> bool:

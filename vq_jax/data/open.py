@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.source import Source, Split, class_names, printable
+from vq_jax.data.video_file import EXTENSIONS
 from vq_jax.errors import UserError, nearest_names
 
 _LOG = logging.getLogger("vq_jax")
@@ -51,6 +52,8 @@ SCHEMES: dict[str, Scheme] = {
     "folder": Scheme("vq_jax.data.folder", "open_folder", "PATH"),
     "arrays": Scheme("vq_jax.data.arrays", "open_arrays", "FILE.npz"),
     "tfds": Scheme("vq_jax.data.tfds", "open_tfds", "NAME[:SPLIT]"),
+    "frames": Scheme("vq_jax.data.frames", "open_frames", "PATH"),
+    "video": Scheme("vq_jax.data.videos", "open_videos", "PATH"),
     "moving-fashion": Scheme("vq_jax.data.moving_fashion", "open_moving_fashion", "[:CLIPS]"),
 }
 
@@ -59,7 +62,8 @@ def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> S
     """Opens one half of a data set.
 
     Args:
-      spec: photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME[:SPLIT] or moving-fashion[:CLIPS].
+      spec: photos, fashion, folder:PATH, arrays:FILE.npz, tfds:NAME[:SPLIT], frames:PATH, video:PATH or
+        moving-fashion[:CLIPS].
       split: the pictures to train on, or those held out.
       config: `test_fraction` for data without a test set of its own, `data_dir` for tfds, `frames` and
         `frame_stride` for videos.
@@ -79,7 +83,7 @@ def open_source(spec: str, split: Split, config: DataConfig, channels: int) -> S
     """
     name, _, argument = spec.partition(":")
     if name not in SCHEMES:
-        kinds = {"folder": Path.is_dir, "arrays": Path.is_file}
+        kinds = {"folder": Path.is_dir, _kind_of_file(spec): Path.is_file}
         meant = [f"{kind}:{spec}" for kind, is_there in kinds.items() if is_there(Path(spec))]
         hint = f"; did you mean {meant[0]}?" if meant else nearest_names(name, SCHEMES)
         raise UserError(f"expected a data source ({_usage()}), got {spec!r}{hint}")
@@ -125,6 +129,10 @@ def describe(train: Source, test: Source) -> str:
     what = "picture" if getattr(train, "frames", None) is None else "clip"
     count = f"{len(train)} {what}{'s' if len(train) != 1 else ''} to train on, {len(test)} held out"
     return f"{count}, {words}{'; left out: ' if left_out else ''}{', '.join(left_out)}"
+
+
+def _kind_of_file(name: str) -> str:
+    return "video" if Path(name).suffix.lower() in EXTENSIONS else "arrays"
 
 
 def _usage() -> str:

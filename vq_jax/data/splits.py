@@ -1,5 +1,9 @@
 """Which records of a data set without a test set of its own are held out."""
 
+import hashlib
+import os
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
@@ -13,6 +17,12 @@ def even_places(count: int) -> Float[np.ndarray, " N"]:
       float64 [N]; the places of the first records stay as they are when others are appended.
     """
     return (np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN) % 2**32) / 2**32
+
+
+def places_of(names: Sequence[str]) -> Float[np.ndarray, " N"]:
+    """Gives each name a place in [0, 1) by its hash: float64 [N]."""
+    digests = (hashlib.blake2b(os.fsencode(name), digest_size=4).digest() for name in names)
+    return np.array([int.from_bytes(digest) / 2**32 for digest in digests])
 
 
 def held_out(

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vq_jax.configs import PatchVQVAE, ResidualQuantizerConfig, RestorerNetwork, VectorQuantizerEMAConfig
+from vq_jax.configs import (
+    PatchVQVAE,
+    ResidualQuantizerConfig,
+    ResidualVQVAE,
+    RestorerNetwork,
+    VectorQuantizerEMAConfig,
+)
 from vq_jax.nn.restoration import enlarge
 from vq_jax.pretrained.build import create_model
 
@@ -101,6 +107,46 @@ def test_pictures_are_enlarged_as_pillow_enlarges_them():
     expected = np.asarray(Image.fromarray(picture).resize((18, 24), Image.Resampling.BICUBIC))
     found = enlarge(jnp.asarray(picture)[None, ..., None], 3)[0, ..., 0]
     np.testing.assert_allclose(found, expected, atol=1e-5)  # weights of float32
+
+
+def test_a_part_of_a_picture_is_enlarged_to_the_same_bits_wherever_it_lies():
+    picture = jax.random.uniform(jax.random.key(0), (1, 40, 50, 3))
+    whole, part = (jax.jit(enlarge, static_argnums=1)(given, 3) for given in (picture, picture[:, 7:30, 5:]))
+    np.testing.assert_array_equal(part[:, 9:-9, 9:], whole[:, 21 + 9 : 90 - 9, 15 + 9 :])
+
+
+FAMILIES = {
+    "patches": PatchVQVAE(channels=8, residual_channels=4, num_res_blocks=1, patch_size=2),
+    "residual": ResidualVQVAE(channels=8, residual_channels=4, num_res_blocks=1),
+    "nearest": ResidualVQVAE(channels=8, num_res_blocks=0, num_downsamples=1, upsampling="nearest"),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "scale"),
+    [*((family, "restorer", 2) for family in FAMILIES), ("patches", "regressor", 1)],
+)
+def test_no_pixel_depends_on_what_is_out_of_reach(family, kind, scale):
+    tokenizer, twin = FAMILIES[family].build(), FAMILIES[family].build()
+    specs = tokenizer.code_specs((16, 16, 3))
+    if kind == "restorer":
+        model = SMALL.build(tokenizer, twin, specs, scale, jnp.float32)
+    else:
+        model = SMALL.build_regressor(twin, specs, scale, jnp.float32)
+    pictures = jnp.zeros((1, 16 // scale, 192 // scale, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), pictures)
+    # Positive weights: what is seen is seen, behind every ReLU.
+    weights = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1, leaf.dtype), shapes)
+    stride, reach = tokenizer.strides(2)[0], model.reach
+    middle = 96 // scale
+    one, other = (
+        restored(model, weights, given).reconstruction
+        for given in (pictures, pictures.at[:, :, middle : middle + 1].set(1.0))
+    )
+    changed = np.flatnonzero(np.abs(one - other).max((0, 1, 3)))
+    first, last = 96 // stride * stride, (96 + scale - 1) // stride * stride + stride - 1
+    assert first - reach <= changed.min() and changed.max() <= last + reach
+    assert changed.max() - changed.min() > 2 * (reach - 2 * stride - 2 * scale)
 
 
 @pytest.mark.parametrize(

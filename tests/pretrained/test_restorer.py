@@ -35,16 +35,27 @@ def test_pictures_of_any_size_and_kind_come_back_larger(restorer):
     np.testing.assert_array_equal(restorer.restore(picture[None])[0], one)
 
 
-def test_a_large_picture_in_windows_is_that_of_the_whole(restorer, monkeypatch):
+def in_parts(restorer, picture, fidelity, monkeypatch):
+    """The whole picture restored at once and in windows, as integers."""
     from vq_jax.pretrained import restorer as module
 
-    picture = degraded(100, 60)
-    whole = restorer.restore(picture)
-    monkeypatch.setattr(module, "_WINDOW", 80)
-    monkeypatch.setattr(module, "_MARGIN", 16)
-    parts = restorer.restore(picture)
-    # The network looks 24 px around: nothing of it is further away than a margin and what mixes.
-    assert np.abs(parts.astype(int) - whole.astype(int))[4:-4, 4:-4].max() <= 2
+    whole = restorer.restore(picture, fidelity=fidelity)
+    monkeypatch.setattr(module, "_WINDOW", 200)
+    monkeypatch.setattr(module, "_REACHES", 3)
+    return whole.astype(int), restorer.restore(picture, fidelity=fidelity).astype(int)
+
+
+@pytest.mark.parametrize("fidelity", [0, 0.5, 1])
+def test_a_large_picture_in_windows_is_that_of_the_whole(restorer, fidelity, monkeypatch):
+    assert restorer.model.reach == 54  # px: windows of 200 with a step of 88
+    whole, parts = in_parts(restorer, degraded(170, 120), fidelity, monkeypatch)
+    np.testing.assert_array_equal(parts, whole)
+
+
+def test_windows_fade_into_one_another_where_the_network_has_no_bounds(restorer, monkeypatch):
+    monkeypatch.setattr(type(restorer.model), "reach", None)
+    whole, parts = in_parts(restorer, degraded(120, 100), 1, monkeypatch)
+    assert np.abs(parts - whole).max() <= 2  # a margin of 48 px is about this network's reach
 
 
 def test_fidelity_changes_the_picture_between_its_ends_only(restorer):

@@ -50,7 +50,8 @@ class VQModel(nn.Module):
         more, stream = model.apply({**variables, **stream}, next, method="encode", mutable=["stream"])
 
     Attributes:
-      encoder: maps pictures [B, *S, C] in [-1, 1] to latents [B, *s, D].
+      encoder: maps pictures [B, *S, C] in [-1, 1] to latents [B, *s, D]. It and the decoder have `reach` if
+        it is bounded: positions on each side that a latent depends on, or a pixel, besides its own.
       quantizer: maps latents to a `QuantizerOutput`.
       decoder: maps latents to the head's inputs [B, *S, O]. For the adaptive weight of an adversarial loss it
         has `last_layer`, the name of its last layer with a kernel (slash-joined where it is nested).

@@ -9,10 +9,12 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
@@ -23,6 +25,7 @@ from vq_jax.types import Array, Float, Int, Params
 
 _ZEROS = nn.initializers.zeros
 _TRUST = 4.0
+_CUBIC_REACH = 2  # px of the smaller picture
 
 
 @struct.dataclass
@@ -48,12 +51,48 @@ class RestorerOutput:
 
 
 def enlarge(images: Float[Array, "B *s C"], scale: int) -> Float[Array, "B *S C"]:
-    """Enlarges pictures by a whole number along each spatial axis, bicubic (Keys 1981, a = -0.5)."""
-    if scale == 1:
-        return images
-    batch, *spatial, channels = images.shape
-    shape = (batch, *(scale * length for length in spatial), channels)
-    return jax.image.resize(images, shape, "cubic", precision=jax.lax.Precision.HIGHEST)
+    """Enlarges pictures by a whole number along each spatial axis, bicubic (Keys 1981, a = -0.5).
+
+    A part of a picture gives the same bits as that part of the whole, away from its edges: a code that is as
+    likely as another must not depend on where a window lies. `jax.image.resize` sums in another order.
+    """
+    if scale > 1:
+        for axis in range(1, images.ndim - 1):
+            images = _enlarged(images, axis, scale)
+    return images
+
+
+def _enlarged(images: Float[Array, "B *s C"], axis: int, scale: int) -> Float[Array, "B *S C"]:
+    """Enlarges along one axis: sums of five neighbours, those within the picture, with weights of sum 1."""
+    length, neighbours = images.shape[axis], np.arange(-_CUBIC_REACH, _CUBIC_REACH + 1)
+    places = (np.arange(scale) + 0.5) / scale - 0.5  # of a pixel's parts, from its middle
+    far = np.abs(places[:, None] - neighbours)
+    near = (1.5 * far - 2.5) * far**2 + 1
+    weights = np.where(far < 1, near, np.where(far < 2, ((2.5 - 0.5 * far) * far - 4) * far + 2, 0))
+    inside = np.isin(np.arange(length)[:, None] + neighbours, np.arange(length))
+    weights = weights * inside[:, None, :]  # [length, scale, neighbours]
+    weights = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+    edges = [(_CUBIC_REACH,) * 2 if number == axis else (0, 0) for number in range(images.ndim)]
+    padded, total = jnp.expand_dims(jnp.pad(images, edges), axis + 1), jnp.zeros((), images.dtype)
+    for number in range(len(neighbours)):
+        weight = np.expand_dims(weights[..., number], (*range(axis), *range(axis + 2, images.ndim + 1)))
+        part = jax.lax.slice_in_dim(padded, number, number + length, axis=axis)
+        total = total + part * weight
+    return total.reshape(*images.shape[:axis], length * scale, *images.shape[axis + 1 :])
+
+
+def _reach(parts: Sequence[int | None], stride: int, scale: int) -> int | None:
+    """Pixels on each side that a restored pixel depends on, besides its own patch; None: there is no bound.
+
+    Args:
+      parts: what each part of the network looks at, in positions; None: no bound is known.
+      stride: pixels of a position.
+      scale: of `enlarge`, which looks at two pixels on each side of where it is.
+    """
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    return stride * sum(known) + ((_CUBIC_REACH + 1) * scale if scale > 1 else 0)
 
 
 class Reader(nn.Module):
@@ -120,6 +159,11 @@ class PixelPath(nn.Module):
         x = ResidualStack(self.channels, self.channels, self.num_blocks, dtype=self.dtype, name="blocks")(x)
         x = nn.Conv(width, (3,) * spatial, kernel_init=_ZEROS, dtype=self.dtype, name="conv_out")(x)
         return ops.from_patches((linear + x).astype(jnp.float32), self.patch_size)
+
+
+def _pixel_reach(patch: int, num_blocks: int, stride: int) -> int:
+    """Positions on each side that a `PixelPath` over patches of at most `patch` pixels looks at."""
+    return math.ceil(math.gcd(patch, stride) * (2 + num_blocks) / stride)
 
 
 class Mixer(nn.Module):
@@ -200,6 +244,15 @@ class RestorerModel(nn.Module):
             self.mixer = Mixer(self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
             patch = math.gcd(self.fusion_patch, encoder.strides(2)[0])
             self.pixels = PixelPath(patch, self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
+
+    @property
+    def reach(self) -> int | None:
+        """Pixels on each side that a restored pixel depends on, besides its own patch; None: unbounded."""
+        encoder, decoder = (getattr(part, "reach", None) for part in (self.encoder, self.tokenizer.decoder))
+        stride = self.tokenizer.strides(2)[0]
+        pixels = _pixel_reach(self.fusion_patch, self.fusion_blocks, stride)
+        fusion = [1 + self.fusion_blocks, pixels] if self.fusion else []
+        return _reach([encoder, 1 + self.num_res_blocks, *fusion, decoder], stride, self.scale)
 
     def __call__(
         self,
@@ -315,6 +368,15 @@ class RegressorModel(nn.Module):
         )
         patch = math.gcd(self.fusion_patch, encoder.strides(2)[0])
         self.pixels = PixelPath(patch, self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
+
+    @property
+    def reach(self) -> int | None:
+        """See `RestorerModel.reach`."""
+        encoder, decoder = (getattr(part, "reach", None) for part in (self.encoder, self.decoder))
+        network: Any = self.encoder
+        stride = network.strides(2)[0]
+        pixels = _pixel_reach(self.fusion_patch, self.fusion_blocks, stride)
+        return _reach([encoder, 1 + self.num_res_blocks, decoder, pixels], stride, self.scale)
 
     def __call__(
         self, images: Float[Array, "B *s C"], *, fidelity: Any = 1.0, train: bool = False

@@ -21,7 +21,9 @@ from vq_jax.pretrained.tokenizer import Pictures, Tokenizer
 from vq_jax.pretrained.windows import in_windows
 from vq_jax.types import Array, Params
 
-_WINDOW, _MARGIN = 512, 48  # px of the restored picture
+_WINDOW = 512  # px of the restored picture, at least
+_REACHES = 6  # of the network, that a window is wide at least: a pixel is restored 2.25 times at most, about
+_MARGIN = 48  # px of a network without bounds
 
 
 class Restorer:
@@ -103,8 +105,10 @@ class Restorer:
     def restore(self, pictures: Pictures | Sequence[Pictures], *, fidelity: float | None = None) -> Any:
         """Restores pictures.
 
-        A picture larger than 512 px, restored, goes through the network in overlapping windows, so that
-        memory does not grow with it.
+        A picture larger than 512 px, restored, or six times what the network looks at, goes through it in
+        overlapping windows, so that memory does not grow with it. The result is that of the whole picture
+        where the network looks at a bounded part of it. Norms and attention over the whole picture, as in a
+        tokenizer of the family CNN, have no bounds: there, windows fade into one another.
 
         Args:
           pictures: uint8 [B, h, w, C], one picture [h, w, C], one of Pillow's, or a list of such pictures of
@@ -134,13 +138,19 @@ class Restorer:
     def _whole(self, picture: np.ndarray, weight: float) -> np.ndarray:
         stride = self.tokenizer.strides[0]
         multiple = stride // int(np.gcd(stride, self.scale))
-        window, margin = (-(-length // (self.scale * multiple)) * multiple for length in (_WINDOW, _MARGIN))
+        reach = self.model.reach
+        if reach is None:
+            lengths = _WINDOW, _MARGIN, _MARGIN
+        else:
+            lengths = max(_WINDOW, _REACHES * reach), reach, 1
+        window, margin, blend = (-(-length // (self.scale * multiple)) * multiple for length in lengths)
         variables = self.model.with_tokenizer(self.variables["params"], self.tokenizer.variables)
 
         def network(pictures: np.ndarray) -> np.ndarray:
             return np.asarray(self._restore(variables, pictures, jnp.float32(weight)))
 
-        return in_windows(network, picture, window=window, margin=margin, scale=self.scale, multiple=multiple)
+        options = {"window": window, "margin": margin, "blend": blend}
+        return in_windows(network, picture, scale=self.scale, multiple=multiple, **options)
 
     def check_fidelity(self, fidelity: float | None) -> float:
         """Returns the fidelity to restore with.

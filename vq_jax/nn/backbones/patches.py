@@ -50,6 +50,11 @@ class PatchEncoder(nn.Module):
         """Returns the pixels per code along each of `axes` spatial axes."""
         return (self.patch_size,) * axes
 
+    @property
+    def reach(self) -> int:
+        """Positions on each side that a latent depends on, besides its own."""
+        return 1 + self.num_res_blocks
+
     @nn.compact
     def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
         """Encodes pictures; each spatial axis s is S / patch_size, rounded up: edges are repeated."""
@@ -90,6 +95,11 @@ class PatchDecoder(nn.Module):
     def last_layer(self) -> str:
         """Name of the layer at whose kernel the adaptive adversarial weight is measured."""
         return "conv_out"
+
+    @property
+    def reach(self) -> int:
+        """Positions of latents on each side that a pixel depends on, besides its own."""
+        return 2 + self.num_res_blocks
 
     @nn.compact
     def __call__(self, latents: Float[Array, "B *s D"], *, train: bool = False) -> Float[Array, "B *S C"]:

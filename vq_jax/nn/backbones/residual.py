@@ -56,6 +56,11 @@ class ResidualEncoder(nn.Module):
         """Returns the pixels per code along each of `axes` spatial axes."""
         return (2**self.num_downsamples,) * axes
 
+    @property
+    def reach(self) -> int:
+        """Positions on each side that a latent depends on, besides its own."""
+        return min(self.num_downsamples, 1) + 1 + self.num_res_blocks
+
     @nn.compact
     def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
         """Encodes pictures; each spatial axis s is S / 2^num_downsamples, rounded up."""
@@ -100,6 +105,12 @@ class ResidualDecoder(nn.Module):
         if self.upsampling == "nearest":
             return "conv_out"
         return f"DoubleConvTranspose_{self.num_downsamples - 1}" if self.num_downsamples else "Conv_1"
+
+    @property
+    def reach(self) -> int:
+        """Positions of latents on each side that a pixel depends on, besides its own."""
+        # A doubling looks one position to each side, of half the size of those before it: below 2 in all.
+        return 1 + self.num_res_blocks + (2 if self.num_downsamples > 1 else 1)
 
     @nn.compact
     def __call__(self, latents: Float[Array, "B *s D"], *, train: bool = False) -> Float[Array, "B *S C"]:

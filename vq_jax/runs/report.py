@@ -15,6 +15,7 @@ from vq_jax.errors import UserError
 from vq_jax.evaluate import LPIPS_SMALLEST, lpips, psnr, ssim
 from vq_jax.host.files import write_atomic
 from vq_jax.runs import collapse
+from vq_jax.runs.animations import write_video
 from vq_jax.runs.distributed import is_main
 from vq_jax.runs.grids import comparison_grid, write_png
 from vq_jax.runs.rundir import CONFIG_FILE, IMAGES, REPORT, read_metrics, report_title
@@ -79,6 +80,7 @@ def write_report(
         "",
         f"![Reconstructions]({IMAGES}/final.png)",
         "",
+        *(_animated(workdir, shown) if pictures[0].ndim == 4 else []),
         f"{words} on these {what}.",
         "",
     ]
@@ -91,6 +93,15 @@ def write_report(
     lines += [line for text in collapse.warnings(config, rows) for line in (f"**{text}**", "")]
     write_atomic(workdir / REPORT, "\n".join(lines + _figures_table(rows)) + "\n")
     return figures
+
+
+def _animated(workdir: epath.Path, rows: Sequence[Sequence[np.ndarray]]) -> list[str]:
+    """Writes clips above others as an animation; returns the lines that show it."""
+    frames = [
+        comparison_grid(*([clip[t] for clip in clips] for clips in rows)) for t in range(len(rows[0][0]))
+    ]
+    write_video(workdir / IMAGES / "final.gif", np.stack(frames))
+    return [f"![The same clips, moving]({IMAGES}/final.gif)", ""]
 
 
 def write_prior_report(

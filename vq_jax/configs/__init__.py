@@ -65,6 +65,7 @@ from vq_jax.configs.runs import (
 from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, SamplingOptions
 from vq_jax.configs.training import Phase, TrainingConfig
 from vq_jax.configs.transformer_models import ViTVQ
+from vq_jax.configs.video_models import MAGVIT2Video, VideoVQVAE
 
 __all__ = [
     "Architecture",
@@ -89,6 +90,7 @@ __all__ = [
     "LFQConfig",
     "LlamaGenVQ16",
     "Losses",
+    "MAGVIT2Video",
     "MLPVQVAE",
     "MaskGITArchitecture",
     "MaskGITVQGAN",
@@ -133,4 +135,5 @@ __all__ = [
     "VectorQuantizerConfig",
     "VectorQuantizerEMAConfig",
     "ViTVQ",
+    "VideoVQVAE",
 ]

@@ -148,6 +148,7 @@ class PriorConfig(Checked):
             not self.training.init_parts,
             "training.init_parts names parts of a tokenizer, and a prior has none: omit it",
         )
+        _check_not_inflated(self)
 
     def in_steps(self) -> "PriorConfig":
         """Returns the configuration: a prior has no losses that start within the run."""
@@ -226,6 +227,7 @@ class RestorerConfig(Checked):
             not self.training.init_parts,
             f"training.init_parts names parts of a tokenizer, and a {self.called} has others: omit it",
         )
+        _check_not_inflated(self)
         picture = self.losses.perceptual_weight > 0 or self.losses.has_discriminator
         require(
             self.restorer.fusion or self.kind != "restorer" or not picture,
@@ -245,6 +247,14 @@ class RegressorConfig(RestorerConfig):
 
     kind: ClassVar[str] = "regressor"
     called: ClassVar[str] = "regressor"  # in messages
+
+
+def _check_not_inflated(config: "PriorConfig | RestorerConfig") -> None:
+    require(
+        not config.training.inflate,
+        f"training.inflate names a tokenizer that another one starts from, and {config.name} trains a "
+        f"{config.called}: omit it",
+    )
 
 
 def _check_length(config: "RunConfig") -> None:

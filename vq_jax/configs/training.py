@@ -84,12 +84,21 @@ class TrainingConfig(Checked):
     )
     """Run or model directory whose weights the run starts from; its model has to be the same. Once the run
     has a checkpoint, it resumes from that."""
+    inflate: Annotated[str, PATH, tyro.conf.arg(aliases=["--inflate"], metavar="RUN")] = dataclasses.field(
+        default="", metadata=LOCAL
+    )
+    """Run or model directory of a tokenizer of pictures whose weights a tokenizer of video starts from; its
+    network has to be the same but for the frames, as vqvae-patches for vqvae-video."""
     init_parts: Annotated[tuple[Part, ...], tyro.conf.arg(aliases=["--init-parts"])] = ()
     """Parts of a tokenizer to train, of encoder, codebook and decoder; all parts start from init, and those
     not named stay exactly as they are there. All are trained when absent."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            not (self.init and self.inflate),
+            "training.init and training.inflate both name what the run starts from: give --init or --inflate",
+        )
         require(
             bool(self.init) or not self.init_parts,
             "training.init_parts needs training.init, the run or model directory to start from: give --init",

@@ -32,7 +32,7 @@ class VideoVQVAE(Architecture):
     frame_stride: Annotated[int, between(1, 64)] = 4
     """Frames per code from the second code on; the first stands for the first frame alone."""
     time_width: _Width = 3
-    """Codes in time that a convolution sees, its own and those before; 1: its own frames only."""
+    """Codes in time that a residual block sees, its own and those before; 1: its own frames only."""
     channels: int = 128
     """Width of the network."""
     residual_channels: int = 64

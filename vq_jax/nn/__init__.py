@@ -14,6 +14,7 @@ from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
 from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator
 from vq_jax.nn.features.lpips import LPIPS
 from vq_jax.nn.features.lpips_weights import load_lpips
+from vq_jax.nn.inflation import inflate
 from vq_jax.nn.model import VQModel, VQOutput
 from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN
 from vq_jax.nn.quantizers import (
@@ -90,5 +91,6 @@ __all__ = [
     "VideoPatchEncoder",
     "ViTDecoder",
     "ViTEncoder",
+    "inflate",
     "load_lpips",
 ]

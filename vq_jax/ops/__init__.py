@@ -77,7 +77,7 @@ from vq_jax.ops.transformer import (
     rotary_angles,
     rotate,
 )
-from vq_jax.ops.video import clips_to_frames, frames_to_clips, repeat_first
+from vq_jax.ops.video import clip_conv, clips_to_frames, frames_to_clips, repeat_first
 
 __all__ = [
     "ADVERSARIAL_KINDS",
@@ -94,6 +94,7 @@ __all__ = [
     "attention",
     "bicubic_matrix",
     "cached_attention",
+    "clip_conv",
     "clips_to_frames",
     "code_accuracy",
     "code_counts",

@@ -156,12 +156,12 @@ def _check_same_run(workdir: epath.Path, old: RunConfig, new: RunConfig, begun: 
             f"the run in {workdir} has taken {taken} steps, and training.steps = {new.training.steps} is "
             "fewer: give at least as many, or another --workdir"
         )
-    if "training.init" in changed and has_checkpoint(workdir):
-        was, now = changed["training.init"]
+    for option in {"training.init", "training.inflate"} & changed.keys() if has_checkpoint(workdir) else ():
         _log.warning(
-            "The run in %s started from %s and resumes: --init has no effect.",
+            "The run in %s started from %s and resumes: --%s has no effect.",
             workdir,
-            was or "random weights",
+            old.training.init or old.training.inflate or "random weights",
+            option.rpartition(".")[2],
         )
     if "tokenizer" in changed and has_checkpoint(workdir):
         _log.warning("The run in %s keeps its tokenizer: another --tokenizer has no effect.", workdir)

@@ -13,10 +13,11 @@ from etils import epath
 from flax import traverse_util
 from jax.sharding import Mesh
 
+from vq_jax.configs.model_base import Architecture
 from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RestorerConfig
 from vq_jax.configs.serialize import part_to_dict
-from vq_jax.errors import UserError
-from vq_jax.nn import VQModel
+from vq_jax.errors import UserError, require
+from vq_jax.nn import VQModel, inflate
 from vq_jax.pretrained.build import abstract_prior, abstract_variables
 from vq_jax.pretrained.load import load
 from vq_jax.pretrained.prior import Prior
@@ -89,6 +90,8 @@ def initial_tokenizer(
     Raises:
       UserError: there is no such run or model, or its model is another one.
     """
+    if config.training.inflate:
+        return _inflated(config, workdir, model)
     found = _found(config, workdir, Tokenizer)
     if found is None:
         return None
@@ -147,15 +150,40 @@ def initial_restorer(config: RestorerConfig, workdir: epath.Path, params: Params
     return InitialWeights(found.variables)
 
 
+def _inflated(config: ExperimentConfig, workdir: epath.Path, model: VQModel) -> InitialWeights | None:
+    """The weights of a tokenizer of pictures, inflated for one of video; None for a run that resumes."""
+    found = _found(config, workdir, Tokenizer)
+    if found is None:
+        return None
+    place, here, there = config.training.inflate, config.model, found.config.model
+    try:
+        require(
+            found.model.strides(2) == model.strides(2) and there.image_channels == here.image_channels,
+            f"it has {_patch(found.model, there)} a code, and {config.name} has {_patch(model, here)}",
+        )
+        variables = inflate(found.variables, abstract_variables(config, model))
+    except ValueError as error:
+        raise UserError(
+            f"the weights in {place}, of {there.architecture}, are not those of {here.architecture} for "
+            f"pictures: {error}"
+        ) from error
+    _say(place, found.step, (), None, config.losses.has_discriminator)
+    return InitialWeights(variables)
+
+
+def _patch(model: VQModel, config: Architecture) -> str:
+    return f"{' x '.join(map(str, model.strides(2)))} pixels in {config.image_channels} channels"
+
+
 def _found(config: Any, workdir: epath.Path, kind: type) -> Any:
-    place = config.training.init
+    place = config.training.init or config.training.inflate
     if not place or has_checkpoint(workdir):
         return None
     found = load(place)
     if not isinstance(found, kind):
         raise UserError(
             f"{config.name} trains a {kind.__name__.lower()}, and {place} holds a "
-            f"{type(found).__name__.lower()}: give --init a run of the same kind"
+            f"{type(found).__name__.lower()}: give a run of the same kind"
         )
     return found
 

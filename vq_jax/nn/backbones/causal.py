@@ -57,7 +57,7 @@ class CausalConv(nn.Module):
             x = jnp.pad(x, ((0, 0), (0, 0), sides, sides, (0, 0)), mode="edge")
             sides = (0, 0)
         strides = (self.time_stride, self.stride, self.stride)
-        y = ops.conv(x, kernel.astype(self.dtype), strides, ((0, 0), sides, sides))
+        y = ops.clip_conv(x, kernel.astype(self.dtype), strides, sides)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)

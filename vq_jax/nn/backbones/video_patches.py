@@ -6,7 +6,8 @@ resolution step by step. A picture is a clip of one frame.
 
 References:
   As in `patches`, whose networks these are with frames; causal in time as Yu et al. 2023, MAGVIT-v2,
-  arXiv:2310.05737, section 3.2.
+  arXiv:2310.05737, section 3.2; convolutions over space and over time in turn as Tran et al. 2018, A Closer
+  Look at Spatiotemporal Convolutions for Action Recognition, arXiv:1711.11248, section 3.5.
 """
 
 from typing import Any
@@ -31,7 +32,10 @@ _ZEROS = nn.initializers.zeros
 
 
 class CausalResidualStack(nn.Module):
-    """`residual.ResidualStack` over time: ReLU, width 3, ReLU, width 1; a final ReLU; the same names."""
+    """The residual blocks of `residual.ResidualStack`, whose second convolution sees earlier codes too.
+
+    The first is over rows and columns, so that a block takes a third of the products of one over all axes.
+    """
 
     channels: int
     residual_channels: int
@@ -44,10 +48,10 @@ class CausalResidualStack(nn.Module):
         options: dict[str, Any] = {"edges": "zeros", "kernel_init": _INIT, "dtype": self.dtype}
         for block in range(self.num_blocks):
             wide, narrow = f"Conv_{2 * block}", f"Conv_{2 * block + 1}"
-            h = CausalConv(self.residual_channels, time_width=self.time_width, name=wide, **options)(
-                nn.relu(x)
+            h = CausalConv(self.residual_channels, time_width=1, name=wide, **options)(nn.relu(x))
+            h = CausalConv(self.channels, width=1, time_width=self.time_width, name=narrow, **options)(
+                nn.relu(h)
             )
-            h = CausalConv(self.channels, width=1, time_width=1, name=narrow, **options)(nn.relu(h))
             x = x + h
         return nn.relu(x)
 
@@ -58,7 +62,7 @@ class VideoPatchEncoder(nn.Module):
     Attributes:
       patch_size: pixels per code along rows and columns.
       frame_stride: frames per code from the second code on.
-      time_width: width of the convolutions over codes in time; 1: each code sees its own frames only.
+      time_width: codes in time that a residual block sees, its own and those before; 1: its own only.
       channels: width of the network.
       residual_channels: width inside the residual blocks.
       num_res_blocks: number of residual blocks.
@@ -112,7 +116,7 @@ class VideoPatchDecoder(nn.Module):
     Attributes:
       patch_size: pixels per code along rows and columns.
       frame_stride: frames per code from the second code on.
-      time_width: width of the convolutions over codes in time.
+      time_width: codes in time that a residual block sees.
       channels: width of the network.
       residual_channels: width inside the residual blocks.
       num_res_blocks: number of residual blocks.
@@ -141,12 +145,7 @@ class VideoPatchDecoder(nn.Module):
         width = self.frame_stride * self.patch_size**2 * self.out_channels
         linear = nn.Dense(width, use_bias=False, kernel_init=_LINEAR, dtype=self.dtype, name="linear")(x)
         x = CausalConv(
-            width,
-            time_width=self.time_width,
-            edges="zeros",
-            kernel_init=_ZEROS,
-            dtype=self.dtype,
-            name="conv_out",
+            width, time_width=1, edges="zeros", kernel_init=_ZEROS, dtype=self.dtype, name="conv_out"
         )(_surroundings(self, x))
         frames = ops.from_patches(linear + x, (self.frame_stride, self.patch_size, self.patch_size))
         return like_given(frames if begun else frames[:, self.frame_stride - 1 :], latents)
@@ -155,12 +154,7 @@ class VideoPatchDecoder(nn.Module):
 def _surroundings(network: VideoPatchEncoder | VideoPatchDecoder, x: Array) -> Array:
     """Features of each place and of those around and before it, by the blocks of a network."""
     x = CausalConv(
-        network.channels,
-        time_width=network.time_width,
-        edges="zeros",
-        kernel_init=_INIT,
-        dtype=network.dtype,
-        name="conv_in",
+        network.channels, time_width=1, edges="zeros", kernel_init=_INIT, dtype=network.dtype, name="conv_in"
     )(x)
     return CausalResidualStack(
         network.channels,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vq_jax import configs, data, evaluate, generate, nn, ops, train
     from vq_jax.configs.presets import load_preset
     from vq_jax.pretrained.build import create_model
+    from vq_jax.pretrained.chunks import VideoChunks
     from vq_jax.pretrained.codebooks import renumber
     from vq_jax.pretrained.load import load, load_prior, load_restorer
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
@@ -25,6 +26,7 @@ _NAMES = {
     "Prior": "vq_jax.pretrained.prior:Prior",
     "Restorer": "vq_jax.pretrained.restorer:Restorer",
     "Tokenizer": "vq_jax.pretrained.tokenizer:Tokenizer",
+    "VideoChunks": "vq_jax.pretrained.chunks:VideoChunks",
     "create_model": "vq_jax.pretrained.build:create_model",
     "fit": "vq_jax.train.loop:train",
     "load": "vq_jax.pretrained.load:load",
@@ -40,6 +42,7 @@ __all__ = [
     "Prior",
     "Restorer",
     "Tokenizer",
+    "VideoChunks",
     "__version__",
     "configs",
     "create_model",

@@ -158,6 +158,11 @@ class VQModel(nn.Module):
         return stages
 
     @property
+    def is_causal(self) -> bool:
+        """Whether a frame of a clip is encoded and decoded without those after it, so that parts can be."""
+        return bool(getattr(self.encoder, "causal", False))
+
+    @property
     def image_shape(self) -> tuple[int, ...] | None:
         """The only picture shape (*S, C) that the model accepts; None if it accepts any size."""
         shape: tuple[int, ...] | None = getattr(self.decoder, "image_shape", None)

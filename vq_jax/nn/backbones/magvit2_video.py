@@ -9,7 +9,7 @@ References:
   arXiv:2310.05737, section 3.2 and appendix A; layers and widths as in the authors' code.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -125,6 +125,7 @@ class MAGVIT2VideoEncoder(nn.Module):
     latent_channels: int = 18
     remat: bool = False
     dtype: Any = jnp.float32
+    causal: ClassVar[bool] = True
 
     @nn.nowrap
     def strides(self, axes: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ References:
   Look at Spatiotemporal Convolutions for Action Recognition, arXiv:1711.11248, section 3.5.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -78,6 +78,7 @@ class VideoPatchEncoder(nn.Module):
     num_res_blocks: int = 4
     latent_channels: int = 16
     dtype: Any = jnp.float32
+    causal: ClassVar[bool] = True
 
     @nn.nowrap
     def strides(self, axes: int) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ PICTURES, BYTES = floats(4, 16, 16, 3), integers(256, 4, 16, 16, 3).astype(np.ui
 LOGITS, GRID, MASK = floats(2, 4, 8), integers(8, 2, 4), _RNG.random((2, 4)) < 0.5
 SCALAR = np.float32(0.5)
 TOKENS, ANGLES = floats(2, 4, 2, 4), floats(4, 2)
+CLIPS = np.stack([PICTURES, PICTURES, PICTURES], axis=1)
 AVERAGES = ops.CodeAverages(COUNTS, BOOK, SCALAR)
 
 OPS = {
@@ -34,9 +35,16 @@ OPS = {
     "apply_temperature": (ops.apply_temperature, LOGITS, 0.7),
     "attention": (functools.partial(ops.attention, causal=True), TOKENS, TOKENS, TOKENS),
     "cached_attention": (ops.cached_attention, Z, floats(12, 3, 4), floats(12, 3, 4), np.int32(1)),
+    "clip_conv": (
+        lambda *x: ops.clip_conv(*x, (2, 1, 1), (1, 1)),
+        CLIPS,
+        np.ones((3, 3, 3, 3, 4), np.float32),
+    ),
+    "clips_to_frames": (ops.clips_to_frames, CLIPS),
     "code_accuracy": (ops.code_accuracy, LOGITS, GRID, MASK),
     "area_matrix": (lambda x: ops.resize(x, (3, 2), ops.area_matrix), PICTURES),
     "bicubic_matrix": (lambda x: ops.resize(x, (9, 11), ops.bicubic_matrix), PICTURES),
+    "repeat_first": (lambda x: ops.repeat_first(x, 2), CLIPS),
     "resize": (lambda x: ops.resize(x, (2, 9), ops.area_matrix), PICTURES),
     "code_counts": (lambda codes: ops.code_counts(codes, 8), CODES),
     "code_cross_entropies": (lambda *x: ops.code_cross_entropies(*x, 0.1), LOGITS, GRID),
@@ -58,6 +66,7 @@ OPS = {
     "generator_adversarial_loss": (lambda x: ops.generator_adversarial_loss(x, "vanilla"), Z),
     "greedy_codes": (ops.greedy_codes, LOGITS),
     "grid_coordinates": (lambda: jnp.asarray(ops.grid_coordinates((2, 3))),),
+    "frames_to_clips": (lambda x: ops.frames_to_clips(x, 2), np.concatenate([PICTURES, PICTURES])),
     "from_patches": (lambda x: ops.from_patches(x, 2), floats(2, 3, 4, 8)),
     "group_norm": (lambda *x: ops.group_norm(*x, groups=2, epsilon=1e-6), Z, BOOK[0], BOOK[0]),
     "guidance_scale": (lambda r: ops.guidance_scale("power_cosine", 2.0, r, 1.5), SCALAR),
@@ -75,6 +84,7 @@ OPS = {
     "nearest_code": (ops.nearest_code, Z, BOOK),
     "normalize_pictures": (ops.normalize_pictures, BYTES),
     "normalize_vectors": (ops.normalize_vectors, Z),
+    "pad_edges": (lambda x: ops.pad_edges(x, ((1, 0), (0, 2))), PICTURES),
     "perplexity": (ops.perplexity, COUNTS),
     "product_entropy": (lambda *x: ops.product_entropy(*x, 0.1), Z, BOOK),
     "propagate_indices": (ops.propagate_indices, Z, BOOK),
@@ -101,6 +111,8 @@ OPS = {
 
 _CNN = {"channels": 8, "channel_multipliers": (1, 1), "num_res_blocks": 1}
 _VIT = {"patch_size": 2, "width": 8, "num_layers": 1, "num_heads": 2, "mlp_features": 8}
+_VIDEO = {"patch_size": 4, "frame_stride": 2, "channels": 8, "residual_channels": 4, "num_res_blocks": 1}
+_MAGVIT2_VIDEO = {"channels": 8, "channel_multipliers": (1, 1), "time_levels": (0,), "num_res_blocks": 1}
 _RESIDUAL = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "num_downsamples": 2}
 _PRIOR = {"codebook_size": 8, "grid": (2, 2), "width": 16, "num_layers": 1, "num_classes": 3, "dropout": 0.0}
 _TRANSFORMER = {**_PRIOR, "num_heads": 2, "mlp_features": 16}
@@ -173,6 +185,13 @@ MODULES = {
     "MaskGITDecoder": _init_and_apply(nn.MaskGITDecoder(**_CNN), floats(2, 4, 4, 4)),
     "ViTEncoder": _init_and_apply(nn.ViTEncoder(**_VIT, latent_channels=4), PICTURES),
     "ViTDecoder": _init_and_apply(nn.ViTDecoder((8, 8, 3), **_VIT, head_features=8), floats(2, 4, 4, 4)),
+    "PatchEncoder": _init_and_apply(
+        nn.PatchEncoder(channels=8, residual_channels=4, num_res_blocks=1), PICTURES
+    ),
+    "VideoPatchEncoder": _init_and_apply(nn.VideoPatchEncoder(**_VIDEO), CLIPS),
+    "VideoPatchDecoder": _init_and_apply(nn.VideoPatchDecoder(**_VIDEO), CLIPS[:, :2, :4, :4]),
+    "MAGVIT2VideoEncoder": _init_and_apply(nn.MAGVIT2VideoEncoder(**_MAGVIT2_VIDEO), CLIPS),
+    "MAGVIT2VideoDecoder": _init_and_apply(nn.MAGVIT2VideoDecoder(**_MAGVIT2_VIDEO), CLIPS[:, :2, :4, :4]),
     "MLPEncoder": _init_and_apply(nn.MLPEncoder((8,)), PICTURES),
     "MLPDecoder": _init_and_apply(nn.MLPDecoder((4, 4, 1), (8,)), floats(2, 3, 4)),
     "LPIPS": (lambda *x: nn.LPIPS("alex").init(*x), KEY, floats(1, 32, 32, 3), floats(1, 32, 32, 3)),

@@ -16,7 +16,13 @@ from vq_jax.train.optimizers import apply_gradients, init_optimizer, keep_frozen
 CASES = {**OPS, **MODULES, **STEPS}
 WIDE = (np.dtype("float64"), np.dtype("int64"))
 SLOW = {"CNNDecoder", "CNNEncoder", "MaskGITDecoder", "MaskGITEncoder", "GPT", "GPT of two codes a position"}
-SLOW |= {"VQModel, log_laplace", "StyleGANDiscriminator", *STEPS}  # to trace
+SLOW |= {
+    "MAGVIT2VideoDecoder",
+    "MAGVIT2VideoEncoder",
+    "VQModel, log_laplace",
+    "StyleGANDiscriminator",
+    *STEPS,
+}  # to trace
 KINDS = pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 

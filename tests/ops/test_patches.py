@@ -20,3 +20,9 @@ def test_patches_hold_their_pixels_row_by_row_and_are_put_together_again(shape, 
     window = tuple(slice(p * size, (p + 1) * size) for p, size in zip(place, sizes, strict=True))
     np.testing.assert_array_equal(patches[(0, *place)], x[(0, *window)].ravel())
     np.testing.assert_array_equal(ops.from_patches(patches, size), x)
+
+
+def test_the_outermost_pixels_are_repeated():
+    x = jnp.asarray(np.arange(6.0, dtype=np.float32).reshape(1, 2, 3, 1))
+    padded = np.asarray(ops.pad_edges(x, ((1, 0), (0, 2))))[0, ..., 0]
+    np.testing.assert_array_equal(padded, [[0, 1, 2, 2, 2], [0, 1, 2, 2, 2], [3, 4, 5, 5, 5]])

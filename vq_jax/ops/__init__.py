@@ -47,7 +47,7 @@ from vq_jax.ops.masking import (
     random_mask,
 )
 from vq_jax.ops.normalization import group_norm
-from vq_jax.ops.patches import from_patches, to_patches
+from vq_jax.ops.patches import from_patches, pad_edges, to_patches
 from vq_jax.ops.reconstruction import (
     HEADS,
     head_channels,
@@ -135,6 +135,7 @@ __all__ = [
     "nearest_code",
     "normalize_pictures",
     "normalize_vectors",
+    "pad_edges",
     "perplexity",
     "product_entropy",
     "propagate_indices",

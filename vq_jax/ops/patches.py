@@ -1,10 +1,23 @@
-"""Pictures cut into patches, and put together again (space to depth, and back)."""
+"""Pictures cut into patches, and put together again (space to depth, and back); their edges repeated."""
 
 import math
 from collections.abc import Sequence
 
+import jax.numpy as jnp
+
 from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Float
+
+
+@auto_axes(lambda x, _: rows_of(x))
+def pad_edges(x: Float[Array, "B *S C"], pads: Sequence[tuple[int, int]]) -> Float[Array, "B *S2 C"]:
+    """Repeats the outermost pixels of pictures.
+
+    Args:
+      x: pictures.
+      pads: how often, before and after, along each spatial axis.
+    """
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="edge")
 
 
 @auto_axes(lambda x, size: rows_of(x))

@@ -54,7 +54,7 @@ class CausalConv(nn.Module):
         x = self._after_its_past(x.astype(self.dtype))
         sides = ((self.width - 1) // 2, self.width // 2)
         if self.edges == "repeat" and self.width > 1:
-            x = jnp.pad(x, ((0, 0), (0, 0), sides, sides, (0, 0)), mode="edge")
+            x = ops.pad_edges(x, ((0, 0), sides, sides))
             sides = (0, 0)
         strides = (self.time_stride, self.stride, self.stride)
         y = ops.clip_conv(x, kernel.astype(self.dtype), strides, sides)

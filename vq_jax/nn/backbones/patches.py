@@ -60,7 +60,7 @@ class PatchEncoder(nn.Module):
         """Encodes pictures; each spatial axis s is S / patch_size, rounded up: edges are repeated."""
         spatial = images.ndim - 2
         missing = [(0, -length % self.patch_size) for length in images.shape[1:-1]]
-        patches = ops.to_patches(jnp.pad(images, ((0, 0), *missing, (0, 0)), mode="edge"), self.patch_size)
+        patches = ops.to_patches(ops.pad_edges(images, missing), self.patch_size)
         linear = nn.Dense(
             self.latent_channels, use_bias=False, kernel_init=_LINEAR, dtype=self.dtype, name="linear"
         )(patches)

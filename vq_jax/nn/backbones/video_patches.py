@@ -101,8 +101,7 @@ class VideoPatchEncoder(nn.Module):
         check_part(clip.shape[1], self.frame_stride, begun)
         x = clip if begun else ops.repeat_first(clip, self.frame_stride - 1)
         missing = [(0, -length % self.patch_size) for length in x.shape[2:4]]
-        x = jnp.pad(x, ((0, 0), (0, 0), *missing, (0, 0)), mode="edge")
-        patches = ops.to_patches(x, self.strides(3))
+        patches = ops.to_patches(ops.pad_edges(x, [(0, 0), *missing]), self.strides(3))
         linear = nn.Dense(
             self.latent_channels, use_bias=False, kernel_init=_LINEAR, dtype=self.dtype, name="linear"
         )(patches)

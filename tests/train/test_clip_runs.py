@@ -45,6 +45,7 @@ def run(tmp_path_factory):
 @pytest.mark.ci
 def test_a_run_on_clips_is_measured_drawn_and_reported(run):
     report = (run / "report.md").read_text()
+    assert "](images/final.gif)" in report and (run / "images" / "final.gif").exists()
     assert "1048576 clips to train on, 1000 held out" in report and "Test clips, the original above" in report
     with Image.open(run / "images" / "2.png") as image:
         # Four clips of four frames: two strips each.

@@ -24,8 +24,7 @@ def conv(
 
     Equals `jax.lax.conv_general_dilated`. On CPU, where XLA computes the weight gradient at a fraction of the
     forward pass's speed, the weight gradient is a sum of matrix products, or, with few input or output
-    channels, one product with gathered neighbours. There a convolution over three axes is one over the last
-    two, whose inputs have the frames that an output sees side by side: less than half the time.
+    channels, one product with gathered neighbours.
 
     Args:
       x: pictures or features.
@@ -36,26 +35,7 @@ def conv(
     Returns:
       Array of the dtype of x.
     """
-    sides = tuple((low, high) for low, high in padding)
-    whole = functools.partial(_conv, strides=tuple(strides), padding=sides)
-    if len(strides) != 3:
-        return whole(x, kernel)
-    by_frame = functools.partial(_conv_by_frame, strides=tuple(strides), padding=sides)
-    return jax.lax.platform_dependent(x, kernel, cpu=by_frame, default=whole)
-
-
-def _conv_by_frame(x: Array, kernel: Array, strides: tuple[int, ...], padding: Padding) -> Array:
-    """A convolution over three axes as one over two."""
-    taps, stride = kernel.shape[0], strides[0]
-    padded = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (*padding[0], 0), *[(0, 0, 0)] * 3])
-    length = (padded.shape[1] - taps) // stride + 1
-    seen = [
-        jax.lax.slice_in_dim(padded, tap, tap + (length - 1) * stride + 1, stride, axis=1)
-        for tap in range(taps)
-    ]
-    frames = jnp.concatenate(seen, -1).reshape(-1, *x.shape[2:-1], taps * x.shape[-1])
-    y = _conv(frames, jnp.concatenate(list(kernel), -2), strides[1:], padding[1:])
-    return y.reshape(x.shape[0], length, *y.shape[1:])
+    return _conv(x, kernel, tuple(strides), tuple(tuple(pair) for pair in padding))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

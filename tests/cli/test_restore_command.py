@@ -1,5 +1,8 @@
 """`vq-jax restore`: what comes out of files of every kind, and what is refused before anything is written."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from cli_runs import call, pictures
@@ -72,6 +75,25 @@ def test_an_unreadable_picture_is_left_out_of_a_folder_and_refused_by_name(pictu
     assert call("restore", restorer_run(), picture, bad, "-o", tmp_path / "none") == 2
     assert "bad.png cannot be read as a picture" in capfd.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_tokenizer_that_is_damaged_or_gone_is_named_and_one_that_is_given_serves(picture, tmp_path, capfd):
+    run = shutil.copytree(restorer_run(), tmp_path / "run")
+    for name, gone in (
+        ("config.json", {"tokenizer": "runs/gone"}),
+        ("tokenizer.json", {"path": "/gone", "relative": None}),
+    ):
+        (run / name).write_text(json.dumps(json.loads((run / name).read_text()) | gone))
+    weights = run / "tokenizer" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    assert call("restore", run, picture, "-o", tmp_path / "out") == 2
+    assert f"{weights} is damaged" in capfd.readouterr().err
+    shutil.rmtree(run / "tokenizer")
+    assert call("restore", run, picture, "-o", tmp_path / "out") == 2
+    message = capfd.readouterr().err
+    assert f"the tokenizer of the restorer in {run} is missing: there is no directory runs/gone" in message
+    assert "say where it is with --tokenizer" in message and not (tmp_path / "out").exists()
+    assert call("restore", run, picture, "-o", tmp_path / "out", "--tokenizer", tokenizer_run()) == 0
 
 
 def test_another_kind_of_run_and_a_fidelity_out_of_range_are_refused(picture, tmp_path, capfd):

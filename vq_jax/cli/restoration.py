@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vq_jax.cli.files import OutputDir, Pictures, Run, write
+from vq_jax.cli.files import Dir, OutputDir, Pictures, Run, write
 from vq_jax.cli.given_pictures import GivenPicture, find_pictures
 from vq_jax.cli.targets import check_targets
 from vq_jax.errors import UserError
@@ -30,6 +30,7 @@ def restore(
     output: OutputDir,
     fidelity: Fidelity = None,
     compare: Compare = False,
+    tokenizer: Dir = None,
 ) -> int:
     """Restore pictures: enlarge, denoise, deblur, colourise, whatever the run learnt.
 
@@ -40,6 +41,8 @@ def restore(
       fidelity: 0 shows what the predicted codes stand for, 1 stays as close to the input as was learnt; 1
         when absent.
       compare: write each picture, enlarged pixel by pixel where it is smaller, beside the restored one.
+      tokenizer: run or model directory of the restorer's tokenizer; the restorer's own copy of it when
+        absent.
     """
     from tqdm import tqdm
 
@@ -48,7 +51,7 @@ def restore(
     given = find_pictures(pictures, output)
     targets = [output / f"{picture.name}.png" for picture in given]
     check_targets(targets, [picture.path for picture in given], run=run)
-    restorer = load_restorer(run)
+    restorer = load_restorer(run, tokenizer=tokenizer)
     restorer.check_fidelity(fidelity)
     for picture in given:
         if not picture.listed:

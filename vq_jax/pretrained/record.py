@@ -168,20 +168,25 @@ def find_tokenizer(
     places = [os.fspath(epath.Path(workdir) / TOKENIZER), config.tokenizer, record.path]
     if record.relative is not None:
         places.append(os.path.normpath(os.path.join(workdir, record.relative)))
-    others = []
+    found: list[UserError] = []
+    missing = f"there is no run in {' or '.join(dict.fromkeys(places[1:]))}"
     for place in dict.fromkeys(places):
         require_storage(place)
-        if not place or not ((epath.Path(place) / CONFIG_FILE).exists() or is_hub_name(place)):
+        there = bool(place) and (epath.Path(place) / CONFIG_FILE).exists()
+        if not there and not is_hub_name(place):
             continue
         try:
             return load_same_tokenizer(place, record.fingerprint, workdir, prefer_step=record.step)
         except UserError as error:
-            others.append(error)
-    if others:
-        raise others[-1]
+            if there:
+                found.append(error)
+            else:  # a name of the hub, or a path like one
+                missing = str(error)
+    if found:
+        raise found[0]
     raise UserError(
-        f"the tokenizer of the {config.called} in {workdir} is missing: there is no run in "
-        f"{' or '.join(dict.fromkeys(places[1:]))}; say where it is with --tokenizer"
+        f"the tokenizer of the {config.called} in {workdir} is missing: {missing}; say where it is with "
+        "--tokenizer"
     )
 
 

@@ -59,6 +59,7 @@ OPS = {
     "discriminator_loss": (lambda *x: ops.discriminator_loss(*x, "hinge"), Z, Z),
     "diveq": (ops.diveq, Z, Z[::-1], 0.1 * Z),
     "double_conv_transpose": (ops.double_conv_transpose, PICTURES, floats(4, 4, 3, 2)),
+    "draw_frames": (lambda rng: ops.draw_frames(rng, 17, 4, in_a_row=False), KEY),
     "entropy_loss": (lambda *x: ops.entropy_loss(*x, 0.1), Z, BOOK),
     "filter_logits": (lambda x: ops.filter_logits(x, temperature=0.5, top_k=3, top_p=0.9), LOGITS),
     "filter_top_k": (lambda x: ops.filter_top_k(x, 3), LOGITS),
@@ -100,6 +101,7 @@ OPS = {
     "sample_vectors": (lambda *x: ops.sample_vectors(*x, 8), KEY, Z),
     "squared_distances": (ops.squared_distances, Z, BOOK),
     "straight_through": (ops.straight_through, Z, Z),
+    "take_frames": (ops.take_frames, CLIPS, np.array([0, 2], np.int32)),
     "to_patches": (lambda x: ops.to_patches(x, 2), PICTURES),
     "to_uint8": (ops.to_uint8, PICTURES),
     "update_averages": (lambda *x: ops.update_averages(*x, 0.9), AVERAGES, COUNTS, BOOK),
@@ -206,6 +208,9 @@ MODULES = {
     },
     "StyleGANDiscriminator": _init_and_apply(
         nn.StyleGANDiscriminator(max_channels=8, minibatch_group=2, num_classes=3), PICTURES, LABELS
+    ),
+    "ClipDiscriminator": _init_and_apply(
+        nn.ClipDiscriminator(nn.MLPDiscriminator((8,), num_classes=3), 2, by_frame=True), CLIPS, LABELS
     ),
     "MLPDiscriminator": _init_and_apply(nn.MLPDiscriminator((8,), num_classes=3), PICTURES, LABELS),
     **{

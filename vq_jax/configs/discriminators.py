@@ -28,6 +28,10 @@ class DiscriminatorConfig(Checked):
     """Multiplier of the widths at 64 px and above (stylegan only)."""
     hidden_features: tuple[int, ...] = (256, 128)
     """Widths of the hidden layers (mlp only)."""
+    frames: Annotated[int, between(0, 2**16)] = 0
+    """Frames of each clip that are judged, in a row and drawn anew at every step; 0: all."""
+    by_frame: bool = False
+    """Judge each frame of a clip as a picture of its own; the frames drawn then need not lie in a row."""
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, b1=0.5)
 
     def build(self, dtype: Any = None, num_classes: int | None = None) -> Any:
@@ -41,7 +45,14 @@ class DiscriminatorConfig(Checked):
 
         from vq_jax import nn
 
-        dtype = jnp.float32 if dtype is None else dtype
+        network = self._network(jnp.float32 if dtype is None else dtype, num_classes)
+        if self.frames or self.by_frame:
+            return nn.ClipDiscriminator(network, self.frames, self.by_frame)
+        return network
+
+    def _network(self, dtype: Any, num_classes: int | None) -> Any:
+        from vq_jax import nn
+
         if self.kind == "patch":
             return nn.PatchDiscriminator(
                 self.channels, self.num_layers, self.norm, self.spectral_norm, num_classes, dtype

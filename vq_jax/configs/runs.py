@@ -51,6 +51,7 @@ class ExperimentConfig(Checked):
         self.model.check_image_size(self.data.image_size)
         self.model.check_frames(self.data.frames)
         self.data.check_channels(self.model.image_channels)
+        _check_frames(self, self.data.frames)
         degradation = self.data.degradation
         require(
             degradation.scale == 1,
@@ -175,6 +176,7 @@ class NoiseConfig(PriorConfig):
             "losses.adversarial_weight must be positive for a noise generator, which learns only from its "
             "discriminator",
         )
+        _check_frames(self, None)
         plain = Losses()
         for name in (
             "reconstruction",
@@ -228,6 +230,7 @@ class RestorerConfig(Checked):
             f"training.init_parts names parts of a tokenizer, and a {self.called} has others: omit it",
         )
         _check_not_inflated(self)
+        _check_frames(self, None)
         picture = self.losses.perceptual_weight > 0 or self.losses.has_discriminator
         require(
             self.restorer.fusion or self.kind != "restorer" or not picture,
@@ -247,6 +250,24 @@ class RegressorConfig(RestorerConfig):
 
     kind: ClassVar[str] = "regressor"
     called: ClassVar[str] = "regressor"  # in messages
+
+
+def _check_frames(config: "ExperimentConfig | NoiseConfig | RestorerConfig", frames: int | None) -> None:
+    """Checks what losses ask for of the frames of clips; of pictures, `frames` is None."""
+    asked = {
+        "losses.perceptual_frames": config.losses.perceptual_frames,
+        "discriminator.frames": config.discriminator.frames,
+        "discriminator.by_frame": int(config.discriminator.by_frame),
+    }
+    for name, number in asked.items():
+        require(
+            not number or frames is not None,
+            f"{name} is about frames of clips, and these data are pictures: omit it, or give --data.frames",
+        )
+        require(
+            number <= (frames or 0),
+            f"{name} = {number} must be at most the frames of a clip, data.frames = {frames}",
+        )
 
 
 def _check_not_inflated(config: "PriorConfig | RestorerConfig") -> None:

@@ -11,7 +11,12 @@ from vq_jax.nn.backbones.residual import ResidualDecoder, ResidualEncoder
 from vq_jax.nn.backbones.video_patches import VideoPatchDecoder, VideoPatchEncoder
 from vq_jax.nn.backbones.vit import ViTDecoder, ViTEncoder
 from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
-from vq_jax.nn.discriminators import MLPDiscriminator, PatchDiscriminator, StyleGANDiscriminator
+from vq_jax.nn.discriminators import (
+    ClipDiscriminator,
+    MLPDiscriminator,
+    PatchDiscriminator,
+    StyleGANDiscriminator,
+)
 from vq_jax.nn.features.lpips import LPIPS
 from vq_jax.nn.features.lpips_weights import load_lpips
 from vq_jax.nn.inflation import inflate
@@ -41,6 +46,7 @@ __all__ = [
     "CNNDecoder",
     "CNNEncoder",
     "CausalConv",
+    "ClipDiscriminator",
     "CodeSpec",
     "CodebookQuantizer",
     "Condition",

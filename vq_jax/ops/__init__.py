@@ -77,7 +77,14 @@ from vq_jax.ops.transformer import (
     rotary_angles,
     rotate,
 )
-from vq_jax.ops.video import clip_conv, clips_to_frames, frames_to_clips, repeat_first
+from vq_jax.ops.video import (
+    clip_conv,
+    clips_to_frames,
+    draw_frames,
+    frames_to_clips,
+    repeat_first,
+    take_frames,
+)
 
 __all__ = [
     "ADVERSARIAL_KINDS",
@@ -110,6 +117,7 @@ __all__ = [
     "discriminator_loss",
     "diveq",
     "double_conv_transpose",
+    "draw_frames",
     "entropy_loss",
     "filter_logits",
     "filter_top_k",
@@ -153,6 +161,7 @@ __all__ = [
     "sample_vectors",
     "squared_distances",
     "straight_through",
+    "take_frames",
     "to_patches",
     "to_uint8",
     "update_averages",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from vq_jax.ops.convolution import conv
 from vq_jax.ops.meshes import auto_axes, rows_of
-from vq_jax.types import Array, Float
+from vq_jax.types import Array, Float, Int, Key
 
 
 @auto_axes(lambda x, _: rows_of(x))
@@ -32,6 +32,27 @@ def clips_to_frames(x: Float[Array, "B T *S C"]) -> Float[Array, "N *S C"]:
 def frames_to_clips(x: Float[Array, "N *S C"], frames: int) -> Float[Array, "B T *S C"]:
     """Puts `frames` pictures in a row together as a clip: the inverse of `clips_to_frames`."""
     return x.reshape(-1, frames, *x.shape[1:])
+
+
+def draw_frames(rng: Key[Array, ""], total: int, count: int, *, in_a_row: bool) -> Int[Array, " count"]:
+    """Draws the numbers of `count` of the frames of a clip, without repetition, in ascending order.
+
+    Args:
+      rng: random key.
+      total: frames of the clip.
+      count: how many to draw; at most `total`.
+      in_a_row: draw neighbours.
+    """
+    if in_a_row:
+        first = jax.random.randint(rng, (), 0, total - count + 1)
+        return first + jnp.arange(count, dtype=jnp.int32)
+    return jnp.sort(jax.random.choice(rng, total, (count,), replace=False)).astype(jnp.int32)
+
+
+@auto_axes(lambda x, frames: rows_of(x))
+def take_frames(x: Float[Array, "B T *S C"], frames: Int[Array, " K"]) -> Float[Array, "B K *S C"]:
+    """The frames of these numbers, of every clip."""
+    return jnp.take(x, frames, axis=1)
 
 
 @auto_axes(lambda x, *_, **__: rows_of(x))

@@ -9,8 +9,9 @@ changes only in a call with `train=True` and `mutable=["batch_stats"]`. With `tr
 batch's own statistics are used and nothing is written: that is the generator's pass.
 """
 
+from vq_jax.nn.discriminators.by_frame import ClipDiscriminator
 from vq_jax.nn.discriminators.mlp import MLPDiscriminator
 from vq_jax.nn.discriminators.patch import PatchDiscriminator
 from vq_jax.nn.discriminators.stylegan import StyleGANDiscriminator
 
-__all__ = ["MLPDiscriminator", "PatchDiscriminator", "StyleGANDiscriminator"]
+__all__ = ["ClipDiscriminator", "MLPDiscriminator", "PatchDiscriminator", "StyleGANDiscriminator"]

@@ -15,6 +15,7 @@ from vq_jax import ops
 from vq_jax.configs.losses import Losses
 from vq_jax.ops.meshes import auto_axes, places_of
 from vq_jax.train.state import DiscriminatorState
+from vq_jax.train.steps.some_frames import frames_key
 from vq_jax.train.steps.update import accumulate_gradients, apply_update
 from vq_jax.types import Array, Float, Int, Key, Metrics, Params
 
@@ -162,7 +163,7 @@ def judge_pictures(
       params: the discriminator's parameters.
       batch_stats: its running statistics.
       pictures: in [-1, 1].
-      draw: REAL or FAKE: each is augmented in its own way.
+      draw: REAL or FAKE: each is augmented in its own way, and shows the same frames of its clips.
       rng: key of the step.
       labels: classes of the pictures, for a discriminator with classes.
     """
@@ -170,7 +171,8 @@ def judge_pictures(
         pictures = ops.diff_augment(jax.random.fold_in(rng, draw), pictures)
     variables = {"params": params, "batch_stats": batch_stats}
     given = () if labels is None else (labels,)
-    logits, updates = model.apply(variables, pictures, *given, train=True, mutable=["batch_stats"])
+    rngs = {"frames": frames_key(rng)}
+    logits, updates = model.apply(variables, pictures, *given, train=True, mutable=["batch_stats"], rngs=rngs)
     return logits, updates.get("batch_stats", {})
 
 

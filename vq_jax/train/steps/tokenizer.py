@@ -29,6 +29,7 @@ from vq_jax.train.state import DiscriminatorState, GeneratorState
 from vq_jax.train.steps.checks import check_networks, last_kernel
 from vq_jax.train.steps.code_use import track_use
 from vq_jax.train.steps.discriminator import adversarial_pull
+from vq_jax.train.steps.some_frames import same_frames
 from vq_jax.train.steps.update import accumulate_gradients, apply_update, join_batch
 from vq_jax.types import Array, Codes, Float, Key, Latents, Metrics, Params
 
@@ -48,6 +49,7 @@ def generator_loss(
     target: Float[Array, "B *S C"],
     losses: Losses,
     perceptual: Params | None = None,
+    rng: Key[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Weighted sum of the reconstruction and perceptual losses, the quantizer's own and the regularisers.
 
@@ -56,12 +58,14 @@ def generator_loss(
       target: pictures in [-1, 1] that the reconstruction is compared with.
       losses: weights; those of this step, see `Losses.at`.
       perceptual: variables of LPIPS, see `nn.load_lpips`, where `losses.perceptual_weight` is above zero.
+      rng: key of the step, from which `losses.perceptual_frames` of clips are drawn.
 
     Returns:
       The sum and its parts by name, float32 scalars.
 
     Raises:
-      ValueError: the losses ask for a perceptual distance, and no variables of LPIPS are given.
+      ValueError: the losses ask for a perceptual distance, and no variables of LPIPS are given; or for some
+        frames of clips, and no key.
     """
     reconstruction = ops.reconstruction_loss(output.outputs, target, losses.reconstruction)
     loss = losses.reconstruction_weight * reconstruction + output.loss
@@ -72,9 +76,10 @@ def generator_loss(
                 f"expected variables of LPIPS for losses.perceptual_weight = {losses.perceptual_weight}, got "
                 f"none: give perceptual=nn.load_lpips({losses.perceptual!r}), or set the weight to 0"
             )
+        pair = output.reconstruction, jax.lax.stop_gradient(target)
         lpips = nn.LPIPS(losses.perceptual, dtype=output.outputs.dtype)
         distances: Any = lpips.apply(
-            jax.lax.stop_gradient(perceptual), output.reconstruction, jax.lax.stop_gradient(target)
+            jax.lax.stop_gradient(perceptual), *same_frames(pair, losses.perceptual_frames, rng)
         )
         distance = jnp.mean(distances)
         loss = loss + losses.perceptual_weight * distance
@@ -212,7 +217,7 @@ def _gradients(
     reached, pullback, (output, updates) = jax.vjp(forward, generator.params, has_aux=True)
 
     def loss_function(reached: dict[str, Any]) -> tuple[Array, Metrics]:
-        return generator_loss(dataclasses.replace(output, **reached), target, losses, perceptual)
+        return generator_loss(dataclasses.replace(output, **reached), target, losses, perceptual, rng)
 
     (_, metrics), cotangents = jax.value_and_grad(loss_function, has_aux=True)(reached)
 

@@ -86,8 +86,8 @@ class Taker:
     """What a stream of pictures asks of a tokenizer."""
 
     channels = 3
-    strides = (4, 4)
     config = types.SimpleNamespace(data=DataConfig())
+    model = types.SimpleNamespace(padded_lengths=lambda sides: tuple(-(-side // 4) * 4 for side in sides))
 
     def check(self, pictures):
         pass

@@ -23,6 +23,16 @@ from vq_jax.cli.files import (
     write_codes,
 )
 from vq_jax.cli.given_pictures import GivenPicture, PictureStream, find_pictures, load_for
+from vq_jax.cli.given_videos import (
+    Encoded,
+    GivenVideos,
+    are_videos,
+    check_video_codes,
+    decode_videos,
+    encoded_videos,
+    load_for_videos,
+    reconstruct_videos,
+)
 from vq_jax.cli.targets import check_targets, numbered
 from vq_jax.errors import UserError
 
@@ -33,17 +43,19 @@ if TYPE_CHECKING:
 
 
 def reconstruct(run: Run, pictures: Pictures, output: OutputDir, stages: Stages = None) -> int:
-    """Send pictures through the codes and back; prints the PSNR.
+    """Send pictures or videos through the codes and back; prints the PSNR.
 
     Args:
       run: run or model directory of a tokenizer.
-      pictures: picture files, or folders of them.
-      output: where to write NAME.png, each picture above its reconstruction.
-      stages: use the codes of so many stages or scales, the first ones; all when absent.
+      pictures: picture files, or folders of them; video files, or folders of them.
+      output: where to write NAME.png, each picture above its reconstruction, or NAME.mp4.
+      stages: of pictures, use the codes of so many stages or scales, the first ones; all when absent.
     """
     from vq_jax.evaluate import psnr
     from vq_jax.runs.grids import comparison_grid, encode_png
 
+    if are_videos(pictures):
+        return _reconstruct_videos(run, pictures, output, stages)
     given = find_pictures(pictures, output)
     check_targets(
         [_target(output, picture) for picture in given], [picture.path for picture in given], run=run
@@ -65,32 +77,54 @@ def reconstruct(run: Run, pictures: Pictures, output: OutputDir, stages: Stages 
     return 0
 
 
+def _reconstruct_videos(run: str, places: tuple[Path, ...], output: Path, stages: int | None) -> int:
+    if stages is not None:
+        raise UserError("--stages is for pictures, got videos: omit it")
+    videos = GivenVideos(places)
+    targets = [output / f"{video.name}.mp4" for video in videos.given]
+    check_targets(targets, [video.path for video in videos.given], run=run)
+    figures = reconstruct_videos(load_for_videos(run), videos, output)
+    if len(figures) > 1:
+        mean = sum(figures) / len(figures)
+        print(f"{_counted(len(figures), videos.left_out, 'video')}: mean PSNR {mean:.2f} dB, {output}/")
+    return 0
+
+
 def encode(run: Run, pictures: Pictures, output: OutputFile, shard_rows: ShardRows = None) -> int:
-    """Turn pictures into a file of codes, or several files.
+    """Turn pictures or videos into a file of codes, or several files.
 
     Args:
       run: run or model directory of a tokenizer.
-      pictures: picture files, or folders of them.
-      output: file to write: names, files (their paths), sizes (height, width), and codes_0, codes_1, ..., or
-        codes_0.0, codes_0.1, ... where a picture has several grids.
+      pictures: picture files, or folders of them; video files, or folders of them.
+      output: file to write: names, files (their paths), sizes (height, width; of videos frames before them,
+        and rates), and codes_0, codes_1, ..., or codes_0.0, codes_0.1, ... where a picture has several grids.
       shard_rows: pictures of one file, at most: FILE-00000.npz, FILE-00001.npz and so on are written. All in
         FILE.npz when absent.
     """
     if not output.name or output.is_dir():
         raise UserError(f"expected a file to write for -o, got the directory {output}")
     target = output if output.suffix == ".npz" else output.with_name(output.name + ".npz")
-    given = find_pictures(pictures, output)
+    videos = GivenVideos(pictures) if are_videos(pictures) else None
+    given = find_pictures(pictures, output) if videos is None else videos.given
     targets = _shards(target, len(given), shard_rows)
     check_targets(targets, [picture.path for picture in given], run=run)
-    tokenizer = load_for(run, given)
-    stream, count, written = PictureStream(given, tokenizer), 0, 0
-    for part, free in zip(_parts(stream, tokenizer, shard_rows), targets, strict=False):
+    count, written = 0, 0
+    if videos is None:
+        tokenizer = load_for(run, given)
+        stream = PictureStream(given, tokenizer)
+        found = _encoded(stream, tokenizer)
+    else:
+        tokenizer = load_for_videos(run)
+        found = encoded_videos(tokenizer, videos)
+    for part, free in zip(_parts(found, shard_rows), targets, strict=False):
         names, files = [picture.name for picture, _, _ in part], [str(picture.path) for picture, _, _ in part]
-        codes, sizes = [found for _, found, _ in part], [size for _, _, size in part]
-        write_codes(free, names, sizes, codes, files=files, tokenizer=tokenizer)
+        codes, sizes = [grids for _, grids, _ in part], [size for _, _, size in part]
+        rates = [] if videos is None else [videos.rates[name] for name in names]
+        write_codes(free, names, sizes, codes, files=files, tokenizer=tokenizer, rates=rates)
         count, written = count + len(part), written + 1
+    words = _counted(count, stream.left_out) if videos is None else _counted(count, videos.left_out, "video")
     places = f"{targets[0]}" if shard_rows is None else f"{targets[0]} to {targets[written - 1].name}"
-    print(f"{_counted(count, stream.left_out)}, {places}")
+    print(f"{words}, {places}")
     return 0
 
 
@@ -107,36 +141,34 @@ def _shards(target: Path, count: int, rows: int | None) -> list[Path]:
     return [target.with_name(f"{target.stem}-{number:05}.npz") for number in range(-(-count // rows))]
 
 
-def _parts(
-    stream: PictureStream, tokenizer: "Tokenizer", rows: int | None
-) -> "Iterator[list[tuple[GivenPicture, Any, tuple[int, ...]]]]":
-    """Yields pictures with their codes and sizes, `rows` at a time; all together when absent."""
+def _encoded(stream: PictureStream, tokenizer: "Tokenizer") -> Iterator[Encoded]:
+    """Yields pictures with their codes and sizes; prints the number of codes of those that were named."""
     import jax
 
-    part: list[tuple[GivenPicture, Any, tuple[int, ...]]] = []
     for batch, originals in stream:
         found = tokenizer.encode(originals)
         for row, picture in enumerate(batch):
             codes = jax.tree.map(operator.itemgetter(row), found)
-            part.append((picture, codes, originals.shape[1:-1]))
             if not picture.listed:
                 print(f"{picture.path}: {sum(grid.size for grid in jax.tree.leaves(codes))} codes")
-            if len(part) == rows:
-                yield part
-                part = []
-    if part:
+            yield picture, codes, originals.shape[1:-1]
+
+
+def _parts(found: Iterator[Encoded], rows: int | None) -> Iterator[list[Encoded]]:
+    """Yields pictures with their codes and sizes, `rows` at a time; all together when absent."""
+    while part := list(itertools.islice(found, rows)):
         yield part
 
 
 def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False, stages: Stages = None) -> int:
-    """Turn files of codes into pictures.
+    """Turn files of codes into pictures or videos.
 
     Args:
       run: run or model directory of the tokenizer that made the codes.
       codes: files that `vq-jax encode` wrote.
-      output: where to write NAME.png, one picture each.
+      output: where to write NAME.png, one picture each, or NAME.mp4, one video each.
       force: decode codes that another tokenizer made.
-      stages: use the codes of so many stages or scales, the first ones; all when absent.
+      stages: of pictures, use the codes of so many stages or scales, the first ones; all when absent.
     """
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
     from vq_jax.runs.grids import encode_png
@@ -145,16 +177,31 @@ def decode(run: Run, codes: Codes, output: OutputDir, force: Force = False, stag
         raise UserError("expected at least one file that `vq-jax encode` wrote, got none")
     files = [read_codes(path) for path in codes]
     names = iter(numbered(name for found in files for name in found.names))
-    targets = [[output / f"{name}.png" for name in itertools.islice(names, len(f.names))] for f in files]
+    targets = [
+        [
+            output / f"{name}.{'mp4' if f.of_videos else 'png'}"
+            for name in itertools.islice(names, len(f.names))
+        ]
+        for f in files
+    ]
+    if stages is not None and any(found.of_videos for found in files):
+        raise UserError("--stages is for codes of pictures, got those of videos: omit it")
     check_targets(itertools.chain(*targets), codes, run=run)
-    tokenizer = load_tokenizer(run)
+    any_video = any(found.of_videos for found in files)
+    tokenizer = load_for_videos(run) if any_video else load_tokenizer(run)
     for path, found in zip(codes, files, strict=True):
         if not force:
             found.check(tokenizer, run, path)
+        if found.of_videos:
+            check_video_codes(tokenizer, found, path)
+            continue
         # All are checked before any is written.
         for of_picture, size in zip(found.codes, found.sizes, strict=True):
             tokenizer.check_codes(_together([of_picture]), size, stages=stages)
     for found, places in zip(files, targets, strict=True):
+        if found.of_videos:
+            decode_videos(tokenizer, found, places)
+            continue
         remaining = iter(places)
         for batch, size in _alike(found):
             for picture in tokenizer.decode(_together(batch), size, stages=stages):
@@ -193,6 +240,6 @@ def _target(output: Path, picture: GivenPicture) -> Path:
     return output / f"{picture.name}.png"
 
 
-def _counted(count: int, left_out: int) -> str:
-    words = f"{count} {'picture' if count == 1 else 'pictures'}"
+def _counted(count: int, left_out: int, what: str = "picture") -> str:
+    words = f"{count} {what}{'s' * (count != 1)}"
     return f"{words} ({left_out} left out)" if left_out else words

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Run = Annotated[str, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Pictures = Annotated[
-    tuple[Annotated[Path, PATH], ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE|FOLDER [...]")
+    tuple[Annotated[Path, PATH], ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="PICTURE|VIDEO|FOLDER [...]"),
 ]
 Codes = Annotated[
     tuple[Annotated[Path, PATH], ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE.npz [...]")
@@ -64,21 +66,25 @@ def write_codes(
     *,
     files: Sequence[str] = (),
     tokenizer: "Tokenizer | None" = None,
+    rates: Sequence[float] = (),
 ) -> None:
     """Writes a file of codes.
 
     Args:
       target: the .npz file.
       names: of the pictures.
-      sizes: their height and width in pixels.
+      sizes: their height and width in pixels; of videos frames, height and width.
       codes: of each picture, int32 [*s], or a tuple of such grids.
       files: paths of the pictures, for those who look for them.
       tokenizer: that made the codes: its fingerprint is kept with them.
+      rates: of videos, their frames a second.
     """
     import numpy as np
 
     arrays: dict[str, Any] = {name: np.array(value) for name, value in header(_KIND).items()}
     arrays |= {"names": np.array(names), "sizes": np.array(sizes, np.int32), "files": np.array(files, str)}
+    if rates:
+        arrays["rates"] = np.array(rates, np.float64)
     if tokenizer is not None:
         arrays[_FINGERPRINT] = np.array(tokenizer.fingerprint)
         arrays[_MADE_BY] = np.array(f"{tokenizer.config.name}, step {tokenizer.step}")
@@ -101,10 +107,11 @@ class CodesFile(NamedTuple):
 
     Attributes:
       names: of the pictures.
-      sizes: their height and width in pixels.
+      sizes: their height and width in pixels; of videos frames, height and width.
       codes: of each picture, an array or a tuple of arrays.
       fingerprint: of the tokenizer that made them; empty in files from before it was kept.
       made_by: that tokenizer in words.
+      rates: of videos, their frames a second.
     """
 
     names: list[str]
@@ -112,6 +119,12 @@ class CodesFile(NamedTuple):
     codes: list[Any]
     fingerprint: str = ""
     made_by: str = ""
+    rates: tuple[float, ...] = ()
+
+    @property
+    def of_videos(self) -> bool:
+        """Whether the codes are of videos."""
+        return bool(self.rates)
 
     def check(self, tokenizer: "Tokenizer", run: str, path: Path) -> None:
         """Checks that the codes are those of a tokenizer: another one of the same size decodes them to noise.
@@ -148,10 +161,18 @@ def read_codes(path: Path) -> CodesFile:
             f"{', '.join(arrays) or 'nothing'}"
         )
     names, sizes = arrays["names"], arrays["sizes"]
-    if names.ndim != 1 or sizes.shape != (len(names), 2) or sizes.dtype.kind not in "iu":
+    rates = arrays.get("rates")
+    axes = 2 if rates is None else 3
+    if names.ndim != 1 or sizes.shape != (len(names), axes) or sizes.dtype.kind not in "iu":
         raise UserError(
-            f"{path}: expected names [N] and integer sizes [N, 2], got {list(names.shape)} and "
+            f"{path}: expected names [N] and integer sizes [N, {axes}], got {list(names.shape)} and "
             f"{sizes.dtype} {list(sizes.shape)}"
+        )
+    if rates is not None and not (
+        rates.shape == names.shape and rates.dtype.kind == "f" and (rates > 0).all()
+    ):
+        raise UserError(
+            f"{path}: expected rates [N] above 0, frames a second, got {rates.dtype} {rates.shape}"
         )
     if (sizes < 1).any():
         raise UserError(f"{path}: expected sizes of at least 1 pixel, got {sizes.min()}")
@@ -168,7 +189,9 @@ def read_codes(path: Path) -> CodesFile:
         files,
         [tuple(size) for size in sizes.tolist()],
         codes,
-        *(str(arrays.get(name, "")) for name in (_FINGERPRINT, _MADE_BY)),
+        str(arrays.get(_FINGERPRINT, "")),
+        str(arrays.get(_MADE_BY, "")),
+        () if rates is None else tuple(rates.tolist()),
     )
 
 

@@ -91,6 +91,11 @@ def load_for(run: str, pictures: Sequence[GivenPicture]) -> "Tokenizer":
     from vq_jax.pretrained.load_tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(run)
+    if tokenizer.config.data.frames is not None:
+        raise UserError(
+            f"expected videos for the tokenizer in {run}, which was trained on clips, got pictures: give "
+            "videos, or a run that was trained on pictures"
+        )
     for picture in pictures:
         if not picture.listed:
             read_picture(picture.path, tokenizer)

@@ -13,7 +13,7 @@ import dataclasses
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ EXTENSIONS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .wmv .flv .ogv .3gp .mxf .y4m .gif".split()
 )
 _CHECKED = 4  # frames whose times are compared with those of the packets
+_RATE = 25.0  # frames a second of a file that says none
 _HD = 720  # lines
 _UNSPECIFIED = 2  # the colour matrix of a file that says none
 
@@ -63,6 +64,7 @@ class VideoFile:
       keys: those of its keyframes.
       promised: number of frames that its header says; 0 where it says none.
       pixels: of all frames together.
+      rate: frames a second, on average.
       digest: of its content.
     """
 
@@ -71,6 +73,7 @@ class VideoFile:
     keys: Int[np.ndarray, " K"]
     promised: int
     pixels: int
+    rate: float
     digest: str
 
     def __len__(self) -> int:
@@ -138,7 +141,12 @@ def index_video(path: Path) -> VideoFile:
     with path.open("rb") as file:
         digest = digest_of(file)
     with opened(path) as (container, stream):
-        promised, size, packets = stream.frames, stream.width * stream.height, []
+        promised, size, rate = (
+            stream.frames,
+            stream.width * stream.height,
+            float(stream.average_rate or _RATE),
+        )
+        packets = []
         with contextlib.suppress(_errors()):  # at the end of what is there of a truncated file
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard and not packet.is_corrupt:
@@ -154,7 +162,7 @@ def index_video(path: Path) -> VideoFile:
         raise ValueError("its frames have no times in their order: rewrite it with ffmpeg -i FILE NEW.mp4")
     keys = sorted(pts for pts, is_key in packets if is_key and pts is not None)
     index = np.array(times, np.int64), np.array(keys, np.int64)
-    return VideoFile(path, *index, promised, size * len(times), digest)
+    return VideoFile(path, *index, promised, size * len(times), rate, digest)
 
 
 @contextlib.contextmanager
@@ -225,11 +233,12 @@ def _pixels(frame: "av.VideoFrame", channels: int) -> UInt8[np.ndarray, "H W C"]
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
-def encode_mp4(frames: UInt8[np.ndarray, "T H W C"], fps: float) -> bytes:
+def encode_mp4(parts: Iterable[np.ndarray], fps: float) -> bytes:
     """Encodes frames as an MP4 file: H.264 where this PyAV has it, else MPEG-4, in good quality.
 
     Args:
-      frames: C 1 or 3; odd heights and widths get another row or column like the last one.
+      parts: uint8 [n, H, W, C] of any n, in their order, C 1 or 3; odd heights and widths get another row or
+        column like the last one.
       fps: frames a second.
 
     Raises:
@@ -239,17 +248,19 @@ def encode_mp4(frames: UInt8[np.ndarray, "T H W C"], fps: float) -> bytes:
     import av
     from av.video.reformatter import Colorspace
 
-    _, height, width, channels = frames.shape
-    even = np.pad(frames, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")
-    colours = np.repeat(even, 3, axis=-1) if channels == 1 else even
     codec, options = ("libx264", {"crf": "17"}) if "libx264" in av.codecs_available else ("mpeg4", {"q": "2"})
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
-        stream.height, stream.width, stream.pix_fmt = *colours.shape[1:3], "yuv420p"
-        stream.codec_context.colorspace = int(Colorspace.ITU709)
-        for pixels in colours:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        stream.pix_fmt, stream.codec_context.colorspace = "yuv420p", int(Colorspace.ITU709)
+        for pixels in itertools.chain.from_iterable(parts):
+            height, width, channels = pixels.shape
+            pixels = np.pad(pixels, [(0, height % 2), (0, width % 2), (0, 0)], mode="edge")
+            if channels == 1:
+                pixels = np.repeat(pixels, 3, axis=-1)
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = pixels.shape[:2]
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)))
         container.mux(stream.encode())
     return buffer.getvalue()

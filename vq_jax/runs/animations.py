@@ -40,7 +40,7 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, fps: float = 8
     if suffix == ".mp4":
         from vq_jax.data.video_file import encode_mp4
 
-        write_atomic(path, encode_mp4(frames, fps))
+        write_atomic(path, encode_mp4([frames], fps))
     else:
         write_atomic(path, encode_gif(frames, fps) if suffix == ".gif" else encode_png(strip(frames)))
 

@@ -161,6 +161,7 @@ def count(*kernels):
     return sum(np.prod(kernel) for kernel in kernels)
 
 
+@pytest.mark.ci
 def test_the_published_network_has_the_published_layout():
     """Widths 128, 256, 256, 512, four blocks a level and in the middle, 18 channels a latent."""
     model = create_model("magvit2-video")

@@ -1,11 +1,14 @@
 """What the benchmark of restoration computes: kernels, choices of settings and tasks, sheets."""
 
 import functools
+import json
 from types import SimpleNamespace
 
+import fashion_restoration as fashion
 import numpy as np
 import pytest
 import restoration as benchmark
+from PIL import Image
 from scipy import ndimage
 from skimage import data as photographs
 
@@ -79,3 +82,38 @@ def test_a_restorer_is_measured_at_the_fidelities_that_it_has():
     assert benchmark.of_run(restorer((1.0,))).keys() == {"run fidelity 1"}
     tokenizer = SimpleNamespace(config=SimpleNamespace(name="run"), reconstruct=lambda pictures: -pictures)
     assert benchmark.of_run(tokenizer)["run"](np.ones((2, 2, 3)), None).shape == (2, 2, 3)
+
+
+def test_fashion_pictures_are_measured_beside_bicubic(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 28, 28, 1)).astype(np.uint8)
+    labels = np.arange(20) % 10
+    data = SimpleNamespace(
+        degradation=DownscaleConfig(4), resolve=lambda _: SimpleNamespace(source="fashion", image_size=28)
+    )
+    restorer = SimpleNamespace(
+        config=SimpleNamespace(name="zeros", data=data),
+        tokenizer=SimpleNamespace(config=SimpleNamespace(data=None)),
+        fidelities=(1.0,),
+        restore=lambda pictures, fidelity: [np.zeros((28, 28, 1), np.uint8) for _ in pictures],
+    )
+    monkeypatch.setattr(fashion.vq_jax, "load_restorer", lambda run: restorer)
+    monkeypatch.setattr(fashion, "training_seconds", lambda run: 5.0)
+    monkeypatch.setattr(fashion.judging, "fashion", lambda split: (images, labels))
+    monkeypatch.setattr(fashion.judging, "classifier", lambda path: {})
+    monkeypatch.setattr(fashion.judging, "fingerprint", lambda params: "")
+    monkeypatch.setattr(fashion.judging, "classify", lambda params, given: (given[:, 0, 0, 0] % 10, None))
+    monkeypatch.setattr(fashion, "lpips", lambda a, b: float(a.shape == b.shape == (56, 56, 1)))
+    output = tmp_path / "rows.json"
+    monkeypatch.setattr("sys.argv", ["x", "RUN", "--output", str(output), "--sheet", str(tmp_path / "s.png")])
+    fashion.main()
+    rows = {row["pictures"]: row for row in json.loads(output.read_text())["rows"]}
+    assert list(rows) == ["originals", "bicubic", "lanczos", "zeros fidelity 1"]
+    assert rows["zeros fidelity 1"]["accuracy"] == 0.1 and rows["zeros fidelity 1"]["training_seconds"] == 5.0
+    small = [Image.fromarray(image[..., 0]).resize((7, 7), Image.Resampling.BICUBIC) for image in images]
+    expected = [np.asarray(image.resize((28, 28), Image.Resampling.BICUBIC))[..., None] for image in small]
+    mean = np.mean([benchmark.psnr(image, other) for image, other in zip(images, expected, strict=True)])
+    assert rows["bicubic"]["psnr"] == pytest.approx(mean) and rows["bicubic"]["lpips_alex"] == 1.0
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.size == (10 * 58 - 2, 5 * 58 - 2)
+    assert "| originals |  |  |  | " in capsys.readouterr().out

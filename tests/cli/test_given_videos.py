@@ -142,3 +142,12 @@ def test_codes_of_videos_that_do_not_fit_are_refused(model, tmp_path, capsys):
     assert call("decode", model, tmp_path / "codes.npz", "-o", tmp_path / "out") == 2
     assert "expected rates [N] above 0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("preset", ["prior-fashion", "upscale-photos-x4"])
+def test_what_is_trained_over_codes_of_pictures_refuses_a_tokenizer_of_clips(preset, model, tmp_path, capsys):
+    given = ("--tokenizer", model, "--workdir", tmp_path / "run")
+    assert call("train", preset, *given) == 2
+    assert "was trained on clips (data.frames = 9): give another --tokenizer" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

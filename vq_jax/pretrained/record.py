@@ -124,7 +124,7 @@ def given_tokenizer(
       before: the record that the run has already; None for one that begins.
 
     Raises:
-      UserError: none is given, or it is missing, or another one.
+      UserError: none is given, or it is missing, or another one, or one of clips.
     """
     if before is not None:
         return find_tokenizer(workdir, config, before)
@@ -140,7 +140,14 @@ def given_tokenizer(
             f"the tokenizer {config.tokenizer} is not there yet: train it first with `vq-jax train {name}`, "
             "or give the run of another with --tokenizer RUN"
         )
-    return load_tokenizer(config.tokenizer)
+    tokenizer = load_tokenizer(config.tokenizer)
+    frames = tokenizer.config.data.frames
+    if frames is not None:
+        raise UserError(
+            f"expected a tokenizer of pictures for a {config.called}, the one in {config.tokenizer} was "
+            f"trained on clips (data.frames = {frames}): give another --tokenizer"
+        )
+    return tokenizer
 
 
 def find_tokenizer(

@@ -14,7 +14,7 @@ from vq_jax.configs import (
     RestorerNetwork,
     VectorQuantizerEMAConfig,
 )
-from vq_jax.nn.restoration import enlarge
+from vq_jax.nn.restoration import PixelPath, enlarge
 from vq_jax.pretrained.build import create_model
 
 SMALL = RestorerNetwork(channels=8, residual_channels=4, num_res_blocks=1, fusion_channels=4, fusion_blocks=1)
@@ -73,6 +73,14 @@ def test_fidelity_mixes_the_paths_beside_the_codes_and_0_has_none_of_them():
     np.testing.assert_array_equal(at["first", 0.0], at["other", 0.0])
     assert float(jnp.abs(at["first", 1.0] - at["other", 1.0]).max()) > 0.01
     assert float(jnp.abs(at["first", 1.0] - at["first", 0.0]).max()) > 0.01
+
+
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_the_path_after_the_decoder_starts_between_the_decoded_picture_and_the_input(start):
+    images, decoded = (jax.random.normal(jax.random.key(n), (1, 8, 8, 3)) for n in range(2))
+    path = PixelPath(patch_size=2, channels=4, num_blocks=1, start=start)
+    change, _ = path.init_with_output(jax.random.key(3), images, decoded)
+    np.testing.assert_array_equal(change, start * (images - decoded))
 
 
 def test_a_later_code_is_predicted_after_the_true_earlier_one_in_training_only():

@@ -38,6 +38,10 @@ class RestorerNetwork(Checked):
     fusion_patch: Annotated[int, between(1, 64)] = 4
     """Pixels, along each axis, of the patches that the blocks after the decoder work on: smaller ones see
     finer detail and cost more."""
+    fusion_start: Annotated[float, between(0, 1)] = 0.0
+    """Where these start to learn: at 0 from the decoded picture, for an input whose faults must not come
+    back, such as noise and blocks; at 0.5 halfway to the input, for one that lacks something and has the rest
+    right, such as a small or blurred picture."""
 
     def build(
         self, tokenizer: "nn.VQModel", twin: "nn.VQModel", specs: "CodeSpecs", scale: int, dtype: Any

@@ -131,18 +131,20 @@ class Reader(nn.Module):
 
 
 class PixelPath(nn.Module):
-    """Corrects a decoded picture by the input, patch by patch; it starts as no correction.
+    """Corrects a decoded picture by the input, patch by patch.
 
     Attributes:
       patch_size: pixels of a patch along each axis.
       channels: width of the blocks.
       num_blocks: number of residual blocks.
+      start: where learning starts, between the decoded picture at 0 and the input at 1.
       dtype: compute dtype.
     """
 
     patch_size: int
     channels: int
     num_blocks: int
+    start: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -158,7 +160,8 @@ class PixelPath(nn.Module):
         x = nn.Conv(self.channels, (3,) * spatial, dtype=self.dtype, name="conv_in")(patches)
         x = ResidualStack(self.channels, self.channels, self.num_blocks, dtype=self.dtype, name="blocks")(x)
         x = nn.Conv(width, (3,) * spatial, kernel_init=_ZEROS, dtype=self.dtype, name="conv_out")(x)
-        return ops.from_patches((linear + x).astype(jnp.float32), self.patch_size)
+        change = ops.from_patches((linear + x).astype(jnp.float32), self.patch_size)
+        return self.start * (images - decoded) + change
 
 
 def _pixel_reach(patch: int, num_blocks: int, stride: int) -> int:
@@ -213,6 +216,7 @@ class RestorerModel(nn.Module):
       fusion_blocks: their residual blocks.
       fusion_patch: pixels, along each axis, of the patches that the path after the decoder works on; where it
         does not divide the tokenizer's stride, their greatest common divisor is.
+      fusion_start: where that path starts to learn, between the decoded picture at 0 and the input at 1.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -228,6 +232,7 @@ class RestorerModel(nn.Module):
     fusion_channels: int = 64
     fusion_blocks: int = 2
     fusion_patch: int = 4
+    fusion_start: float = 0.0
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -243,7 +248,9 @@ class RestorerModel(nn.Module):
         if self.fusion:
             self.mixer = Mixer(self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
             patch = math.gcd(self.fusion_patch, encoder.strides(2)[0])
-            self.pixels = PixelPath(patch, self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
+            self.pixels = PixelPath(
+                patch, self.fusion_channels, self.fusion_blocks, self.fusion_start, self.dtype
+            )
 
     @property
     def reach(self) -> int | None:
@@ -341,6 +348,7 @@ class RegressorModel(nn.Module):
       fusion_channels: width of the path beside the decoder.
       fusion_blocks: its residual blocks.
       fusion_patch: see `RestorerModel`.
+      fusion_start: see `RestorerModel`.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -354,6 +362,7 @@ class RegressorModel(nn.Module):
     fusion_channels: int = 64
     fusion_blocks: int = 2
     fusion_patch: int = 4
+    fusion_start: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.nowrap
@@ -367,7 +376,9 @@ class RegressorModel(nn.Module):
             encoder, self.channels, self.residual_channels, self.num_res_blocks, dtype=self.dtype
         )
         patch = math.gcd(self.fusion_patch, encoder.strides(2)[0])
-        self.pixels = PixelPath(patch, self.fusion_channels, self.fusion_blocks, dtype=self.dtype)
+        self.pixels = PixelPath(
+            patch, self.fusion_channels, self.fusion_blocks, self.fusion_start, self.dtype
+        )
 
     @property
     def reach(self) -> int | None:

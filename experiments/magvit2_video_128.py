@@ -1,8 +1,8 @@
 """MAGVIT-v2 (Yu et al. 2023, arXiv:2310.05737) on UCF-101: clips of 17 frames at 128 px, 18 bits a code.
 
-The first frame has 16 x 16 codes, every further 4 frames as many: 5 x 16 x 16 codes of 2^18. The authors'
-network, weights of losses and optimizer as in the paper's appendix A; 2000 epochs as in that of MAGVIT
-(arXiv:2212.05199), since the paper does not say how many on UCF-101.
+The first frame has 16 x 16 codes, every further 4 frames as many: 5 x 16 x 16 codes of 2^18. The network is
+the authors'. The weights of the losses, the optimizer and 2000 epochs follow MAGVIT (arXiv:2212.05199); they
+were not compared with the tables of either paper, so check them before a long run.
 
 Differences: the discriminator is StyleGAN2's over three axes with its own widths, and sees 16 of the 17
 frames; LPIPS of VGG16 on 4 frames a step is the perceptual loss, instead of features of a ResNet on all;

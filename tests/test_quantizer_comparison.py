@@ -44,12 +44,13 @@ def test_figures_of_codes_are_known_values():
     assert few["usage"] == 1 / 4  # of the four that four latents could use
 
 
-def test_a_table_has_means_of_seeds_medians_of_ratios_and_gaps():
+def test_a_table_has_means_of_seeds_ratios_of_the_timing_and_gaps():
     ratios = {"step_ratio": 2.0, "encode_ratio": 1.0, "decode_ratio": 1.0, "memory_ratio": 1.5}
-    figures = {"lpips": 0.2, "usage": 0.5, "entropy": 3.0, **ratios}
+    figures = {"lpips": 0.2, "usage": 0.5, "entropy": 3.0}
     rows = [row(seed=seed, nmse=0.1 + 0.1 * seed, **figures) for seed in (0, 1)]
     rows += [row("fsq", 14, nmse=0.25)]
-    lines = comparison.table(rows).splitlines()
+    times = [{"quantizer": "ema", "bits": 10, **ratios}]
+    lines = comparison.table({"runs": rows, "times": times}).splitlines()
     assert lines[0].startswith("| 10 / 14 bits | nmse |") and len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| `ema` | 0.1500 / - | 0.200 / - | 50% / - | 3.0 / - | 2 / - |")
     assert lines[3].startswith("| `fsq` | - / 0.2500 | - / - |")
@@ -84,7 +85,7 @@ def program(tmp_path, monkeypatch):
 
 
 def test_runs_with_other_settings_are_refused(program, tmp_path, capsys):
-    (tmp_path / "a.json").write_text(json.dumps({"settings": {"steps": 3}, "runs": []}))
+    (tmp_path / "a.json").write_text(json.dumps({"settings": {"steps": 3}, "runs": [], "times": []}))
     with pytest.raises(SystemExit) as exit:
         program("--steps", "2")
     assert exit.value.code == 2 and "give another --output" in capsys.readouterr().err
@@ -95,12 +96,15 @@ def test_runs_are_made_once_and_shown(program, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "EVALUATORS", ("reconstruction", "codes"))
     monkeypatch.setattr(comparison, "SHORTEST", 0.0)
     chosen = ["--quantizers", "residual:ema", "multi_scale", "--bits", "10", "--steps", "2"]
-    first = program(*chosen, "--seeds", "0")["runs"]
-    assert [found["quantizer"] for found in first] == ["residual:ema", "multi_scale"]
-    both = program(*chosen, "--seeds", "0", "1", "--plot", "a.png")["runs"]
-    assert [found for found in both if found["seed"] == 0] == first  # timings too: not run again
+    first = program(*chosen, "--seeds", "0")
+    assert [found["quantizer"] for found in first["runs"]] == ["residual:ema", "multi_scale"]
+    assert all(found["step_ratio"] > 0 and found["machine"]["cores"] > 0 for found in first["times"])
+    report = program(*chosen, "--seeds", "0", "1", "--plot", "a.png")
+    both = report["runs"]
+    assert [found for found in both if found["seed"] == 0] == first["runs"]
+    assert report["times"] == first["times"]  # not run again
     assert [found["seed"] for found in both] == [0, 1, 0, 1]
-    assert len({found["nmse"] for found in both}) == 4 and all(found["step_ratio"] > 0 for found in both)
+    assert len({found["nmse"] for found in both}) == 4
     assert capsys.readouterr().out.count("| `multi_scale` |") == 2
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 500

@@ -93,7 +93,8 @@ def test_a_model_directory_keeps_both_grids(run, tmp_path):
         np.testing.assert_array_equal(kept, codes)
 
 
-@pytest.mark.parametrize("mode", [pytest.param("cache", marks=pytest.mark.ci), "fly"])
+@pytest.mark.ci
+@pytest.mark.parametrize("mode", ["cache", "fly"])
 def test_a_prior_learns_both_grids_and_draws_new_ones(run, tmp_path, mode):
     config = PriorConfig(
         name="two-grids-prior",

@@ -58,7 +58,7 @@ def test_what_comes_later_changes_no_bit_of_codes_and_frames(name):
     assert past[1] > 1e-4
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", LARGE_IS_CI)
 def test_parts_of_a_clip_equal_the_whole(name):
     model, variables, _ = made(name)
     given = clips(1, 121, 8, 8, 3)
@@ -101,7 +101,7 @@ def test_a_picture_is_a_clip_of_one_frame(name):
     assert jax.tree.map(jnp.shape, drawn(model, given[:, 0])) == jax.tree.map(jnp.shape, variables)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", LARGE_IS_CI)
 def test_lengths_are_one_frame_and_groups(name):
     model = made(name)[0]
     for frames, codes in ((1, 1), (5, 2), (17, 5), (121, 31)):

@@ -247,6 +247,7 @@ def test_a_prior_without_its_tokenizer_or_with_another_one_draws_nothing(run, tm
     assert call("sample", copy, *given, "--num", 1, "-o", tmp_path / "given.png") == 0
 
 
+@pytest.mark.ci
 def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(tmp_path, refused):
     run = prior_run("noise")
     noise = vq_jax.load(run)

@@ -21,6 +21,7 @@ def pair():
     return pair_run()
 
 
+@pytest.mark.ci
 def test_two_processes_of_two_devices_equal_one_of_four(tmp_path):
     ((status, out, err),) = finish(start(tmp_path / "one", "--steps", FEW_STEPS, processes=1))
     assert status == 0, err

@@ -68,6 +68,7 @@ def run(data, fsdp, steps=5):
     return compiled, first, gradients, history
 
 
+@pytest.mark.ci
 def test_the_gradients_of_both_networks_are_those_of_data_parallelism():
     expected, actual = run(4, 1)[2], run(1, 4)[2]
     assert len(expected) == len(actual) > 20

@@ -33,7 +33,8 @@ def state_of(config, workdir):
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.ci] * (kind == "regressor")) for kind in RUN_KINDS]
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.ci] * (kind in ("regressor", "restorer"))) for kind in RUN_KINDS],
 )
 def test_a_stopped_run_of_every_kind_resumes_to_the_same_bits(kind, tmp_path, monkeypatch):
     config, finished = EXAMPLES[kind]()

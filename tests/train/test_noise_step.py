@@ -87,6 +87,7 @@ def run(devices, steps, state=None):
     return jax.device_get(state), jax.device_get(metrics)
 
 
+@pytest.mark.ci
 def test_a_step_changes_both_networks_and_four_devices_are_one():
     (state, metrics), (spread, spread_metrics) = run(1, 2), run(4, 2)
     before = first_state()

@@ -68,6 +68,7 @@ def run(devices, steps=8):
     return jax.device_get(state), history
 
 
+@pytest.mark.ci
 def test_four_devices_learn_as_one_does():
     (one, expected), (four, actual) = run(1), run(4)
     for a, b in zip(expected, actual, strict=True):

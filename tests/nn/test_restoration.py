@@ -44,7 +44,7 @@ def restored(model, variables, pictures, **options):
     return jax.jit(lambda v, x: model.apply(v, x, **options))(variables, pictures)
 
 
-@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("stages", [pytest.param(1, marks=pytest.mark.ci), 2])
 def test_it_begins_with_the_codes_that_the_tokenizer_gives_the_picture_itself(stages):
     model, variables, pictures = restorer(stages)
     quiet = jax.tree.map(

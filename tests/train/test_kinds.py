@@ -25,6 +25,9 @@ EXAMPLES = {
 }
 
 
+OF_CI = ("noise", "regressor", "restorer")  # what takes longest
+
+
 def state_of(config, workdir):
     """Every array of the newest checkpoint, by name."""
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
@@ -33,8 +36,7 @@ def state_of(config, workdir):
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [pytest.param(kind, marks=[pytest.mark.ci] * (kind in ("regressor", "restorer"))) for kind in RUN_KINDS],
+    "kind", [pytest.param(kind, marks=[pytest.mark.ci] * (kind in OF_CI)) for kind in RUN_KINDS]
 )
 def test_a_stopped_run_of_every_kind_resumes_to_the_same_bits(kind, tmp_path, monkeypatch):
     config, finished = EXAMPLES[kind]()

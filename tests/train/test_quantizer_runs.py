@@ -80,6 +80,7 @@ def test_codes_survive_json_and_files(name, models, tmp_path):
     assert call("decode", models(name), tmp_path / "codes.npz", "-o", tmp_path / "out") == 0
 
 
+@pytest.mark.ci
 @one_and_several
 def test_a_prior_learns_the_codes(name, models, tmp_path):
     """One step, without the loop, which asks nothing of codes."""

@@ -80,6 +80,7 @@ def test_labels_matter_and_training_drops_them(getkey):
     assert abs(share.mean() - 0.5) < 0.1  # four standard errors
 
 
+@pytest.mark.ci
 def test_it_memorises_eight_grids_and_samples_the_one_of_each_label(getkey):
     fields = {"num_classes": 8, "class_dropout": 0.1, "dropout": 0.0, "head_features": 64}
     model = PixelCNN(32, (3, 3), width=32, num_layers=2, kernel=3, **fields)

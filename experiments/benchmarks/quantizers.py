@@ -229,12 +229,11 @@ def held_out() -> list[dict[str, np.ndarray]]:
 
 
 def fastest(sides: Sequence[Callable[[], Any]], turns: int = TURNS) -> list[float]:
-    """Seconds of the fastest call of each side; they take turns of at least SHORTEST seconds or one call."""
+    """Seconds of the fastest call of each side; a turn is one untimed call, and SHORTEST seconds or one call."""
     best = [math.inf] * len(sides)
-    for side in sides:
-        jax.block_until_ready(side())  # compiled before it is timed
     for _ in range(turns):
         for number, side in enumerate(sides):
+            jax.block_until_ready(side())  # the other one's memory is taken over
             end = time.perf_counter() + SHORTEST
             while True:
                 began = time.perf_counter()

@@ -229,7 +229,7 @@ def held_out() -> list[dict[str, np.ndarray]]:
 
 
 def fastest(sides: Sequence[Callable[[], Any]], turns: int = TURNS) -> list[float]:
-    """Seconds of the fastest call of each side; a turn is one untimed call, and SHORTEST seconds or one call."""
+    """Seconds of each side's fastest call; a turn is an untimed call, then SHORTEST seconds or one call."""
     best = [math.inf] * len(sides)
     for _ in range(turns):
         for number, side in enumerate(sides):

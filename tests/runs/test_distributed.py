@@ -36,6 +36,7 @@ def test_two_processes_of_two_devices_equal_one_of_four(tmp_path):
     assert [name for name in expected[-1] if name.startswith("validation/")]
 
 
+@pytest.mark.ci
 def test_one_process_writes_and_speaks():
     workdir, ((_, first_out, first_err), (_, second_out, second_err)) = pair_run(FEW_STEPS)
     assert [row["step"] for row in rows(workdir)] == list(range(1, FEW_STEPS + 1))

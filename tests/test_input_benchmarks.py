@@ -33,6 +33,7 @@ def test_pictures_are_written_the_same_again(folder, tmp_path):
         assert picture.size == (1500, 1125)
 
 
+@pytest.mark.ci
 def test_both_sides_take_batches_of_pictures(folder, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(input_pipeline, "BATCH", 2)

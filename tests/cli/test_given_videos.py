@@ -26,6 +26,8 @@ from vq_jax.evaluate import psnr  # noqa: E402
 from vq_jax.pretrained.build import build_model, image_shape  # noqa: E402
 from vq_jax.pretrained.tokenizer import Tokenizer  # noqa: E402
 
+pytestmark = pytest.mark.ci  # the default installation has no PyAV
+
 SIZES = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1}
 
 
@@ -60,7 +62,6 @@ def frames_of(path):
     return np.stack(file.read(range(len(file)), 1))
 
 
-@pytest.mark.ci
 def test_a_video_is_encoded_and_decoded_in_chunks_as_the_whole(model, video, tmp_path, capsys):
     assert call("encode", model, video, "-o", tmp_path / "codes.npz") == 0
     # 27 frames become 1 + 7 codes in time, of 4 x 4 pixels.
@@ -76,7 +77,6 @@ def test_a_video_is_encoded_and_decoded_in_chunks_as_the_whole(model, video, tmp
     assert decoded.shape == expected.shape and np.median(np.abs(decoded.astype(int) - expected)) <= 3
 
 
-@pytest.mark.ci
 def test_reconstructions_stand_below_their_frames(model, video, tmp_path, capsys):
     write(video.parent / "two.mp4", numbered_frames(5))
     (video.parent / "broken.mp4").write_text("no video")
@@ -91,7 +91,6 @@ def test_reconstructions_stand_below_their_frames(model, video, tmp_path, capsys
     assert f"one.mp4: 27 frames, PSNR {mean:.2f} dB" in out
 
 
-@pytest.mark.ci
 def test_a_model_that_is_not_causal_takes_whole_videos(video, tmp_path):
     model = saved("clip-model", PatchVQVAE, 8)
     assert call("encode", model, video, "-o", tmp_path / "codes.npz") == 0
@@ -101,7 +100,6 @@ def test_a_model_that_is_not_causal_takes_whole_videos(video, tmp_path):
     assert len(index_video(tmp_path / "out" / "one.mp4")) == 27
 
 
-@pytest.mark.ci
 def test_several_files_of_codes_have_a_video_each(model, video, tmp_path):
     shutil.copy(video, video.parent / "two.mp4")
     assert call("encode", model, video.parent, "-o", tmp_path / "codes", "--shard-rows", 1) == 0
@@ -144,7 +142,6 @@ def test_codes_of_videos_that_do_not_fit_are_refused(model, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.ci
 @pytest.mark.parametrize("preset", ["prior-fashion", "upscale-photos-x4"])
 def test_what_is_trained_over_codes_of_pictures_refuses_a_tokenizer_of_clips(preset, model, tmp_path, capsys):
     given = ("--tokenizer", model, "--workdir", tmp_path / "run")

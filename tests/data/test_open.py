@@ -186,7 +186,9 @@ def test_an_unknown_kind_names_the_nearest_one():
         data.open_source("photo", "train", CONFIG, 3)
 
 
-@pytest.mark.parametrize("name", data.SCHEMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.ci] * (name == "video")) for name in data.SCHEMES]
+)
 def test_a_source_with_too_much_or_too_little_after_its_name_is_an_error(name):
     scheme = data.SCHEMES[name]
     if scheme.optional:

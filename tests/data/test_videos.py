@@ -14,6 +14,8 @@ from vq_jax.data import open_source, train_batches  # noqa: E402
 from vq_jax.data.video_file import index_video  # noqa: E402
 from vq_jax.errors import UserError  # noqa: E402
 
+pytestmark = pytest.mark.ci  # the default installation has no PyAV
+
 COUNT = 30
 
 

@@ -200,6 +200,7 @@ def test_two_shapes_are_refused():
         jax.eval_shape(nn.LPIPS("vgg").apply, lpips_shapes("vgg"), a, b)
 
 
+@pytest.mark.ci
 @needs_weights
 def test_bfloat16_is_close_to_float32():
     variables = nn.load_lpips("alex")
@@ -212,6 +213,7 @@ def test_bfloat16_is_close_to_float32():
     np.testing.assert_allclose(exact, coarse, rtol=3e-2)  # eight bits of mantissa through five layers
 
 
+@pytest.mark.ci
 @needs_weights
 @pytest.mark.parametrize("backbone,count", [("vgg", 14_714_688), ("alex", 2_469_696)])
 def test_the_package_brings_the_published_weights(backbone, count):

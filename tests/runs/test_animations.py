@@ -35,6 +35,7 @@ def test_a_strip_has_the_frames_side_by_side(tmp_path):
         np.testing.assert_array_equal(np.asarray(image)[:, 60:116], clip(height=56)[1])
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("shape", [(3, 40, 56), (1, 40, 56), (3, 39, 55)])
 def test_an_mp4_has_the_frames_their_colours_and_their_rate(shape, tmp_path):
     pytest.importorskip("av")

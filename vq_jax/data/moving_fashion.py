@@ -12,7 +12,7 @@ References:
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, UInt8
 
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.fashion import open_fashion
@@ -66,16 +66,18 @@ class MovingFashion:
         return self._clips
 
     def __getitem__(self, index: int) -> Record:
-        numbers, corners = self.movement(index)
+        corners = self.movement(index).corners
         clip = np.zeros((len(corners), SIDE, SIDE, self.channels), np.uint8)
-        for picture, path in zip(
-            (self._pictures[int(n)]["image"] for n in numbers), corners.swapaxes(0, 1), strict=True
-        ):
+        for picture, path in zip(self.sprites(index), corners.swapaxes(0, 1), strict=True):
             height, width, _ = picture.shape
             for frame, (top, left) in zip(clip, path, strict=True):
                 place = frame[top : top + height, left : left + width]
                 np.maximum(place, picture, out=place)
         return {"image": clip if self.frames is not None else clip[0], "broken": np.int32(0)}
+
+    def sprites(self, index: int) -> UInt8[np.ndarray, "2 H W 1"]:
+        """Returns the pictures that move in a clip; `evaluate.position_accuracy` finds them in frames."""
+        return np.stack([self._pictures[int(number)]["image"] for number in self.movement(index).pictures])
 
     def movement(self, index: int) -> Movement:
         """Returns what moves in a clip and where, in pixels of the whole canvas, before crops and flips."""

@@ -2,7 +2,7 @@
 
 from vq_jax.evaluate.code_distance import CodeDistance
 from vq_jax.evaluate.code_usage import CodeUsage, code_suffixes
-from vq_jax.evaluate.distances import mean_squared_error, psnr, psnr_from_mse, ssim
+from vq_jax.evaluate.distances import mean_squared_error, picture_psnr, psnr, psnr_from_mse, ssim
 from vq_jax.evaluate.evaluators import (
     DEFAULT_EVALUATORS,
     EVALUATORS,
@@ -14,8 +14,10 @@ from vq_jax.evaluate.evaluators import (
     make_evaluators,
     sums,
 )
+from vq_jax.evaluate.flicker import Flicker, temporal_flicker
 from vq_jax.evaluate.likelihood import Likelihood
 from vq_jax.evaluate.perceptual import LPIPS_SMALLEST, Perceptual, lpips
+from vq_jax.evaluate.positions import find_positions, position_accuracy
 from vq_jax.evaluate.reconstruction import Reconstruction, ReconstructionSums
 from vq_jax.evaluate.restoration import Restoration, restoration_evaluators, restoration_step
 
@@ -27,6 +29,7 @@ __all__ = [
     "CodeUsage",
     "Evaluation",
     "Evaluator",
+    "Flicker",
     "Likelihood",
     "Perceptual",
     "Reconstruction",
@@ -36,13 +39,17 @@ __all__ = [
     "code_suffixes",
     "evaluate",
     "evaluation_step",
+    "find_positions",
     "lpips",
     "make_evaluators",
     "mean_squared_error",
+    "picture_psnr",
+    "position_accuracy",
     "psnr",
     "psnr_from_mse",
     "restoration_evaluators",
     "restoration_step",
     "ssim",
     "sums",
+    "temporal_flicker",
 ]

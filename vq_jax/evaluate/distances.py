@@ -12,6 +12,13 @@ def mean_squared_error(a: Float[Array, "B *S C"], b: Float[Array, "B *S C"]) -> 
     return jnp.mean(jnp.square(difference), axis=tuple(range(1, a.ndim)))
 
 
+def picture_psnr(a: Float[Array, "B *S C"], b: Float[Array, "B *S C"]) -> Float[Array, " B"]:
+    """Peak signal-to-noise ratio in decibel, of pictures in [-1, 1]; the mean over frames of clips."""
+    frames = a.shape[:2] if a.ndim == 5 else (a.shape[0], 1)
+    error = jnp.square(a.astype(jnp.float32) - b.astype(jnp.float32))
+    return jnp.mean(psnr_from_mse(jnp.mean(error.reshape(*frames, -1), axis=2)), axis=1)
+
+
 def psnr_from_mse(mse: Float[Array, "*S"], peak: float = 2.0) -> Float[Array, "*S"]:
     """Peak signal-to-noise ratio in decibel; `peak` is the width of the value range, 2 for [-1, 1]."""
     return 10.0 * jnp.log10(peak**2 / jnp.maximum(mse, 1e-12))

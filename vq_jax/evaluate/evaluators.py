@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec
 from vq_jax import ops
 from vq_jax.errors import nearest_names
 from vq_jax.evaluate.code_usage import CodeUsage
+from vq_jax.evaluate.flicker import Flicker
 from vq_jax.evaluate.perceptual import Perceptual
 from vq_jax.evaluate.reconstruction import Reconstruction
 from vq_jax.nn import VQModel
@@ -64,6 +65,7 @@ EVALUATORS: dict[str, Callable[[Setup], Evaluator]] = {
     "reconstruction": lambda setup: Reconstruction(setup.reconstruction),
     "codes": lambda setup: CodeUsage(setup.specs),
     "lpips": lambda setup: Perceptual(),
+    "flicker": lambda setup: Flicker(),
 }
 """Evaluators of a tokenizer by name."""
 

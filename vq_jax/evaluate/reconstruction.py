@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from vq_jax import ops
-from vq_jax.evaluate.distances import mean_squared_error, psnr_from_mse
+from vq_jax.evaluate.distances import mean_squared_error, picture_psnr
 from vq_jax.types import Array, Float
 
 
@@ -29,7 +29,8 @@ class ReconstructionSums:
 class Reconstruction:
     """Figures of reconstructions, see `evaluators.Evaluator`.
 
-    `loss`: the reconstruction loss; `psnr`: decibel, mean over pictures; `nmse`: mean squared error over the
+    `loss`: the reconstruction loss; `psnr`: decibel, mean over pictures, or over the
+    frames of clips; `nmse`: mean squared error over the
     variance of the pixels of the set.
 
     Attributes:
@@ -58,7 +59,7 @@ class Reconstruction:
             pictures=jnp.sum(valid),
             loss=jnp.sum(jax.vmap(one_loss)(output.outputs, target) * valid),
             squared_error=jnp.sum(0.25 * error * valid),
-            psnr=jnp.sum(psnr_from_mse(error) * valid),
+            psnr=jnp.sum(picture_psnr(output.reconstruction, target) * valid),
             value=jnp.sum(jnp.mean(unit, axis=axes) * valid),
             squared_value=jnp.sum(jnp.mean(jnp.square(unit), axis=axes) * valid),
         )

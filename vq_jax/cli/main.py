@@ -28,6 +28,8 @@ _COMMANDS = {
     "restore": "vq_jax.cli.restoration",
     "inspect": "vq_jax.cli.inspect_run",
     "prepare": "vq_jax.cli.prepare",
+    "convert": "vq_jax.cli.convert",
+    "export": "vq_jax.cli.convert",
     "plan": "vq_jax.cli.plan",
 }
 # These take the arguments as they are: the run decides which options there are.

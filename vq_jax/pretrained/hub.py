@@ -8,7 +8,8 @@ from etils import epath
 from vq_jax.errors import UserError
 
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_FILES = ("config.json", "model.safetensors", "tokenizer/config.json", "tokenizer/model.safetensors")
+_NAMES = ("config.json", "model.safetensors", "converted.safetensors")
+_FILES = (*_NAMES, *(f"tokenizer/{name}" for name in _NAMES))
 
 
 def is_hub_name(place: epath.PathLike) -> bool:

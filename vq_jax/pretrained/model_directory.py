@@ -2,7 +2,8 @@
 
 `config.json` holds the configuration of the run, the step and the digest of the other file, which holds the
 evaluation weights and the codebook by slash-joined paths such as `params/encoder/Conv_0/kernel`. The
-directory of a prior holds its tokenizer's in `tokenizer/`.
+directory of a prior holds its tokenizer's in `tokenizer/`. That of a converted model also holds what else its
+file had, in `converted.safetensors`.
 """
 
 import dataclasses
@@ -27,8 +28,30 @@ from vq_jax.runs.rundir import CONFIG_FILE, read_config
 from vq_jax.types import Params
 
 WEIGHTS_FILE = "model.safetensors"
+ORIGIN_FILE = "converted.safetensors"
 TOKENIZER = "tokenizer"
 _KIND = "model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a converted model comes from.
+
+    Attributes:
+      format: of the file that it was converted from, see `convert.formats`.
+      dtypes: of the file's tensors that are not float32, by their names there.
+      arrays: what the model has no use for and the way back needs, by slash-joined paths:
+        `discriminator/params/...`, `discriminator/batch_stats/...` and `carried/NAME`.
+    """
+
+    format: str
+    dtypes: dict[str, str] = dataclasses.field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def tree(self, name: str) -> Params:
+        """The arrays under a name, such as `discriminator`, as nested dictionaries; empty without any."""
+        nested: Params = traverse_util.unflatten_dict(self.arrays, sep="/")
+        return dict(nested.get(name, {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +64,7 @@ class ModelDirectory:
       step: updates made.
       sha256: of the weights' file.
       codes: of a prior, what it needs to be built beside its configuration; empty for a tokenizer.
+      converted: what `config.json` says of the file that the model was converted from; empty if it was not.
     """
 
     path: epath.Path
@@ -48,6 +72,7 @@ class ModelDirectory:
     step: int
     sha256: str
     codes: dict[str, Any]
+    converted: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def require_step(self, step: int | None) -> None:
         """Raises UserError where a step is asked for and the model is of another one."""
@@ -66,22 +91,36 @@ class ModelDirectory:
         Raises:
           UserError: the file is missing, damaged, or of another model.
         """
-        path = self.path / WEIGHTS_FILE
+        return _arranged(self._read(WEIGHTS_FILE, self.sha256), abstract, self.path / WEIGHTS_FILE)
+
+    def origin(self) -> Origin | None:
+        """Reads where a converted model comes from; None for one that was not converted.
+
+        Raises:
+          UserError: the file is missing or damaged.
+        """
+        if not self.converted:
+            return None
+        arrays = self._read(ORIGIN_FILE, self.converted["sha256"])
+        return Origin(self.converted["format"], self.converted["dtypes"], arrays)
+
+    def _read(self, name: str, sha256: str) -> dict[str, np.ndarray]:
+        path = self.path / name
         require_regular(path)
         try:
             content = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-        if hashlib.sha256(content).hexdigest() != self.sha256:
+        if hashlib.sha256(content).hexdigest() != sha256:
             raise UserError(
                 f"{path} is damaged or of another model: its digest is not the one in {CONFIG_FILE}; put "
                 "back the file that was saved with it"
             )
         try:
-            arrays = safetensors.numpy.load(content)
+            arrays: dict[str, np.ndarray] = safetensors.numpy.load(content)
         except (safetensors.SafetensorError, ValueError, KeyError) as error:
             raise UserError(f"{path} cannot be read as safetensors: {error}") from error
-        return _arranged(arrays, abstract, path)
+        return arrays
 
 
 def _arranged(arrays: dict[str, np.ndarray], abstract: Params, path: epath.Path) -> Params:
@@ -121,6 +160,7 @@ def open_model(place: epath.PathLike) -> ModelDirectory | None:
             values["step"],
             values["weights"]["sha256"],
             values.get("codes", {}),
+            values.get("converted", {}),
         )
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} cannot be read as the configuration of a model: {error}") from error
@@ -150,7 +190,11 @@ def _is_model(directory: epath.Path) -> bool:
 
 
 def model_files(
-    config: RunConfig, step: int, variables: Params, codes: dict[str, Any] | None = None
+    config: RunConfig,
+    step: int,
+    variables: Params,
+    codes: dict[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> dict[str, bytes]:
     """The files of a model directory by their names.
 
@@ -159,6 +203,7 @@ def model_files(
       step: updates made.
       variables: evaluation weights and codebook, nested dictionaries of arrays.
       codes: see `ModelDirectory`.
+      origin: of a converted model.
     """
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in jax.device_get(flat).items()}
@@ -170,7 +215,12 @@ def model_files(
         "weights": {"file": WEIGHTS_FILE, "sha256": hashlib.sha256(content).hexdigest()},
         **({"codes": codes} if codes else {}),
     }
-    return {WEIGHTS_FILE: content, CONFIG_FILE: (json.dumps(values, indent=2) + "\n").encode()}
+    files = {WEIGHTS_FILE: content}
+    if origin is not None:
+        files[ORIGIN_FILE] = safetensors.numpy.save(origin.arrays)
+        digest = hashlib.sha256(files[ORIGIN_FILE]).hexdigest()
+        values["converted"] = {"format": origin.format, "dtypes": origin.dtypes, "sha256": digest}
+    return {**files, CONFIG_FILE: (json.dumps(values, indent=2) + "\n").encode()}
 
 
 def write_model(place: epath.PathLike, files: dict[str, bytes]) -> None:

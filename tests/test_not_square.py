@@ -110,7 +110,7 @@ def test_a_run_over_a_folder_makes_and_takes_pictures_of_its_size(tmp_path, fold
 
 def test_what_a_prior_knows_of_its_pictures_survives_its_record(tmp_path, run):
     tokenizer = vq_jax.load(run)
-    record = make_record(tmp_path, str(run), tokenizer, None, (HEIGHT, WIDTH))
+    record = make_record(tmp_path, str(run), tokenizer, None, DataConfig(image_size=(HEIGHT, WIDTH)))
     record.write(tmp_path)
     assert read_record(tmp_path) == record and record.specs.shape == (4, 6)
     assert picture_grid(np.zeros((8, HEIGHT, WIDTH, 3), np.uint8), 4).shape == (2 * 68 - 4, 4 * 100 - 4, 3)

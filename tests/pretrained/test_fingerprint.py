@@ -10,11 +10,13 @@ from etils import epath
 from made import make_tokenizer
 
 from vq_jax.configs import MLPVQVAE, PixelCNNArchitecture, PriorConfig
+from vq_jax.configs.data import DataConfig
 from vq_jax.configs.quantizers import VectorQuantizerConfig, VectorQuantizerEMAConfig
 from vq_jax.errors import UserError
 from vq_jax.pretrained.fingerprint import fingerprint, old_fingerprint
 from vq_jax.pretrained.record import find_tokenizer, make_record, read_record
 
+PICTURES = DataConfig(image_size=8)
 MODEL = MLPVQVAE(num_latents=4, quantizer=VectorQuantizerEMAConfig(codebook_size=8, code_dim=4))
 VARIABLES = {
     "params": {"encoder": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}},
@@ -137,7 +139,9 @@ def test_a_record_from_before_is_read_and_stays_valid(tokenizer, tmp_path):
     found = find_tokenizer(tmp_path, prior_of(tmp_path), record)
     assert found.fingerprint == tokenizer.fingerprint
     # The run goes on by the fingerprint that its data and its cache are known by.
-    again = make_record(epath.Path(tmp_path), str(tmp_path / "tokenizer"), found, None, 8, before=record)
+    again = make_record(
+        epath.Path(tmp_path), str(tmp_path / "tokenizer"), found, None, PICTURES, before=record
+    )
     again.write(epath.Path(tmp_path))
     assert json.loads((tmp_path / "tokenizer.json").read_text())["version"] == 1
     assert read_record(tmp_path).fingerprint == old
@@ -151,7 +155,7 @@ def test_a_record_of_another_tokenizer_is_refused(tokenizer, tmp_path):
 
 
 def test_a_record_that_cannot_be_read_says_why(tokenizer, tmp_path):
-    make_record(epath.Path(tmp_path), "somewhere", tokenizer, None, 8).write(epath.Path(tmp_path))
+    make_record(epath.Path(tmp_path), "somewhere", tokenizer, None, PICTURES).write(epath.Path(tmp_path))
     values = json.loads((tmp_path / "tokenizer.json").read_text())
     assert values["kind"] == "tokenizer-record"
     for change, message in (({"version": 2}, "version 2"), ({"kind": "film"}, "kind 'film'")):

@@ -120,6 +120,13 @@ class MaskGITArchitecture(TransformerArchitecture):
     several_codes: ClassVar[bool] = True
     options: ClassVar[type[Options]] = MaskedOptions
 
+    tokens: Literal["codes", "positions"] = "codes"
+    """A token for each code, or one for all codes of a position, if there are several."""
+    tasks: tuple[Literal["generation", "prediction", "interpolation", "inpainting", "outpainting"], ...] = (
+        "generation",
+    )
+    """What training draws from: nothing is given, the first frames, the first and the last, all but a box, or
+    a box."""
     mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
     """Schedule of the training masks."""
     unmasked_weight: float = 0.0

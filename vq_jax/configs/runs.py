@@ -107,6 +107,8 @@ class PriorConfig(Checked):
 
     kind: ClassVar[str] = "prior"
     called: ClassVar[str] = "prior"  # in messages
+    of_clips: ClassVar[bool] = True
+    """Whether it may be of clips, by a tokenizer of clips."""
 
     name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     prior: PriorArchitecture
@@ -162,6 +164,7 @@ class NoiseConfig(PriorConfig):
 
     kind: ClassVar[str] = "noise"
     called: ClassVar[str] = "noise generator"  # in messages
+    of_clips: ClassVar[bool] = False
 
     prior: NoiseArchitecture = NoiseArchitecture()
     sampling: NoiseOptions = dataclasses.field(default=NoiseOptions(), metadata=RESUME)
@@ -209,6 +212,8 @@ class RestorerConfig(Checked):
 
     kind: ClassVar[str] = "restorer"
     called: ClassVar[str] = "restorer"  # in messages
+    of_clips: ClassVar[bool] = False
+    """Whether it may be of clips, by a tokenizer of clips."""
 
     name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     restorer: RestorerNetwork = RestorerNetwork()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vq_jax.configs.sampling import SamplingOptions
-from vq_jax.generate.common import check_known, check_labels, doubled, fold_in, shard, with_null
+from vq_jax.generate.common import check_known, check_labels, doubled, fold_in, of_rows, shard, with_null
 from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.nn.priors import GPT, Condition, PixelCNN
 from vq_jax.ops.meshes import auto_axes
@@ -287,7 +287,7 @@ def fill_autoregressive(
       sample: the prior's sampler, such as `sample_gpt`.
       model: the prior.
       variables: its parameters.
-      rng: key.
+      rng: key, or one for each grid [B].
       condition: labels int32 [B]; None for an unconditional prior.
       codes: int32 [B, *model.code_shape]; without meaning where not known.
       known: bool of the same shape.
@@ -300,12 +300,14 @@ def fill_autoregressive(
     References:
       Rubin 1988, Using the SIR algorithm to simulate posterior distributions, Bayesian Statistics 3.
     """
-    sample_rng, choice_rng = jax.random.split(rng)
+    sample_rng, choice_rng = jnp.moveaxis(of_rows(jax.random.split, rng), -1, 0)
 
     def repeat(tree: Any) -> Any:
         return jax.tree.map(lambda x: jnp.repeat(x, candidates, axis=0), tree)
 
     many, many_known, many_condition = repeat((codes, known, condition))
+    if rng.ndim and candidates > 1:
+        sample_rng = jax.vmap(lambda key: jax.random.split(key, candidates))(sample_rng).reshape(-1)
     drawn = sample(
         model, variables, sample_rng, many_condition, options=options, codes=many, known=many_known
     )
@@ -315,5 +317,5 @@ def fill_autoregressive(
     log_p = jax.nn.log_softmax(logits, axis=-1)
     of_codes = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
     weights = jnp.where(many_known, of_codes, 0.0).reshape(codes.shape[0], candidates, -1).sum(-1)
-    choice = jax.random.categorical(choice_rng, weights, axis=-1)
+    choice = of_rows(jax.random.categorical, choice_rng, weights)
     return drawn.reshape(codes.shape[0], candidates, *codes.shape[1:])[jnp.arange(codes.shape[0]), choice]

@@ -219,7 +219,7 @@ def fill_masked(
     candidates: int,
 ) -> Int[Array, "B *s"]:
     """Draws the codes that are not known from a prior that sees all known ones; it needs no `candidates`."""
-    sample_rng, _ = jax.random.split(rng)  # as an autoregressive prior does
+    sample_rng = of_rows(jax.random.split, rng)[..., 0]  # as an autoregressive prior does
     filled: Any = sample_maskgit(
         model, variables, sample_rng, condition, options=options, codes=codes, known=known
     )

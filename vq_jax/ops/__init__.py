@@ -37,6 +37,7 @@ from vq_jax.ops.cross_entropy import (
     code_cross_entropies,
     code_cross_entropy,
 )
+from vq_jax.ops.given_codes import TASKS, check_tasks, given_codes
 from vq_jax.ops.gradients import GRADIENTS, directional_noise, diveq, rotation_trick, straight_through
 from vq_jax.ops.index_propagation import largest_product, product_entropy, propagate_indices
 from vq_jax.ops.masking import (
@@ -93,6 +94,7 @@ __all__ = [
     "GUIDANCE_SCHEDULES",
     "HEADS",
     "MASK_SCHEDULES",
+    "TASKS",
     "CodeAverages",
     "LecamAverages",
     "adaptive_weight",
@@ -101,6 +103,7 @@ __all__ = [
     "attention",
     "bicubic_matrix",
     "cached_attention",
+    "check_tasks",
     "clip_conv",
     "clips_to_frames",
     "code_accuracy",
@@ -125,6 +128,7 @@ __all__ = [
     "frames_to_clips",
     "from_patches",
     "generator_adversarial_loss",
+    "given_codes",
     "greedy_codes",
     "grid_coordinates",
     "group_norm",

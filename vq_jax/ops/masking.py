@@ -80,7 +80,12 @@ def masked_count(schedule: str, total: int, step: int, steps: int) -> int:
     )  # 1e-9 corrects the rounding of cos(pi / 3) and the like
 
 
-def random_mask(rng: Key[Array, ""], shape: tuple[int, ...], schedule: str) -> Bool[Array, "B *s"]:
+def random_mask(
+    rng: Key[Array, ""],
+    shape: tuple[int, ...],
+    schedule: str,
+    given: Bool[Array, "B *s"] | None = None,
+) -> Bool[Array, "B *s"]:
     """Draws masks for training a masked prior: a fraction gamma(r) of each grid, r uniform in [0, 1].
 
     Each grid has ceil(gamma(r) N) masked positions, at least one, and every choice of them is equally likely.
@@ -89,6 +94,7 @@ def random_mask(rng: Key[Array, ""], shape: tuple[int, ...], schedule: str) -> B
       rng: random key.
       shape: shape of the codes, batch first.
       schedule: one of `MASK_SCHEDULES`.
+      given: positions that are not masked, see `given_codes`; N is the number of the others, at least one.
 
     Raises:
       ValueError: unknown schedule.
@@ -99,9 +105,20 @@ def random_mask(rng: Key[Array, ""], shape: tuple[int, ...], schedule: str) -> B
     batch, total = shape[0], math.prod(shape[1:])
     share_rng, rank_rng = jax.random.split(rng)
     share = mask_fraction(schedule, jax.random.uniform(share_rng, (batch,), jnp.float32))
-    count = jnp.clip(jnp.ceil(share * total).astype(jnp.int32), min=1, max=total)
-    rank = jnp.argsort(jax.random.uniform(rank_rng, (batch, total), jnp.float32), axis=1).astype(jnp.int32)
-    return (rank < count[:, None]).reshape(shape)
+    order = jax.random.uniform(rank_rng, (batch, total), jnp.float32)
+    if given is None:
+        count = jnp.clip(jnp.ceil(share * total).astype(jnp.int32), min=1, max=total)
+    else:
+        given = given.reshape(batch, total)
+        others = total - jnp.sum(given, axis=1, dtype=jnp.int32)
+        count = jnp.ceil(share * others.astype(jnp.float32)).astype(jnp.int32)
+        count = jnp.clip(count, min=1, max=others)
+        order = jnp.where(given, 1.0, order)  # last
+    # the place of each position in the order
+    rank = (
+        jnp.argsort(jnp.argsort(order, axis=1), axis=1) if given is not None else jnp.argsort(order, axis=1)
+    )
+    return (rank.astype(jnp.int32) < count[:, None]).reshape(shape)
 
 
 def _radical_inverse(number: int, base: int) -> float:

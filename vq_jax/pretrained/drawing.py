@@ -1,8 +1,9 @@
 """Codes drawn from a prior batch by batch: any number of them in bounded memory."""
 
+import dataclasses
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,7 +13,9 @@ from jax.sharding import NamedSharding
 from jaxtyping import Int32
 from tqdm import tqdm
 
-from vq_jax.errors import UserError
+from vq_jax.configs.priors import PRIORS
+from vq_jax.configs.sampling import Options
+from vq_jax.errors import UserError, nearest_names
 from vq_jax.generate import sample_prior
 from vq_jax.generate.common import row_keys
 from vq_jax.host.memory import require_memory
@@ -109,3 +112,23 @@ def require_room(prior: "Prior", total: int, size: tuple[int, ...] | None) -> No
 def condition(labels: np.ndarray | None) -> Condition:
     """The condition of a sampler: classes, or none."""
     return Condition(None if labels is None else jnp.asarray(labels))
+
+
+def check_names(given: Mapping[str, Any], options: type[Options], architecture: str) -> None:
+    """Checks that a sampler has the options that are given by name.
+
+    Raises:
+      UserError: it has not; the message names the nearest ones, or whose they are.
+    """
+    takes = [field.name for field in dataclasses.fields(options)]
+    foreign, unknown = [], []
+    for name in sorted(given.keys() - set(takes)):
+        priors = [kind for kind, prior in PRIORS.items() if name in prior.options.__dataclass_fields__]
+        if priors:
+            foreign.append(f"{name} is an option of {', '.join(priors)}")
+        else:
+            unknown.append(f"unknown option {name}{nearest_names(name, takes)}")
+    if foreign or unknown:
+        raise UserError(
+            f"{'; '.join(unknown + foreign)}; this prior, {architecture}, takes {', '.join(takes)}"
+        )

@@ -38,7 +38,7 @@ def restore_prior(
     wanted = {place: abstract_prior(model)["params"]}
     step, found = restore_weights(run, config, wanted, best=best, step=step)
     variables = {"params": jax.tree.map(jnp.asarray, found[place])}
-    return Prior(model, variables, found_tokenizer, config, step, record.image_size)
+    return Prior(model, variables, found_tokenizer, config, step, record.image_size, record.frames)
 
 
 def read_prior(
@@ -65,8 +65,9 @@ def read_prior(
     try:
         specs = specs_from_json(saved.codes["specs"])
         num_classes, image_size = saved.codes["num_classes"], image_size_of(saved.codes["image_size"])
+        frames = saved.codes.get("frames")  # absent from directories written before there were clips
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{saved.path} does not say what codes its prior models: {error!r}") from error
     model = build_prior(config, specs, num_classes, found_tokenizer.config)
     variables = jax.tree.map(jnp.asarray, dict(saved.weights(abstract_prior(model))))
-    return Prior(model, variables, found_tokenizer, config, saved.step, image_size)
+    return Prior(model, variables, found_tokenizer, config, saved.step, image_size, frames)

@@ -1,35 +1,44 @@
-"""A trained prior with its tokenizer, as it is used: draws new pictures and fills holes in pictures."""
+"""A trained prior with its tokenizer, as it is used: draws new pictures or clips, fills holes in them, and
+continues clips."""
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import linen
 from jax.sharding import NamedSharding
 
 from vq_jax.configs.data import ImageSize, height_and_width
-from vq_jax.configs.priors import PRIORS
 from vq_jax.configs.runs import PriorConfig
 from vq_jax.configs.sampling import Options
 from vq_jax.configs.serialize import specs_to_json
-from vq_jax.errors import UserError, nearest_names
-from vq_jax.generate import adapt_options, fill_codes, sampler_of
-from vq_jax.generate.inpainting import composite, cover_hole, feather, fill_windows, hole_codes
+from vq_jax.errors import UserError
+from vq_jax.generate import adapt_options, sampler_of
+from vq_jax.generate.common import fold_in, row_keys
 from vq_jax.nn import Condition
-from vq_jax.pretrained.drawing import code_batches, condition, require_room, turns
+from vq_jax.pretrained.drawing import check_names, code_batches, condition, require_room, turns
+from vq_jax.pretrained.filling import (
+    checked_clips,
+    context_frames,
+    continue_clips,
+    fill_holes,
+    window_frames,
+    with_gap,
+    with_margins,
+)
 from vq_jax.pretrained.labels import Labels, class_numbers
 from vq_jax.pretrained.model_directory import TOKENIZER, model_files, write_model
 from vq_jax.pretrained.tokenizer import Tokenizer
-from vq_jax.types import CodeSpec, Params
+from vq_jax.types import Params
+
+_CONTINUED = 2**32 - 1  # a step that no sampler takes
 
 
 class Prior:
-    """A prior over the codes of a tokenizer; it draws uint8 pictures.
+    """A prior over the codes of a tokenizer; it draws uint8 pictures, or clips if the tokenizer is of clips.
 
     Its sampler's options, such as `temperature`, are keyword arguments of the methods: the fields of the
     dataclass that the prior's sampler takes, see `vq_jax.configs.sampling`. Those that are absent have the
@@ -42,6 +51,7 @@ class Prior:
       config: the configuration of its run.
       step: updates made.
       image_size: of the pictures that it draws, in pixels: one number, or height and width.
+      frames: of the clips that it draws; None for pictures.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class Prior:
         config: PriorConfig,
         step: int,
         image_size: ImageSize,
+        frames: int | None = None,
     ) -> None:
         self.model: Any = model
         self.variables = variables
@@ -59,6 +70,13 @@ class Prior:
         self.config = config
         self.step = step
         self.image_size = image_size
+        self.frames = frames
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths *S of what it draws: pictures (H, W), or clips (T, H, W)."""
+        size = height_and_width(self.image_size)
+        return size if self.frames is None else (self.frames, *size)
 
     def save(self, directory: epath.PathLike) -> None:
         """Writes a model directory, which `vq_jax.load` reads, with the tokenizer's in `tokenizer/`; whole or
@@ -74,6 +92,7 @@ class Prior:
             "specs": specs_to_json(self.model.code_specs),
             "num_classes": self.num_classes,
             "image_size": self.image_size,
+            **({} if self.frames is None else {"frames": self.frames}),
             "tokenizer": self.tokenizer.fingerprint,
         }
         config = dataclasses.replace(self.config, tokenizer=TOKENIZER)
@@ -96,17 +115,19 @@ class Prior:
         num: int | None = None,
         *,
         labels: Labels = None,
+        frames: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         sharding: NamedSharding | None = None,
         progress: bool = False,
         **options: Any,
     ) -> np.ndarray:
-        """Draws new pictures.
+        """Draws new pictures, or clips.
 
         Args:
           num: how many; one for each of the labels when absent.
           labels: classes by number or name, one for all or one each; every class in turn when absent.
+          frames: of each clip; as in training when absent. Longer clips are continued as by `predict`.
           seed: the same seed and arguments give the same pictures, whatever `batch_size` is.
           batch_size: pictures drawn together, at most.
           sharding: of a batch over a mesh.
@@ -114,17 +135,18 @@ class Prior:
           **options: of the prior's sampler.
 
         Returns:
-          uint8 [num, H, W, C].
+          uint8 [num, H, W, C], or [num, frames, H, W, C].
 
         Raises:
           UserError: an argument is out of range, or the prior does not take it.
         """
         self._check_labels(num, labels)
         _, total = turns(self, num, labels)
-        require_room(self, total, height_and_width(self.image_size))
+        require_room(self, total, self.lengths if frames is None else (frames, *self.lengths[1:]))
         batches = self.sample_batches(
             total,
             labels=labels,
+            frames=frames,
             seed=seed,
             batch_size=batch_size,
             sharding=sharding,
@@ -138,20 +160,24 @@ class Prior:
         num: int | None = None,
         *,
         labels: Labels = None,
+        frames: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         sharding: NamedSharding | None = None,
         progress: bool = False,
         **options: Any,
     ) -> Iterator[np.ndarray]:
-        """Draws new pictures batch by batch, any number of them in bounded memory.
+        """Draws new pictures or clips batch by batch, any number of them in bounded memory.
 
         The pictures and the arguments are those of `sample`, and labels are taken in turn.
 
         Yields:
-          uint8 [B, H, W, C], B up to `batch_size`.
+          uint8 [B, H, W, C] or [B, frames, H, W, C], B up to `batch_size`.
         """
-        size = height_and_width(self.image_size)
+        whole = None if frames is None else window_frames(self)
+        if frames is not None and frames < 1:
+            raise UserError(f"expected at least 1 frame, got {frames}")
+        first = 0
         for codes in code_batches(
             self,
             num,
@@ -162,7 +188,16 @@ class Prior:
             progress=progress,
             options=options,
         ):
-            yield self.tokenizer.decode(codes, size=size)
+            drawn = self.tokenizer.decode(codes, size=self.lengths)
+            if frames is not None and whole is not None and frames > whole:
+                numbers = np.arange(first, first + len(drawn))
+                cycle, _ = turns(self, num, labels)
+                given = condition(None if cycle is None else cycle[numbers % len(cycle)])
+                keys = fold_in(row_keys(seed, first, len(drawn)), _CONTINUED)
+                more = continue_clips(self, drawn, frames - whole, given, keys, options=options)
+                drawn = np.concatenate([drawn, more], axis=1)
+            first += len(drawn)
+            yield drawn if frames is None else drawn[:, :frames]
 
     def sample_codes(
         self,
@@ -193,15 +228,16 @@ class Prior:
         ring: int = 1,
         **options: Any,
     ) -> np.ndarray:
-        """Fills holes in pictures.
+        """Fills holes in pictures, or in space and time of clips.
 
         Draws the codes that a hole touches, and a ring of codes around them, given the others, and mixes the
         result into the picture with a feathered edge: pixels outside those codes stay as they are, to the
         bit. Fills a picture larger than those of the prior window by window.
 
         Args:
-          pictures: uint8 [B, H, W, C], at least as large as those that the prior draws.
-          masks: bool [B, H, W], or of one picture for all; true where a pixel is to be filled.
+          pictures: uint8 [B, H, W, C], at least as large as those that the prior draws; or clips
+            [B, T, H, W, C], as long as those that it draws.
+          masks: bool [B, H, W] or [B, T, H, W], or of one for all; true where a pixel is to be filled.
           labels: classes, one for all or one each; where absent, none, which needs a prior trained with
             class dropout.
           seed: the same seed and arguments give the same pictures.
@@ -217,45 +253,8 @@ class Prior:
         """
         pictures, masks = np.asarray(pictures), np.asarray(masks)
         self.tokenizer.check(pictures)
-        window, strides = self._window()
-        if masks.ndim == 2:
-            masks = np.broadcast_to(masks, pictures.shape[:3])
-        _check_masks(pictures, masks)
-        unknown = self._unknown_codes(masks, ring)
-        chosen, given_labels = self.options(options), condition(self._labels_of(len(pictures), labels))
-        calls = iter(range(sys.maxsize))
-
-        def fill(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
-            rng = jax.random.fold_in(jax.random.key(seed), next(calls))
-            given = (jnp.asarray(codes), jnp.asarray(known))
-            return np.asarray(self.call(fill_codes, rng, given_labels, *given, options=chosen))
-
-        covered = [cover_hole(picture, mask) for picture, mask in zip(pictures, masks, strict=True)]
-        codes = fill_windows(self.tokenizer.encode(np.stack(covered)), unknown, window, fill)
-        decoded = self.tokenizer.decode(codes, size=pictures.shape[1:3])
-        parts = zip(pictures, decoded, masks, unknown, strict=True)
-        return np.stack(
-            [composite(picture, new, feather(mask, grown, strides)) for picture, new, mask, grown in parts]
-        )
-
-    def _unknown_codes(self, masks: np.ndarray, ring: int) -> np.ndarray:
-        """The codes to draw: masks bool [B, H, W] to bool [B, h, w]."""
-        window, strides = self._window()
-        height, width = masks.shape[1:]
-        if ring < 0:
-            raise UserError(f"expected a ring of at least 0 codes, got {ring}")
-        lowest, narrowest = height_and_width(self.image_size)
-        if height < lowest or width < narrowest:
-            raise UserError(
-                f"expected pictures of at least {narrowest} x {lowest} px, which this prior draws, got "
-                f"{width} x {height}"
-            )
-        if ring * strides[0] >= lowest or ring * strides[1] >= narrowest:
-            raise UserError(f"a ring of {ring} codes does not fit into the prior's grid of {window}")
-        unknown = np.stack([hole_codes(mask, strides, ring) for mask in masks])
-        if unknown.all(axis=(1, 2)).any():
-            raise UserError("the mask touches every code of the picture and leaves nothing known: sample")
-        return unknown
+        given_labels, rng = condition(self._labels_of(len(pictures), labels)), jax.random.key(seed)
+        return fill_holes(self, pictures, masks, given_labels, rng, ring=ring, options=options)
 
     def outpaint(
         self,
@@ -283,17 +282,69 @@ class Prior:
         Raises:
           UserError: as in `inpaint`, or there is nothing to add.
         """
-        pictures = np.asarray(pictures)
-        self.tokenizer.check(pictures)
-        added = {"left": left, "top": top, "right": right, "bottom": bottom}
-        wrong = {name: pixels for name, pixels in added.items() if pixels < 0}
-        if wrong or not any(added.values()):
-            raise UserError(
-                f"expected pixels to add, none of them negative and one at least above 0: {added}"
-            )
-        margins = [(0, 0), (top, bottom), (left, right)]
-        masks = np.pad(np.zeros(pictures.shape[:3], bool), margins, constant_values=True)
-        return self.inpaint(np.pad(pictures, [*margins, (0, 0)], mode="edge"), masks, **options)
+        pictures, masks = with_margins(self, pictures, left=left, top=top, right=right, bottom=bottom)
+        return self.inpaint(pictures, masks, **options)
+
+    def predict(
+        self,
+        clips: np.ndarray,
+        frames: int | None = None,
+        *,
+        context: int | None = None,
+        labels: Labels = None,
+        seed: int = 0,
+        progress: bool = False,
+        **options: Any,
+    ) -> np.ndarray:
+        """Draws the frames that follow those of clips.
+
+        Codes stand for several frames, the first one perhaps for fewer: the prior is given the codes of the
+        last frames that fill whole codes, at most half of its clips, and draws the others. Beyond the end of
+        its clips it goes on with the last frames drawn, encoded anew: a window that slides over the frames.
+        It should have been trained on the task `prediction`.
+
+        Args:
+          clips: uint8 [B, N, H, W, C], of the size that the prior draws.
+          frames: to draw; as many as one window holds when absent.
+          context: frames that each window begins with, in place of those said above.
+          labels: classes, one for all or one each; where absent, none, which needs a prior trained with
+            class dropout.
+          seed: the same seed and arguments give the same frames.
+          progress: show a bar where there is a terminal.
+          **options: of the prior's sampler.
+
+        Returns:
+          uint8 [B, frames, H, W, C]: the new frames alone.
+
+        Raises:
+          UserError: an argument is out of range, or this prior draws pictures or cannot keep given codes.
+        """
+        clips = checked_clips(self, clips)
+        used = context_frames(self, clips.shape[1], context)
+        count = window_frames(self) - used if frames is None else frames
+        given = condition(self._labels_of(len(clips), labels))
+        keys = row_keys(seed, 0, len(clips))
+        how: Any = {"context": used, "progress": progress, "options": options}
+        return continue_clips(self, clips, count, given, keys, **how)
+
+    def interpolate(self, first: np.ndarray, last: np.ndarray, **options: Any) -> np.ndarray:
+        """Draws the frames between the first and the last ones of clips.
+
+        It should have been trained on the task `interpolation`.
+
+        Args:
+          first: uint8 [B, N, H, W, C].
+          last: uint8 [B, M, H, W, C], M at least the frames of a code.
+          **options: the other arguments of `inpaint`.
+
+        Returns:
+          uint8 [B, T - N - M, H, W, C], T the frames of the prior's clips: the new frames alone.
+
+        Raises:
+          UserError: as in `inpaint`, or nothing is left between them.
+        """
+        clips, mask = with_gap(self, first, last)
+        return self.inpaint(clips, mask, **options)[:, np.shape(first)[1] : -np.shape(last)[1]]
 
     def sampler_arguments(self) -> dict[str, Any]:
         """What the sampler takes beside the prior: the tokenizer, on the devices that the prior is on."""
@@ -303,35 +354,11 @@ class Prior:
         variables = jax.device_put(self.tokenizer.variables, first.sharding if first.committed else None)
         return {"tokenizer_model": self.tokenizer.model, "tokenizer_variables": variables}
 
-    def _window(self) -> tuple[tuple[int, int], tuple[int, ...]]:
-        """Height and width of the prior's grid, and pixels a code along both.
-
-        Raises:
-          UserError: this prior cannot inpaint.
-        """
-        specs = self.model.code_specs
-        reason = ""
-        if sampler_of(self.model).fill is None:
-            reason = (
-                "it draws whole pictures and cannot keep given codes; train another kind, as prior-fashion"
-            )
-        elif not isinstance(specs, CodeSpec):
-            reason = "it models several grids of codes, and a hole is filled in one"
-        elif not self.tokenizer.strides:
-            reason = (
-                "its tokenizer's codes have no place in the picture; train one with a convolutional tokenizer"
-            )
-        elif len(specs.shape) != 2:
-            reason = f"its codes have {len(specs.shape)} axes, and those of pictures have two"
-        if reason:
-            raise UserError(f"this prior, {self.config.prior.architecture}, cannot inpaint: {reason}")
-        return specs.shape, self.tokenizer.strides
-
     def options(self, given: Mapping[str, Any]) -> Options:
         """The options of the run, those given in their place."""
         given = {name: value for name, value in given.items() if value is not None}
         sampler = sampler_of(self.model)
-        _check_names(given, sampler.options, self.config.prior.architecture)
+        check_names(given, sampler.options, self.config.prior.architecture)
         try:
             options = dataclasses.replace(adapt_options(self.config.sampling, self.model), **given)
         except ValueError as error:
@@ -363,34 +390,3 @@ class Prior:
             return sampler(self.model, self.variables, rng, condition, *arrays, **options)
         except ValueError as error:  # more steps than positions, guidance without classes
             raise UserError(str(error)) from error
-
-
-def _check_names(given: Mapping[str, Any], options: type[Options], architecture: str) -> None:
-    takes = [field.name for field in dataclasses.fields(options)]
-    foreign, unknown = [], []
-    for name in sorted(given.keys() - set(takes)):
-        priors = [kind for kind, prior in PRIORS.items() if name in prior.options.__dataclass_fields__]
-        if priors:
-            foreign.append(f"{name} is an option of {', '.join(priors)}")
-        else:
-            unknown.append(f"unknown option {name}{nearest_names(name, takes)}")
-    if foreign or unknown:
-        raise UserError(
-            f"{'; '.join(unknown + foreign)}; this prior, {architecture}, takes {', '.join(takes)}"
-        )
-
-
-def _check_masks(pictures: np.ndarray, masks: np.ndarray) -> None:
-    if masks.dtype != np.bool_:
-        raise UserError(f"expected bool masks, true where a pixel is to be filled, got {masks.dtype}")
-    if masks.shape != pictures.shape[:3]:
-        wanted, found = (f"{shape[-1]} x {shape[-2]}" for shape in (pictures.shape[:3], masks.shape))
-        raise UserError(
-            f"expected a mask of the picture's size, {wanted} px, got {found} "
-            f"({len(masks)} for {len(pictures)} pictures)"
-        )
-    for mask in masks:
-        if not mask.any():
-            raise UserError("the mask is empty: mark the pixels to fill")
-        if mask.all():
-            raise UserError("the mask is full and leaves nothing of the picture: sample new ones instead")

@@ -7,7 +7,7 @@ import os
 
 from etils import epath
 
-from vq_jax.configs.data import ImageSize, image_size_of
+from vq_jax.configs.data import DataConfig, ImageSize, height_and_width, image_size_of
 from vq_jax.configs.presets import presets
 from vq_jax.configs.runs import PriorConfig, RestorerConfig
 from vq_jax.configs.serialize import check_header, header, specs_from_json, specs_to_json
@@ -37,6 +37,13 @@ class TokenizerRecord:
     specs: CodeSpecs
     num_classes: int | None
     image_size: ImageSize
+    frames: int | None = None  # of a clip; None: pictures
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths *S of what is encoded: pictures (H, W), or clips (T, H, W)."""
+        size = height_and_width(self.image_size)
+        return size if self.frames is None else (self.frames, *size)
 
     def write(self, workdir: epath.Path) -> None:
         """Writes it into the run, whole or not at all."""
@@ -86,7 +93,7 @@ def make_record(
     place: str,
     tokenizer: Tokenizer,
     num_classes: int | None,
-    image_size: ImageSize,
+    pictures: DataConfig,
     *,
     before: TokenizerRecord | None = None,
 ) -> TokenizerRecord:
@@ -97,7 +104,7 @@ def make_record(
       place: where the tokenizer was found.
       tokenizer: it.
       num_classes: classes of the pictures; None for none.
-      image_size: of the pictures, in pixels.
+      pictures: settings of the pictures, or clips, that are encoded.
       before: the record that the run has already. Its fingerprint, which may be by an earlier formula,
         stays: the run's data and code cache are known by it.
     """
@@ -107,9 +114,10 @@ def make_record(
         relative=None if remote else os.path.relpath(os.path.expanduser(place), workdir),
         fingerprint=tokenizer.fingerprint if before is None else before.fingerprint,
         step=tokenizer.step,
-        specs=tokenizer.code_specs(image_size),
+        specs=tokenizer.code_specs(pictures.lengths),
         num_classes=num_classes,
-        image_size=image_size,
+        image_size=pictures.image_size,
+        frames=pictures.frames,
     )
 
 
@@ -124,7 +132,7 @@ def given_tokenizer(
       before: the record that the run has already; None for one that begins.
 
     Raises:
-      UserError: none is given, or it is missing, or another one, or one of clips.
+      UserError: none is given, or it is missing, or another one, or one of clips where only pictures will do.
     """
     if before is not None:
         return find_tokenizer(workdir, config, before)
@@ -142,7 +150,7 @@ def given_tokenizer(
         )
     tokenizer = load_tokenizer(config.tokenizer)
     frames = tokenizer.config.data.frames
-    if frames is not None:
+    if frames is not None and not config.of_clips:
         raise UserError(
             f"expected a tokenizer of pictures for a {config.called}, the one in {config.tokenizer} was "
             f"trained on clips (data.frames = {frames}): give another --tokenizer"

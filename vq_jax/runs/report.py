@@ -120,6 +120,42 @@ def write_prior_report(
     Returns:
       An empty dictionary: drawn pictures have no figures.
     """
+    return _write_prior_report(workdir, config, step, about, samples, words, None)
+
+
+def write_clip_prior_report(
+    workdir: epath.Path,
+    config: RunConfig,
+    step: int,
+    about: About,
+    clips: Sequence[Sequence[np.ndarray]],
+    words: str,
+) -> dict[str, float]:
+    """Writes report.md of a prior of clips with the loss curve, strips, and an animation of the clips.
+
+    Args:
+      workdir: run directory.
+      config: its configuration.
+      step: updates made.
+      about: data and command.
+      clips: uint8 [T, H, W, C], rows of as many.
+      words: says what they are.
+
+    Returns:
+      An empty dictionary: drawn clips have no figures.
+    """
+    return _write_prior_report(workdir, config, step, about, comparison_grid(*clips), words, clips)
+
+
+def _write_prior_report(
+    workdir: epath.Path,
+    config: RunConfig,
+    step: int,
+    about: About,
+    samples: np.ndarray,
+    words: str,
+    moving: Sequence[Sequence[np.ndarray]] | None,
+) -> dict[str, float]:
     if not is_main():
         return {}
     rows = read_metrics(workdir)
@@ -130,6 +166,7 @@ def write_prior_report(
         "",
         f"![Samples]({IMAGES}/final.png)",
         "",
+        *([] if moving is None else _animated(workdir, moving)),
     ]
     write_atomic(workdir / REPORT, "\n".join(lines + _figures_table(rows)) + "\n")
     return {}

@@ -66,6 +66,43 @@ def test_each_code_of_a_position_has_its_own_codebook_and_head_and_may_be_masked
     assert np.abs(again - jax.jit(model.apply)(variables, codes)).min(-1).max() > 1e-4
 
 
+def test_one_token_may_carry_all_codes_of_a_position_of_which_any_may_be_masked():
+    model = MaskGIT(24, (2, 3), codes_per_position=2, tokens="positions", **SMALL)
+    codes = np.random.default_rng(0).integers(0, 24, (1, 2, 3, 2), np.int32)
+    variables = drawn(model, codes, std=0.2)
+    assert variables["params"]["embedding"].shape == (2 * 24 + 2, 32)
+    assert not [name for name in variables["params"] if name == "position_2"]
+    masked = jax.jit(lambda codes, mask: model.apply(variables, codes, mask=mask))
+    mask = np.zeros(codes.shape, bool)
+    mask[0, 1, 2, 1] = True
+    logits = np.asarray(masked(codes, mask))
+    assert logits.shape == (*codes.shape, 24)
+    for place, seen in (((0, 1, 2, 0), True), ((0, 0, 0, 1), True), ((0, 1, 2, 1), False)):
+        other = codes.copy()
+        other[place] = (codes[place] + 5) % 24
+        changed = np.abs(masked(other, mask) - logits)[0, 1, 2, 1].max()
+        assert (changed > 1e-4) == seen
+    with pytest.raises(ValueError, match="MaskGIT.tokens must be codes or positions, got 'rows'"):
+        MaskGIT(24, (2, 3), tokens="rows", **SMALL)
+
+
+def test_training_masks_only_what_its_task_does_not_give():
+    model, variables, codes, _ = make((4, 2, 3), batch=64, tasks=("prediction",))
+    masks = []
+
+    class Seen(MaskGIT):
+        def __call__(self, codes, condition=None, *, mask=None, train=False):
+            masks.append(mask)
+            return jnp.zeros((*codes.shape, 24), jnp.float32)
+
+    seen = Seen(24, model.grid, tasks=model.tasks, **SMALL)
+    seen.apply(variables, jnp.asarray(codes), method="loss", rngs={"mask": jax.random.key(0)})
+    mask = np.asarray(masks[0])
+    assert not mask[:, 0].any() and mask[:, 1:].any(axis=(1, 2, 3)).all()
+    with pytest.raises(ValueError, match="the task prediction is about frames"):
+        MaskGIT(24, (2, 3), tasks=("prediction",), **SMALL)
+
+
 def test_labels_matter_and_the_null_label_has_its_own_logits():
     model, variables, codes, _ = make(batch=4, num_classes=3)
     codes = np.broadcast_to(codes[:1], codes.shape)

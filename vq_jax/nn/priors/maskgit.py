@@ -20,19 +20,29 @@ class MaskGIT(TransformerPrior):
     the embedding.
 
     The Q codes of a position are Q tokens, on one more axis of the grid, each with its own codebook and head:
-    any of them may be masked while the others are known.
+    any of them may be masked while the others are known. Or one token carries all codes of a position, the
+    sum of their embeddings, and each has a head: Q times fewer tokens, but codes of a position that are
+    masked together are predicted independently of each other.
+
+    What is given at sampling is known codes. So that the prior has seen such, training draws a task for each
+    grid, whose given codes are never masked, see `ops.given_codes`.
 
     Attributes:
       codes_per_position: Q; codes are [B, *s] if Q is 1, else [B, *s, Q].
+      tokens: `codes`, a token for each code; `positions`, one for all codes of a position.
+      tasks: what training draws from, out of `ops.TASKS`.
       mask_schedule: schedule of the training masks, see `ops.random_mask`.
       unmasked_weight: weight in the loss of the positions that are not masked; 0.1 in TiTok (Yu et al.
         2024, arXiv:2406.07550, code release).
 
     References:
-      Chang et al. 2022, MaskGIT, arXiv:2202.04200, section 3, eq. 1.
+      Chang et al. 2022, MaskGIT, arXiv:2202.04200, section 3, eq. 1. Yu et al. 2023, MAGVIT-v2,
+      arXiv:2310.05737, section 3.2 (one token for the parts of a code).
     """
 
     codes_per_position: int = 1
+    tokens: str = "codes"
+    tasks: tuple[str, ...] = ("generation",)
     mask_schedule: str = "cosine"
     unmasked_weight: float = 0.0
 
@@ -43,18 +53,22 @@ class MaskGIT(TransformerPrior):
                 f"MaskGIT.mask_schedule must be one of {', '.join(ops.MASK_SCHEDULES)}, "
                 f"got {self.mask_schedule!r}"
             )
+        if self.tokens not in ("codes", "positions"):
+            raise ValueError(f"MaskGIT.tokens must be codes or positions, got {self.tokens!r}")
+        ops.check_tasks(self.tasks, self.grid)
 
     @property
     def token_grid(self) -> tuple[int, ...]:
-        """The grid, and an axis for the codes of a position if there are several."""
-        return self.code_shape
+        """The grid, and an axis for the codes of a position if each is a token."""
+        return self.grid if self.tokens == "positions" else self.code_shape
 
     def setup(self) -> None:
         self.prefix = self._prefix_table()
         self.axis_positions = self._position_tables()
         depth, size = self.codes_per_position, self.codebook_size
-        # the last row is the mask token
-        self.embedding = self.param("embedding", init_kernel, (depth * size + 1, self.width), jnp.float32)
+        # the last rows are mask tokens: one for all, or, where they are summed, one for each code
+        masks = depth if self.tokens == "positions" else 1
+        self.embedding = self.param("embedding", init_kernel, (depth * size + masks, self.width), jnp.float32)
         shape = (self.width, size) if depth == 1 else (depth, self.width, size)
         self.head = self.param("head", init_kernel, shape, jnp.float32)
         self.norm = RMSNorm()
@@ -87,16 +101,10 @@ class MaskGIT(TransformerPrior):
             condition.
         """
         self._check_codes(codes.shape, self.code_shape)
+        if mask is not None and mask.shape != codes.shape:
+            raise ValueError(f"expected a mask of the codes' shape {codes.shape}, got {mask.shape}")
         batch, depth = codes.shape[0], self.codes_per_position
-        rows = codes
-        if depth > 1:
-            first = jnp.arange(depth, dtype=jnp.int32) * self.codebook_size
-            rows = codes + jnp.broadcast_to(first, codes.shape)
-        if mask is not None:
-            if mask.shape != codes.shape:
-                raise ValueError(f"expected a mask of the codes' shape {codes.shape}, got {mask.shape}")
-            rows = jnp.where(mask, depth * self.codebook_size, rows)
-        tokens = ops.look_up(self.embedding, rows.reshape(batch, depth * self.positions))
+        tokens = self._embed(codes, mask)
         tokens = tokens + jnp.broadcast_to(self._position_embeddings()[None], tokens.shape)
         prefix = self._prefix(condition, batch, train)
         tokens = jnp.concatenate([prefix[:, None], tokens], axis=1)
@@ -113,19 +121,41 @@ class MaskGIT(TransformerPrior):
         head = self.head.astype(self.dtype)
         if depth == 1:
             logits = hidden @ head
+        elif self.tokens == "positions":
+            logits = jnp.einsum("bne,qek->bnqk", hidden, head)
         else:
             by_depth = hidden.reshape(batch, self.positions, depth, self.width)
             logits = jnp.einsum("bnqe,qek->bnqk", by_depth, head)
         return logits.astype(jnp.float32).reshape(*codes.shape, self.codebook_size)
+
+    def _embed(self, codes: Int[Array, "B *s"], mask: Bool[Array, "B *s"] | None) -> Float[Array, "B T E"]:
+        batch, depth = codes.shape[0], self.codes_per_position
+        summed = self.tokens == "positions"
+        rows = codes.reshape(batch, self.positions, depth)
+        number = jnp.broadcast_to(jnp.arange(depth, dtype=jnp.int32), rows.shape)
+        rows = rows + number * self.codebook_size
+        if mask is not None:
+            hidden = depth * self.codebook_size + (number if summed else jnp.zeros_like(number))
+            rows = jnp.where(mask.reshape(rows.shape), hidden, rows)
+        if not summed:
+            return ops.look_up(self.embedding, rows.reshape(batch, -1))
+        parts = [ops.look_up(self.embedding, rows[..., q]) for q in range(depth)]
+        return sum(parts[1:], start=parts[0])
 
     def loss(
         self, codes: Int[Array, "B *s"], condition: Condition | None = None, *, train: bool = True
     ) -> tuple[Float[Array, ""], Metrics]:
         """Computes the mean cross-entropy of masked codes in nats, smoothed in training, and metrics.
 
-        Masks are random, drawn from the rng stream `mask`, also in evaluation.
+        Tasks and masks are random, drawn from the rng stream `mask`, also in evaluation.
         """
-        mask = ops.random_mask(self.make_rng("mask"), codes.shape, self.mask_schedule)
+        given = None
+        if set(self.tasks) != {"generation"}:
+            given = ops.given_codes(self.make_rng("mask"), codes.shape[0], self.grid, self.tasks)
+            given = jnp.broadcast_to(
+                given.reshape(*given.shape, *(1,) * (codes.ndim - given.ndim)), codes.shape
+            )
+        mask = ops.random_mask(self.make_rng("mask"), codes.shape, self.mask_schedule, given)
         logits = self(codes, condition, mask=mask, train=train)
         smoothing = self.label_smoothing if train else 0.0
         weights = jnp.where(mask, jnp.float32(1.0), jnp.float32(self.unmasked_weight))

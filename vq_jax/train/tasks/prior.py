@@ -23,6 +23,7 @@ from vq_jax.evaluate import Likelihood, evaluate
 from vq_jax.generate import adapt_options, sample_prior, sampler_of
 from vq_jax.nn import Condition
 from vq_jax.pretrained.build import abstract_prior, build_prior
+from vq_jax.pretrained.filling import context_frames
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.record import given_tokenizer, keep_copy, make_record, read_record
 from vq_jax.pretrained.tokenizer import Tokenizer
@@ -39,7 +40,7 @@ from vq_jax.train.tasks.planned_codes import abstract_batch, planned_codes
 from vq_jax.types import Array, Metrics, Params
 
 _CODES = "codes"
-_SHOWN_CLASSES = 10
+_SHOWN_CLASSES, _SHOWN_CLIPS = 10, 4
 _log = logging.getLogger("vq_jax")
 
 
@@ -77,6 +78,7 @@ class PriorTask:
         self._pictures = config.data.resolve(self.tokenizer.config.data)
         try:
             self.tokenizer.config.model.check_image_size(self._pictures.image_size)
+            self.tokenizer.config.model.check_frames(self._pictures.frames)
         except ValueError as error:
             raise UserError(str(error)) from error
         shape = (*self._pictures.lengths, self.tokenizer.channels)
@@ -93,7 +95,7 @@ class PriorTask:
             config.tokenizer,
             self.tokenizer,
             classes,
-            self._pictures.image_size,
+            self._pictures,
             before=before,
         )
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
@@ -105,6 +107,7 @@ class PriorTask:
         self.rng = sharding.make_key(training.seed, self.mesh)
         self._encode = _encoder(self.tokenizer, self.mesh)
         self._held_out = all_test_batches(test_source, self._pictures, batch_size=self._pictures.batch_size)
+        self._clips: list[np.ndarray] = []  # held-out ones to show, of a prior of clips
         self._cache: CodeCache | None = None
         self._directory = _cache_directory(config, workdir)
 
@@ -206,6 +209,8 @@ class PriorTask:
             given = sharding.shard_global_batch({"image": images}, mesh)["image"]
             return jax.tree.map(np.asarray, encoder(given))
 
+        if self._pictures.frames is not None and not self._clips:
+            self._clips = [*self._held_out[0]["image"][:_SHOWN_CLIPS]]
         for batch in self._held_out:
             if "codes" not in batch:
                 batch["codes"] = encode(batch.pop("image"))
@@ -277,15 +282,20 @@ class PriorTask:
         return evaluate(sums, enumerate(self._held_out), {"codes": Likelihood()}).figures
 
     def draw(self, state: Any, step: int) -> np.ndarray:
-        """New pictures, one row for each of a few classes."""
+        """New pictures, one row for each of a few classes; or strips of clips, see `_shown_clips`."""
+        if self._pictures.frames is not None:
+            return grids.comparison_grid(*self._shown_clips(state, step)[0])
         return grids.picture_grid(self._samples(state, step), self._columns)
 
     def report(self, workdir: epath.Path, state: Any, step: int, command: str | None) -> dict[str, float]:
         """Writes report.md."""
+        about = report.About(self._described, command)
+        if self._pictures.frames is not None:
+            rows, words = self._shown_clips(state, step)
+            return report.write_clip_prior_report(workdir, self.config, step, about, rows, words)
         classes = self._shown_classes
         words = f"New pictures, a row each of the classes {', '.join(map(str, classes))}:" if classes else ""
         grid = self.draw(state, step)
-        about = report.About(self._described, command)
         return report.write_prior_report(workdir, self.config, step, about, grid, words or "New pictures:")
 
     @property
@@ -306,8 +316,27 @@ class PriorTask:
 
     def _prior(self, state: Any, step: int) -> Prior:
         variables = {"params": self._shown_params(state)}
-        size = self._pictures.image_size
-        return Prior(self.model, variables, self.tokenizer, self.config, step, size)
+        size, frames = self._pictures.image_size, self._pictures.frames
+        return Prior(self.model, variables, self.tokenizer, self.config, step, size, frames)
+
+    def _shown_clips(self, state: Any, step: int) -> tuple[list[list[np.ndarray]], str]:
+        """New clips and, of a prior that continues clips, held-out ones and their first frames continued.
+
+        Returns:
+          Rows of clips, and words that say what they are.
+        """
+        prior, count = self._prior(state, step), len(self._clips)
+        classes = self._shown_classes
+        labels = np.resize(classes, count) if classes else None
+        rows = [[*prior.sample(count, labels=labels)]]
+        if "prediction" not in getattr(self.config.prior, "tasks", ("prediction",)):  # others go on in order
+            return rows, "New clips:"
+        clips = np.stack(self._clips)
+        given = context_frames(prior, clips.shape[1])
+        continued = prior.predict(clips[:, :given], clips.shape[1] - given)
+        rows += [self._clips, [*np.concatenate([clips[:, :given], continued], axis=1)]]
+        what = f"its first {given} frames, continued"
+        return rows, f"From top to bottom: a new clip, a held-out one, and {what}:"
 
     def _samples(self, state: Any, step: int) -> np.ndarray:
         prior = self._prior(state, step)

@@ -108,7 +108,7 @@ class RestorerTask:
         self.config = config = dataclasses.replace(config, data=dataclasses.replace(config.data, **found))
         warn_of_late_losses(config)
         self.record = make_record(
-            workdir, config.tokenizer, self.tokenizer, None, self._pictures.image_size, before=before
+            workdir, config.tokenizer, self.tokenizer, None, self._pictures, before=before
         )
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
         self.data_name = f"the pictures of {self._pictures.source}, or the tokenizer,"

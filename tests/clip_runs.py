@@ -1,0 +1,81 @@
+"""A small tokenizer of clips and a small masked prior over it, which several test files share."""
+
+import functools
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jitted import drawn
+from shared import made_once
+
+from vq_jax import load
+from vq_jax.configs import (
+    DataConfig,
+    ExperimentConfig,
+    MaskGITArchitecture,
+    PriorConfig,
+    PriorDataConfig,
+    TrainingConfig,
+    VectorQuantizerEMAConfig,
+    VideoVQVAE,
+)
+from vq_jax.pretrained.build import build_prior
+from vq_jax.pretrained.prior import Prior
+from vq_jax.train import train
+
+FRAMES, SIDE = 9, 32
+GRID = (3, 4, 4)
+TASKS = ("generation", "prediction", "interpolation", "inpainting", "outpainting")
+
+
+def clip_tokenizer_run() -> Path:
+    """The run of a tokenizer of clips [9, 32, 32, 1] with codes [3, 4, 4]."""
+
+    def make(run: Path) -> None:
+        config = ExperimentConfig(
+            name="clips",
+            model=VideoVQVAE(
+                image_channels=1,
+                patch_size=8,
+                channels=8,
+                residual_channels=4,
+                num_res_blocks=1,
+                quantizer=VectorQuantizerEMAConfig(codebook_size=16, code_dim=4),
+            ),
+            data=DataConfig(
+                source="moving-fashion", frames=FRAMES, image_size=SIDE, batch_size=4, test_limit=8
+            ),
+            training=TrainingConfig(steps=1, log_every=1, eval_every=1, image_every=1, save_every=1),
+        )
+        train(config, run)
+
+    return made_once("clip-tokenizer", make)
+
+
+def clip_prior_config(prior=None, **training) -> PriorConfig:
+    """A run of seconds."""
+    given = {"width": 8, "num_layers": 1, "num_heads": 1, "tasks": TASKS, **(prior or {})}
+    return PriorConfig(
+        name="clip-prior",
+        tokenizer=str(clip_tokenizer_run()),
+        prior=MaskGITArchitecture(**given),
+        data=PriorDataConfig(batch_size=4, source="moving-fashion:8"),
+        training=TrainingConfig(
+            **{"steps": 2, "log_every": 1, "eval_every": 2, "image_every": 2, "save_every": 2, **training}
+        ),
+    )
+
+
+@functools.cache
+def clip_prior() -> Prior:
+    """A prior whose variables are drawn at random, over the small tokenizer."""
+    config, tokenizer = clip_prior_config(), load(clip_tokenizer_run())
+    model = build_prior(config, tokenizer.code_specs((FRAMES, SIDE, SIDE)), None, tokenizer.config)
+    variables = drawn(model, jnp.zeros((1, *GRID), jnp.int32), std=0.3)
+    return Prior(model, variables, tokenizer, config, 0, SIDE, FRAMES)
+
+
+def clips(count: int, frames: int = FRAMES) -> np.ndarray:
+    """Clips uint8 [count, frames, 32, 32, 1]."""
+    rng = np.random.default_rng(frames)
+    return rng.integers(0, 256, (count, frames, SIDE, SIDE, 1)).astype(np.uint8)

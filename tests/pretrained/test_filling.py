@@ -1,0 +1,94 @@
+"""Clips drawn, continued and filled by a prior of clips, and its refusals."""
+
+import numpy as np
+import pytest
+from clip_runs import FRAMES, SIDE, clip_prior, clips
+from prior_runs import untrained_prior
+
+import vq_jax
+from vq_jax.errors import UserError
+from vq_jax.pretrained.filling import context_frames
+
+
+def test_clips_are_drawn_longer_and_shorter_than_in_training_each_by_itself():
+    prior = clip_prior()
+    drawn = prior.sample(3, frames=13, batch_size=2, steps=2)
+    assert drawn.shape == (3, 13, SIDE, SIDE, 1) and drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn[:, :FRAMES], prior.sample(3, steps=2))
+    np.testing.assert_array_equal(drawn[:1, :4], prior.sample(1, frames=4, steps=2))
+    np.testing.assert_array_equal(drawn, prior.sample(3, frames=13, batch_size=3, steps=2))
+
+
+def test_predicted_frames_depend_on_the_given_ones_alone_and_go_on_window_by_window():
+    prior, given = clip_prior(), clips(2, 5)
+    short = prior.predict(given, steps=2)
+    assert short.shape == (2, FRAMES - 5, SIDE, SIDE, 1)
+    long = prior.predict(given, 10, steps=2)
+    np.testing.assert_array_equal(long[:, : FRAMES - 5], short)
+    # one window further: what was drawn last is what the next begins with
+    assert long.shape[1] == 10 and not np.array_equal(long[:, 4:8], short)
+    later = np.concatenate([clips(2, 4), given], axis=1)  # frames before those that fit into half a window
+    np.testing.assert_array_equal(prior.predict(later, steps=2), short)
+    np.testing.assert_array_equal(prior.predict(given[:1], steps=2), short[:1])
+    assert not np.array_equal(prior.predict(given, steps=2, seed=1), short)
+
+
+def test_known_codes_of_given_frames_are_kept(monkeypatch):
+    prior, given = clip_prior(), clips(1, 5)
+    seen = {}
+    decode = prior.tokenizer.decode
+
+    def spy(codes, *args, **options):
+        seen["codes"] = codes
+        return decode(codes, *args, **options)
+
+    monkeypatch.setattr(prior.tokenizer, "decode", spy)
+    prior.predict(given, steps=2)
+    np.testing.assert_array_equal(seen["codes"][:, :2], prior.tokenizer.encode(given))
+
+
+def test_frames_between_are_drawn_given_both_ends():
+    prior, whole = clip_prior(), clips(2)
+    between = prior.interpolate(whole[:, :1], whole[:, 5:], steps=2)
+    assert between.shape == (2, 4, SIDE, SIDE, 1)
+    other = whole.copy()
+    other[:, 5:] = 255 - other[:, 5:]
+    assert not np.array_equal(prior.interpolate(other[:, :1], other[:, 5:], steps=2), between)
+
+
+def test_a_hole_in_space_and_time_leaves_the_rest_as_it_is():
+    prior, whole = clip_prior(), clips(1)
+    mask = np.zeros((FRAMES, SIDE, SIDE), bool)
+    mask[5:, 2:7, 2:7] = True
+    filled = prior.inpaint(whole, mask, ring=0, steps=2)
+    changed = (filled != whole)[0, ..., 0]
+    assert changed[mask].any() and not changed[:5].any() and not changed[5:, 8:].any()
+    wider = prior.outpaint(whole, right=8, steps=2, ring=0)
+    np.testing.assert_array_equal(wider[:, :, :, :SIDE], whole)
+
+
+@pytest.mark.parametrize("given, context", [(1, 1), (4, 1), (5, 5), (40, 5)])
+def test_the_given_frames_that_are_looked_at_fill_whole_codes(given, context):
+    assert context_frames(clip_prior(), given) == context
+
+
+def test_what_cannot_be_continued_is_refused(tmp_path):
+    prior = clip_prior()
+    with pytest.raises(UserError, match=r"expected a context of 1 \+ a multiple of 4 frames, up to 5, got 3"):
+        prior.predict(clips(1, 5), context=3)
+    with pytest.raises(UserError, match=r"expected a context of 1 .* up to 5, got 9"):
+        prior.predict(clips(1, 9), context=9)
+    with pytest.raises(UserError, match="expected clips of 32 x 32 px, .* got 16 x 32"):
+        prior.predict(clips(1, 5)[:, :, :, :16])
+    with pytest.raises(UserError, match="expected at least 1 frame to draw, got 0"):
+        prior.predict(clips(1, 5), 0)
+    with pytest.raises(UserError, match="expected at least 1 frame, got 0"):
+        prior.sample(1, frames=0)
+    with pytest.raises(UserError, match="expected clips of 9 frames, which this prior draws, got 5"):
+        prior.inpaint(clips(1, 5), np.arange(5 * SIDE * SIDE).reshape(5, SIDE, SIDE) % 2 == 0)
+    with pytest.raises(UserError, match="the first and the last of 9 frames with some between them"):
+        prior.interpolate(clips(1, 5), clips(1, 4))
+    of_pictures = vq_jax.load(untrained_prior(tmp_path / "pictures", "maskgit"))
+    for refused in (lambda: of_pictures.predict(clips(1, 5)), lambda: of_pictures.sample(1, frames=4)):
+        with pytest.raises(UserError, match="draws pictures, not clips: give one over the codes of"):
+            refused()

@@ -11,7 +11,9 @@ import vq_jax
 from vq_jax.cli.main import main
 from vq_jax.configs import ExperimentConfig, VQGANf4
 from vq_jax.configs.data import DataConfig
-from vq_jax.configs.quantizers import VectorQuantizerConfig
+from vq_jax.configs.grid_quantizers import LFQConfig
+from vq_jax.configs.models import OpenMAGVIT2
+from vq_jax.configs.quantizers import IBQConfig, VectorQuantizerConfig
 from vq_jax.convert.formats import FORMATS
 from vq_jax.convert.torch_writer import torch_file
 from vq_jax.convert.weights_file import open_weights
@@ -27,6 +29,14 @@ _NETWORK = {
 # A small model of each format, as its files can hold it.
 MODELS = {
     "taming": VQGANf4(quantizer=VectorQuantizerConfig(codebook_size=8, code_dim=3), **_NETWORK),
+    "diffusers": VQGANf4(quantizer=VectorQuantizerConfig(codebook_size=8, code_dim=3), **_NETWORK),
+    "llamagen": VQGANf4(
+        quantizer=VectorQuantizerConfig(codebook_size=8, code_dim=3, normalize=True), **_NETWORK
+    ),
+    "open-magvit2": OpenMAGVIT2(
+        quantizer=LFQConfig(bits=3), channels=32, channel_multipliers=(1, 2), num_res_blocks=1
+    ),
+    "ibq": VQGANf4(quantizer=IBQConfig(codebook_size=8, code_dim=3), **_NETWORK),
 }
 
 
@@ -67,7 +77,7 @@ def test_a_model_comes_back_from_its_file(name, tmp_path, capsys):
     place = str(tmp_path / "second")
     assert main(["convert", name, str(target), "-o", place, "--image-size", "32"]) == 0
     found = vq_jax.load(place)
-    assert found.config.model.quantizer.codebook_size == 8
+    assert found.code_specs(32).codebook_size == 8
     jax.tree.map(np.testing.assert_array_equal, found.variables["params"], variables["params"])
     again = tmp_path / "again.file"
     assert main(["export", place, "--to", name, "-o", str(again)]) == 0

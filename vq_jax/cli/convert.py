@@ -18,7 +18,7 @@ _Size = Annotated[int, between(4, 2**16), tyro.conf.arg(metavar="N")]
 def convert(format: _Format, file: _File, output: OutputDir, image_size: _Size = 256) -> int:
     """Turn weights of another project into a model directory.
 
-    Formats: taming.
+    Formats: taming, diffusers, llamagen, open-magvit2, ibq.
 
     Args:
       format: whose file it is.

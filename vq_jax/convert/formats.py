@@ -8,6 +8,9 @@ from etils import epath
 
 from vq_jax.configs.data import ImageSize
 from vq_jax.convert.base import Converted, Format, Written
+from vq_jax.convert.diffusers import Diffusers
+from vq_jax.convert.llamagen import LlamaGen
+from vq_jax.convert.seed_voken import IBQFormat, OpenMagvit2Format
 from vq_jax.convert.taming import Taming
 from vq_jax.convert.torch_writer import torch_file
 from vq_jax.convert.weights_file import named, open_weights
@@ -17,7 +20,9 @@ from vq_jax.pretrained.hub import local_copy
 from vq_jax.pretrained.load import load
 from vq_jax.pretrained.model_directory import open_model, write_model
 
-FORMATS: dict[str, Format] = {kind.name: kind for kind in (Taming(),)}
+FORMATS: dict[str, Format] = {
+    kind.name: kind for kind in (Taming(), Diffusers(), LlamaGen(), OpenMagvit2Format(), IBQFormat())
+}
 
 
 def convert(name: str, place: epath.PathLike, output: epath.PathLike, image_size: ImageSize) -> Converted:

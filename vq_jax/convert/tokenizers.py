@@ -2,6 +2,7 @@
 
 import abc
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -69,9 +70,15 @@ class TokenizerFormat(Format):
         """Returns the discriminator that a file's tensors imply, None where they have none."""
         return None
 
-    def written(self, model: Architecture, tensors: dict[str, np.ndarray]) -> Written:
-        """Returns the file with these tensors."""
-        return Written(tensors, self.within[0] if self.within else None)
+    def settings(self, file: WeightsFile) -> dict[str, Any]:
+        """Returns the plain values of a file that `written` needs."""
+        return {"under": file.under}
+
+    def written(
+        self, model: Architecture, tensors: dict[str, np.ndarray], settings: Mapping[str, Any]
+    ) -> Written:
+        """Returns the file with these tensors; the settings are those of the file that came in, if any."""
+        return Written(tensors, settings.get("under", self.within[0]))
 
     def convert(self, file: WeightsFile, image_size: ImageSize) -> Converted:
         """Converts a file, see `Format.convert`."""
@@ -104,7 +111,8 @@ class TokenizerFormat(Format):
                 f"{file.path} is not a model of {self.name} as its other tensors describe it: it has "
                 f"{named(unknown)} too"
             )
-        origin = _origin(self.name, file, used, arrays, [name for name in rest if self.is_carried(name)])
+        carried = [name for name in rest if self.is_carried(name)]
+        origin = _origin(self.name, file, used, arrays, carried, self.settings(file))
         variables = {"params": params, "codebook": _fresh_codebook(config)}
         step = int(file.others.get("global_step", 0))
         return Converted(
@@ -122,11 +130,12 @@ class TokenizerFormat(Format):
         try:
             place_of = self.place_of(model.config.model)
             tensors = given_back(jax.device_get(model.variables["params"]), place_of)
-            if origin is not None and origin.format == self.name:
-                tensors |= self._beside(origin)
-                for name, dtype in origin.dtypes.items():
-                    tensors[name] = tensors[name].astype(DTYPES[dtype])
-            return self.written(model.config.model, tensors)
+            if origin is None or origin.format != self.name:
+                return self.written(model.config.model, tensors, {})
+            tensors |= self._beside(origin)
+            for name, dtype in origin.dtypes.items():
+                tensors[name] = tensors[name].astype(DTYPES[dtype])
+            return self.written(model.config.model, tensors, origin.settings)
         except ValueError as error:
             raise UserError(
                 f"{model.config.name} cannot be written as a file of {self.name}: {error}"
@@ -169,7 +178,14 @@ def _fresh_codebook(config: ExperimentConfig) -> Params:
     return {"quantizer": variables["codebook"]} if "codebook" in variables else {}
 
 
-def _origin(format: str, file: WeightsFile, used: set[str], arrays: Params, carried: list[str]) -> Origin:
+def _origin(
+    format: str,
+    file: WeightsFile,
+    used: set[str],
+    arrays: Params,
+    carried: list[str],
+    settings: dict[str, Any],
+) -> Origin:
     names = {dtype: name for name, dtype in DTYPES.items() if not name.endswith("Storage")}
     kept: dict[str, Any] = traverse_util.flatten_dict(arrays, sep="/") if arrays else {}
     kept |= {f"carried/{name}": file.array(name) for name in carried}
@@ -178,7 +194,7 @@ def _origin(format: str, file: WeightsFile, used: set[str], arrays: Params, carr
         for name, tensor in file.tensors.items()
         if name in used and tensor.dtype != np.float32
     }
-    return Origin(format, dtypes, kept)
+    return Origin(format, dtypes, kept, settings)
 
 
 def _name(file: WeightsFile, otherwise: str) -> str:

@@ -32,11 +32,13 @@ def torch_file(tensors: Mapping[str, np.ndarray], within: str | None = None) -> 
     """
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("archive/data.pkl", _pickle(tensors, within))
-        archive.writestr("archive/byteorder", b"little")
+        # Members without the time of day, for equal tensors to make equal files.
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), _pickle(tensors, within))
+        archive.writestr(zipfile.ZipInfo("archive/byteorder"), b"little")
         for number, tensor in enumerate(tensors.values()):
-            archive.writestr(f"archive/data/{number}", np.ascontiguousarray(tensor).tobytes())
-        archive.writestr("archive/version", b"3\n")
+            member = zipfile.ZipInfo(f"archive/data/{number}")
+            archive.writestr(member, np.ascontiguousarray(tensor).tobytes())
+        archive.writestr(zipfile.ZipInfo("archive/version"), b"3\n")
     return file.getvalue()
 
 

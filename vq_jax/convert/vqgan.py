@@ -31,13 +31,12 @@ class Names:
     middle_attention: str
 
 
-def vqgan_fields(file: WeightsFile, names: Names) -> dict[str, Any]:
-    """Returns the fields of a `VQGAN` that a file's tensors imply, but for the quantizer.
+def level_widths(file: WeightsFile, names: Names, channels: int) -> tuple[int, ...]:
+    """Returns the widths of the levels as multiples of the first convolution's channels.
 
     Raises:
-      UserError: they imply a network that is not among ours.
+      UserError: they are no multiples, or levels are missing.
     """
-    channels, image_channels = shape_of(file, "encoder.conv_in.weight", 4)[:2]
     levels = numbers_after(file.tensors, names.level)
     if not levels or levels != list(range(len(levels))):
         raise UserError(f"{file.path}: expected levels {names.level}0, {names.level}1, ..., got {levels}")
@@ -49,14 +48,25 @@ def vqgan_fields(file: WeightsFile, names: Names) -> dict[str, Any]:
         )
     if channels % 32:
         raise UserError(f"{file.path}: expected a width that is a multiple of 32 groups, got {channels}")
+    return tuple(width // channels for width in widths)
+
+
+def vqgan_fields(file: WeightsFile, names: Names) -> dict[str, Any]:
+    """Returns the fields of a `VQGAN` that a file's tensors imply, but for the quantizer.
+
+    Raises:
+      UserError: they imply a network that is not among ours.
+    """
+    channels, image_channels = shape_of(file, "encoder.conv_in.weight", 4)[:2]
+    multipliers = level_widths(file, names, channels)
     return {
         "image_channels": image_channels,
         "channels": channels,
-        "channel_multipliers": tuple(width // channels for width in widths),
+        "channel_multipliers": multipliers,
         "num_res_blocks": len(numbers_after(file.tensors, f"{names.level}0{names.block}")),
         "attention_levels": tuple(
             level
-            for level in levels
+            for level in range(len(multipliers))
             if any(name.startswith(f"{names.level}{level}{names.attention}") for name in file.tensors)
         ),
         "middle_attention": any(name.startswith(names.middle_attention) for name in file.tensors),

@@ -51,6 +51,7 @@ class WeightsFile:
       tensors: by their names; those of flax are slash-joined.
       others: plain values outside the tensors, such as `global_step`.
       config: what the `config.json` beside the weights says, of a folder.
+      under: the key of a PyTorch file that the tensors are under; None for its top.
     """
 
     path: epath.Path
@@ -58,6 +59,7 @@ class WeightsFile:
     tensors: Mapping[str, Tensor]
     others: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    under: str | None = None
 
     def array(self, name: str) -> np.ndarray:
         """Reads a tensor.
@@ -152,7 +154,8 @@ def _torch(path: epath.Path, within: tuple[str, ...], config: Mapping[str, Any])
         raise UserError(
             f"{path} holds a {_kind_of(top)}, expected a state dict: the tensors of a model by their names"
         )
-    inside = next((top[key] for key in within if isinstance(top.get(key), Mapping)), top)
+    under = next((key for key in within if isinstance(top.get(key), Mapping)), None)
+    inside = top if under is None else top[under]
     odd = [name for name, value in inside.items() if isinstance(value, Inert)]
     if inside is not top and odd:
         value = inside[odd[0]]
@@ -165,7 +168,7 @@ def _torch(path: epath.Path, within: tuple[str, ...], config: Mapping[str, Any])
     if not tensors:
         raise UserError(f"{path} has no tensors{_under(within)}: it has {named(map(str, top)) or 'nothing'}")
     others = {str(name): value for name, value in top.items() if isinstance(value, int | float | str)}
-    return WeightsFile(path, "torch", tensors, others, config)
+    return WeightsFile(path, "torch", tensors, others, config, under)
 
 
 def _under(within: tuple[str, ...]) -> str:

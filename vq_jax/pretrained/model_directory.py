@@ -42,11 +42,13 @@ class Origin:
       dtypes: of the file's tensors that are not float32, by their names there.
       arrays: what the model has no use for and the way back needs, by slash-joined paths:
         `discriminator/params/...`, `discriminator/batch_stats/...` and `carried/NAME`.
+      settings: plain values that files of the format have beside the tensors.
     """
 
     format: str
     dtypes: dict[str, str] = dataclasses.field(default_factory=dict)
     arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def tree(self, name: str) -> Params:
         """The arrays under a name, such as `discriminator`, as nested dictionaries; empty without any."""
@@ -102,7 +104,8 @@ class ModelDirectory:
         if not self.converted:
             return None
         arrays = self._read(ORIGIN_FILE, self.converted["sha256"])
-        return Origin(self.converted["format"], self.converted["dtypes"], arrays)
+        settings = self.converted.get("settings", {})
+        return Origin(self.converted["format"], self.converted["dtypes"], arrays, settings)
 
     def _read(self, name: str, sha256: str) -> dict[str, np.ndarray]:
         path = self.path / name
@@ -219,7 +222,8 @@ def model_files(
     if origin is not None:
         files[ORIGIN_FILE] = safetensors.numpy.save(origin.arrays)
         digest = hashlib.sha256(files[ORIGIN_FILE]).hexdigest()
-        values["converted"] = {"format": origin.format, "dtypes": origin.dtypes, "sha256": digest}
+        kept = {name: getattr(origin, name) for name in ("format", "dtypes", "settings")}
+        values["converted"] = {**kept, "sha256": digest}
     return {**files, CONFIG_FILE: (json.dumps(values, indent=2) + "\n").encode()}
 
 

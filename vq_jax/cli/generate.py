@@ -1,5 +1,6 @@
 """The commands that draw: `vq-jax sample` and `vq-jax inpaint`."""
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 
 Picture = Annotated[Path, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE")]
 OutputPicture = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.png")]
+OutputDrawn = Annotated[Path, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE")]
 Mask = Annotated[Path | None, PATH, tyro.conf.arg(metavar="MASK.png")]
 Four = Annotated[str | None, tyro.conf.arg(metavar="X0,Y0,X1,Y1")]
 _MOST = 10**7  # files in one folder
+_FASTEST = 1000  # frames a second
 _GRID, _GRID_BYTES = 1000, 2**28  # pictures in a grid
+_NUM, _NUM_CLIPS = 16, 4  # drawn when no number is given
 _FLAGS: Any = option_flags()
-_NONE: Any = _FLAGS()
+NO_FLAGS: Any = _FLAGS()
 Flags = Annotated[_FLAGS, tyro.conf.arg(name="")]
 Name = Annotated[str | None, tyro.conf.arg(metavar="CLASS")]
 Names = Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="CLASS [CLASS ...]")]
@@ -34,58 +38,66 @@ Sides = Annotated[str | None, tyro.conf.arg(metavar="LEFT,TOP,RIGHT,BOTTOM")]
 
 def sample(
     run: Run,
-    output: OutputPicture,
+    output: OutputDrawn,
     num: int | None = None,
     label: Names = None,
+    frames: int | None = None,
+    fps: float = 8.0,
     seed: int = 0,
     tokenizer: Dir = None,
-    options: Flags = _NONE,
+    options: Flags = NO_FLAGS,
 ) -> int:
-    """Draw new pictures from a trained prior: a grid, and each picture in a file.
+    """Draw new pictures or clips from a trained prior: a grid, and each of them in a file.
 
     Args:
       run: directory that `vq-jax train` wrote for a prior.
-      output: the grid to write; the single pictures go beside it, into a folder of the same name, in place of
-        those that were drawn into it before.
-      num: how many; 16 when absent.
+      output: the grid to write: .png or, of clips, .mp4, .gif, or .png with strips of frames. The single
+        pictures or clips go beside it, into a folder of the same name, in place of those that were drawn into
+        it before.
+      num: how many; 16 when absent, 4 clips.
       label: class to draw by name or number, or several in turn; every class in turn when absent.
+      frames: of each clip; as in training when absent.
+      fps: frames a second of .mp4 and .gif.
       seed: the same seed gives the same pictures.
       tokenizer: run or model directory of the prior's tokenizer; the prior's own copy of it when absent.
       options: how codes are drawn.
     """
     import itertools
-    import math
 
     from vq_jax.pretrained.labels import by_name_or_number
-    from vq_jax.runs.grids import encode_png, picture_grid
 
-    _check_output(output)
+    suffix = _check_drawn(output, fps)
     if num is not None and not 1 <= num <= _MOST:
         raise UserError(f"expected --num from 1 to {_MOST}, got {num}")
-    count = 16 if num is None else num
     folder = output.with_suffix("")
-    before = [path for index, path in _drawn_before(folder).items() if 0 < index < count]
-    check_targets([output, folder / _numbered(0), *before], run=run)
-    prior = _load_prior(run, tokenizer)
+    most = _NUM if num is None else num
+    before = [path for index, path in _drawn_before(folder, suffix).items() if 0 < index < most]
+    check_targets([output, folder / _numbered(0, suffix), *before], run=run)
+    prior = load_prior(run, tokenizer)
+    if prior.frames is None:
+        _check_output(output)
+    count = num if num is not None else _NUM if prior.frames is None else _NUM_CLIPS
     classes = None if label is None else by_name_or_number(label, prior.class_names)
     batches = prior.sample_batches(
         max(count, len(classes or ())),
         labels=classes,
-        seed=_seed(seed),
+        frames=frames,
+        seed=check_seed(seed),
         progress=True,
         **given_options(options),
     )
     shown: list[np.ndarray] = []  # millions do not fit into a grid
     drawn = (picture for batch in batches for picture in batch)
     for index, picture in enumerate(itertools.islice(drawn, count)):
-        write(folder / _numbered(index), encode_png(picture))
+        _write(folder / _numbered(index, suffix), picture, fps)
         if len(shown) < _GRID and picture.nbytes * len(shown) < _GRID_BYTES:
             shown.append(picture)
-    _remove_from(folder, count)
+    _remove_from(folder, suffix, count)
     columns = prior.num_classes if prior.num_classes and label is None else math.isqrt(len(shown) - 1) + 1
-    write(output, encode_png(picture_grid(shown, min(columns, 20))))
+    _write_grid(output, shown, min(columns, 20), fps)
     first = "" if len(shown) == count else f" (the first {len(shown)})"
-    print(f"{count} {'picture' if count == 1 else 'pictures'}, {output}{first} and {folder}/")
+    what = "picture" if prior.frames is None else "clip"
+    print(f"{count} {what if count == 1 else f'{what}s'}, {output}{first} and {folder}/")
     return 0
 
 
@@ -99,7 +111,7 @@ def inpaint(
     label: Name = None,
     seed: int = 0,
     tokenizer: Dir = None,
-    options: Flags = _NONE,
+    options: Flags = NO_FLAGS,
 ) -> int:
     """Fill a hole in a picture, or continue it beyond its edges, with a trained prior.
 
@@ -132,10 +144,10 @@ def inpaint(
         require_regular(picture)
         raise UserError(f"no such picture: {picture}")
     check_targets([output], [picture, *([] if mask is None else [mask])], run=run)
-    prior = _load_prior(run, tokenizer)
+    prior = load_prior(run, tokenizer)
     whole = read_picture(picture, prior.tokenizer)
     classes = None if label is None else by_name_or_number([label], prior.class_names)
-    arguments: dict[str, Any] = {"labels": classes, "seed": _seed(seed), **given_options(options)}
+    arguments: dict[str, Any] = {"labels": classes, "seed": check_seed(seed), **given_options(options)}
     if outpaint is not None:
         left, top, right, bottom = _four(outpaint, "--outpaint LEFT,TOP,RIGHT,BOTTOM")
         filled = prior.outpaint(whole[None], left=left, top=top, right=right, bottom=bottom, **arguments)[0]
@@ -147,7 +159,7 @@ def inpaint(
     return 0
 
 
-def _load_prior(run: str, tokenizer: str | None) -> "Prior":
+def load_prior(run: str, tokenizer: str | None) -> "Prior":
     from vq_jax.pretrained.load import load
     from vq_jax.pretrained.prior import Prior
 
@@ -160,22 +172,65 @@ def _load_prior(run: str, tokenizer: str | None) -> "Prior":
     return trained
 
 
-def _numbered(index: int) -> str:
-    return f"{index:05}.png"
+def _numbered(index: int, suffix: str) -> str:
+    return f"{index:05}{suffix}"
 
 
-def _drawn_before(folder: Path) -> dict[int, Path]:
+def _drawn_before(folder: Path, suffix: str) -> dict[int, Path]:
     """What has the name of a drawn picture in a folder, by its number."""
     entries = folder.iterdir() if folder.is_dir() else ()
-    numbered = (entry for entry in entries if re.fullmatch(r"\d{5,}\.png", entry.name))
-    return {int(entry.stem): entry for entry in numbered if entry.name == _numbered(int(entry.stem))}
+    numbered = (entry for entry in entries if re.fullmatch(rf"\d{{5,}}{re.escape(suffix)}", entry.name))
+    return {int(entry.stem): entry for entry in numbered if entry.name == _numbered(int(entry.stem), suffix)}
 
 
-def _remove_from(folder: Path, count: int) -> None:
+def _remove_from(folder: Path, suffix: str, count: int) -> None:
     """Removes the pictures of a longer drawing, which would look like ones of this."""
-    for index, path in _drawn_before(folder).items():
+    for index, path in _drawn_before(folder, suffix).items():
         if index >= count and path.is_file():
             path.unlink()
+
+
+def _write(path: Path, drawn: "np.ndarray", fps: float) -> None:
+    """Writes a picture, or a clip as its suffix says."""
+    from vq_jax.runs.animations import write_video
+    from vq_jax.runs.grids import encode_png
+
+    if drawn.ndim == 4:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, drawn, fps)
+    else:
+        write(path, encode_png(drawn))
+
+
+def _write_grid(path: Path, drawn: "list[np.ndarray]", columns: int, fps: float) -> None:
+    """Writes pictures or clips beside and above each other; of clips, a .png has a strip of each."""
+    import numpy as np
+
+    from vq_jax.runs.grids import comparison_grid, picture_grid
+
+    if drawn[0].ndim == 3:
+        grid = picture_grid(drawn, columns)
+    elif path.suffix.lower() == ".png":
+        grid = comparison_grid(drawn)
+    else:
+        grid = np.stack([picture_grid(list(frames), columns) for frames in zip(*drawn, strict=True)])
+    _write(path, grid, fps)
+
+
+def _check_drawn(output: Path, fps: float) -> str:
+    """Checks that what is drawn can be written; returns the suffix of the files."""
+    from vq_jax.runs.animations import FORMATS
+
+    suffix = output.suffix.lower()
+    if suffix not in FORMATS:
+        _check_output(output)
+    if suffix == ".mp4":
+        from vq_jax.data.video_file import require_av
+
+        require_av()
+    if not 0 < fps <= _FASTEST:
+        raise UserError(f"expected --fps above 0, up to {_FASTEST}, got {fps}")
+    return suffix
 
 
 def _check_output(output: Path) -> None:
@@ -183,7 +238,7 @@ def _check_output(output: Path) -> None:
         raise UserError(f"expected a .png file to write for -o, got {output}")
 
 
-def _seed(seed: int) -> int:
+def check_seed(seed: int) -> int:
     if not 0 <= seed < 2**32:
         raise UserError(f"expected --seed from 0 to {2**32 - 1}, got {seed}")
     return seed

@@ -24,6 +24,7 @@ _COMMANDS = {
     "decode": "vq_jax.cli.codes",
     "sample": "vq_jax.cli.generate",
     "inpaint": "vq_jax.cli.generate",
+    "predict": "vq_jax.cli.predict",
     "evaluate": "vq_jax.cli.evaluate",
     "restore": "vq_jax.cli.restoration",
     "inspect": "vq_jax.cli.inspect_run",

@@ -17,10 +17,12 @@ from vq_jax.errors import nearest_names
 from vq_jax.evaluate.code_usage import CodeUsage
 from vq_jax.evaluate.flicker import Flicker
 from vq_jax.evaluate.perceptual import Perceptual
+from vq_jax.evaluate.rate import Rate
 from vq_jax.evaluate.reconstruction import Reconstruction
+from vq_jax.evaluate.structural_similarity import StructuralSimilarity
 from vq_jax.nn import VQModel
 from vq_jax.ops.meshes import auto_axes
-from vq_jax.types import Array, CodeSpecs, Params
+from vq_jax.types import Array, CodeSpecs, Float, Params, UInt8
 
 
 class Evaluator(Protocol):
@@ -64,13 +66,19 @@ class Setup:
 EVALUATORS: dict[str, Callable[[Setup], Evaluator]] = {
     "reconstruction": lambda setup: Reconstruction(setup.reconstruction),
     "codes": lambda setup: CodeUsage(setup.specs),
+    "rate": lambda setup: Rate(setup.specs),
+    "ssim": lambda setup: StructuralSimilarity(),
     "lpips": lambda setup: Perceptual(),
+    "lpips-vgg": lambda setup: Perceptual("vgg"),
     "flicker": lambda setup: Flicker(),
 }
 """Evaluators of a tokenizer by name."""
 
 DEFAULT_EVALUATORS = ("reconstruction", "codes")
 """Those of the training loop."""
+
+OF_PAIRS = ("reconstruction", "ssim", "lpips", "lpips-vgg", "flicker")
+"""Those that need no codes: any two sets of pictures, one for one, have them."""
 
 
 class Evaluation(NamedTuple):
@@ -123,10 +131,46 @@ def evaluation_step(
     Returns:
       The evaluators' states by name, of this batch alone.
     """
+    states, _ = reconstruction_step(
+        params, codebook, batch, model=model, evaluators=evaluators, quantize=quantize
+    )
+    return states
+
+
+def reconstruction_step(
+    params: Params,
+    codebook: Params,
+    batch: Mapping[str, Array],
+    *,
+    model: VQModel,
+    evaluators: Mapping[str, Evaluator],
+    quantize: bool = True,
+) -> tuple[dict[str, Any], UInt8[Array, "B *S C"]]:
+    """Does what `evaluation_step` does, and returns the reconstructions too, for distances between sets."""
     images = ops.normalize_pictures(batch["image"])
     target = ops.normalize_pictures(batch["target"]) if "target" in batch else images
     output: Any = model.apply({"params": params, "codebook": codebook}, images, quantize=quantize)
-    return sums(evaluators, {**batch, "image": images, "target": target}, output)
+    states = sums(evaluators, {**batch, "image": images, "target": target}, output)
+    return states, ops.to_uint8(output.reconstruction)
+
+
+class _Pair(NamedTuple):
+    """What `nn.VQOutput` is to the evaluators `OF_PAIRS`."""
+
+    reconstruction: Float[Array, "B *S C"]
+    outputs: Float[Array, "B *S C"]
+
+
+def pair_step(batch: Mapping[str, Array], *, evaluators: Mapping[str, Evaluator]) -> dict[str, Any]:
+    """Sums up pictures beside those that they are compared with.
+
+    Args:
+      batch: `image` uint8 [B, *S, C], the pictures to judge; `target` uint8 of the same shape; `valid` bool
+        [B].
+      evaluators: by name, of `OF_PAIRS`.
+    """
+    pictures, target = (ops.normalize_pictures(batch[name]) for name in ("image", "target"))
+    return sums(evaluators, {**batch, "image": pictures, "target": target}, _Pair(pictures, pictures))
 
 
 def evaluate(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax import nn, ops
+from vq_jax.nn.features.lpips import Backbone
 from vq_jax.types import Array, Params
 
 LPIPS_SMALLEST = 31  # px; below it, AlexNet has nothing left
@@ -26,16 +27,20 @@ def lpips(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class Perceptual:
-    """LPIPS with AlexNet of reconstructions, see `evaluators.Evaluator`.
+    """LPIPS of reconstructions, see `evaluators.Evaluator`.
 
-    `lpips`: mean over pictures.
+    `lpips` with AlexNet, `lpips_vgg` with VGG16, whose scale is another: mean over pictures, or frames.
+
+    Args:
+      backbone: `alex`, which most papers measure with, or `vgg`.
 
     Raises:
       UserError: its weights are not installed; the message says how to get them.
     """
 
-    def __init__(self) -> None:
-        self._variables = _weights()
+    def __init__(self, backbone: Backbone = "alex") -> None:
+        self._backbone = backbone
+        self._variables = _weights(backbone)
 
     def init(self) -> dict[str, Array]:
         """Sums of zero."""
@@ -48,7 +53,8 @@ class Perceptual:
           ValueError: a side of the pictures is shorter than LPIPS_SMALLEST.
         """
         valid = batch["valid"].astype(jnp.float32)
-        distance: Any = nn.LPIPS("alex").apply(self._variables, output.reconstruction, batch["target"])
+        network = nn.LPIPS(self._backbone)
+        distance: Any = network.apply(self._variables, output.reconstruction, batch["target"])
         return {
             "pictures": state["pictures"] + jnp.sum(valid),
             "distance": state["distance"] + jnp.sum(distance * valid),
@@ -56,15 +62,16 @@ class Perceptual:
 
     def compute(self, state: dict[str, Array]) -> dict[str, float]:
         """The mean over the pictures."""
-        return {"lpips": float(state["distance"]) / float(state["pictures"])}
+        name = "lpips" if self._backbone == "alex" else f"lpips_{self._backbone}"
+        return {name: float(state["distance"]) / float(state["pictures"])}
 
 
 @functools.cache
-def _weights() -> Params:
-    return jax.tree.map(jnp.asarray, nn.load_lpips("alex"))
+def _weights(backbone: Backbone) -> Params:
+    return jax.tree.map(jnp.asarray, nn.load_lpips(backbone))
 
 
 @functools.cache
 def _lpips() -> Callable[[Any, Any], Array]:
-    variables = _weights()
+    variables = _weights("alex")
     return jax.jit(lambda a, b: nn.LPIPS("alex").apply(variables, a, b))

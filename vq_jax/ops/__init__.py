@@ -58,7 +58,7 @@ from vq_jax.ops.reconstruction import (
     to_uint8,
     variance_loss,
 )
-from vq_jax.ops.resizing import area_matrix, bicubic_matrix, resize
+from vq_jax.ops.resizing import area_matrix, bicubic_matrix, bilinear_matrix, corner_bilinear_matrix, resize
 from vq_jax.ops.sampling import (
     GUIDANCE_SCHEDULES,
     apply_temperature,
@@ -102,6 +102,8 @@ __all__ = [
     "area_matrix",
     "attention",
     "bicubic_matrix",
+    "bilinear_matrix",
+    "corner_bilinear_matrix",
     "cached_attention",
     "check_tasks",
     "clip_conv",

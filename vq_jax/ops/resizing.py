@@ -1,4 +1,4 @@
-"""Linear resizing of grids by fixed matrices, one an axis: area averages and PyTorch's bicubic.
+"""Linear resizing of grids by fixed matrices, one an axis: area averages, PyTorch's bicubic, two bilinear.
 
 `jax.image.resize` is another bicubic (a = -0.5, and with antialiasing where it shrinks) and has no area
 averages over uneven windows.
@@ -42,6 +42,31 @@ def bicubic_matrix(size: int, new_size: int) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
+def bilinear_matrix(size: int, new_size: int) -> np.ndarray:
+    """Returns the matrix [new_size, size] of PyTorch's bilinear interpolation, as `bicubic_matrix`."""
+    return _linear((np.arange(new_size) + 0.5) * (size / new_size) - 0.5, size)
+
+
+def corner_bilinear_matrix(size: int, new_size: int) -> np.ndarray:
+    """Returns the matrix [new_size, size] of TensorFlow 1's bilinear interpolation, float32.
+
+    Value i is taken at i size / new_size, as if pixels were points at their upper left corners: the picture
+    moves by up to half a pixel. Without `align_corners` and antialiasing.
+    """
+    return _linear(np.arange(new_size) * (size / new_size), size)
+
+
+def _linear(places: np.ndarray, size: int) -> np.ndarray:
+    """Weights of the two values around each place; those beyond the ends have the values at the ends."""
+    places = np.clip(places, 0, size - 1)
+    first = np.minimum(np.floor(places).astype(int), max(size - 2, 0))
+    matrix = np.zeros((len(places), size), np.float64)
+    rows = np.arange(len(places))
+    np.add.at(matrix, (rows, first), 1.0 - (places - first))
+    np.add.at(matrix, (rows, np.minimum(first + 1, size - 1)), places - first)
+    return matrix.astype(np.float32)
+
+
 def _cubic(x: float) -> float:
     if x <= 1:
         return ((_A + 2) * x - (_A + 3)) * x * x + 1
@@ -56,7 +81,7 @@ def resize(
     Args:
       x: float32.
       shape: new lengths of the axes between the first and the last.
-      matrix: `area_matrix` or `bicubic_matrix`.
+      matrix: `area_matrix`, `bicubic_matrix` or another of these.
     """
     for axis, new_size in enumerate(shape, 1):
         if x.shape[axis] != new_size:

@@ -24,7 +24,7 @@ WIDTHS: dict[str, tuple[int, ...]] = {"vgg": (64, 128, 256, 512, 512), "alex": (
 _SMALLEST = {"vgg": 16, "alex": 31}  # px: a smaller picture leaves nothing to a pooling
 
 
-class _VGG16(nn.Module):
+class VGG16(nn.Module):
     """Simonyan and Zisserman 2015, arXiv:1409.1556, configuration D, without its dense layers."""
 
     dtype: Any
@@ -86,7 +86,7 @@ class LPIPS(nn.Module):
     def setup(self) -> None:
         if self.backbone not in WIDTHS:
             raise ValueError(f"LPIPS.backbone must be vgg or alex, got {self.backbone!r}")
-        self.network = (_VGG16 if self.backbone == "vgg" else _AlexNet)(self.dtype, name="backbone")
+        self.network = (VGG16 if self.backbone == "vgg" else _AlexNet)(self.dtype, name="backbone")
         self.heads = [
             self.param(f"head_{index}", nn.initializers.ones, (width,), jnp.float32)
             for index, width in enumerate(WIDTHS[self.backbone])
@@ -128,7 +128,7 @@ class LPIPS(nn.Module):
             )
         x = jnp.asarray(pictures, jnp.float32).reshape(-1, *shape[-3:])
         x = jnp.broadcast_to(x, (*x.shape[:-1], 3))
-        x = (x - jnp.broadcast_to(_SHIFT, x.shape)) / jnp.broadcast_to(_SCALE, x.shape)
+        x = scaled_for_backbones(x)
         return [_unit(layer.astype(jnp.float32)) for layer in self.network(x.astype(self.dtype))]
 
     def distance(
@@ -141,6 +141,11 @@ class LPIPS(nn.Module):
             # a sum: accelerators would round the factors of a matrix product to fewer bits
             total = total + jnp.sum(square * head[None], axis=-1)
         return jnp.mean(total.reshape(batch, -1), axis=1)
+
+
+def scaled_for_backbones(x: Float[Array, "*B 3"]) -> Float[Array, "*B 3"]:
+    """From [-1, 1] to the range on which the backbones were trained, a range for each colour."""
+    return (x - jnp.broadcast_to(_SHIFT, x.shape)) / jnp.broadcast_to(_SCALE, x.shape)
 
 
 def _unit(x: Array) -> Array:

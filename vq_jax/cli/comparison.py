@@ -29,6 +29,9 @@ class Comparison:
       inception: file of the weights of Inception.
       half_pixels: resize for Inception as pytorch-fid does.
 
+    Attributes:
+      elsewhere: pictures to compare with come from elsewhere than what is measured.
+
     Raises:
       UserError: a metric is not known, a network has no weights, or a file cannot be read.
     """
@@ -51,7 +54,7 @@ class Comparison:
             raise UserError(str(error)) from error
         self._extractor = evaluate.Extractor(self.metrics, batch_spread())
         self._made, self._seen = self._extractor.empty(), self._extractor.empty()
-        self._given = against
+        self._given, self.elsewhere = against, False
         if against is not None and len(self._made) > 1:
             raise UserError(
                 "a file of statistics is of one network and one kind of pictures, and the metrics need "
@@ -60,8 +63,12 @@ class Comparison:
 
     @property
     def wants_reference(self) -> bool:
-        """Whether pictures to compare with are needed."""
-        return self._given is None and any(chosen.metric.needs_reference for chosen in self.metrics)
+        """Whether the pictures that a model is to give are what its own are compared with."""
+        return (
+            self._given is None
+            and not self.elsewhere
+            and any(chosen.metric.needs_reference for chosen in self.metrics)
+        )
 
     def add(self, pictures: "np.ndarray", valid: int) -> None:
         """Adds pictures, uint8, of the set that is measured; the first `valid` count."""
@@ -101,7 +108,9 @@ class Comparison:
                 count = self._given.count if self._given is not None else self._seen[key].count
                 line += f" against {'unknown number of' if count is None else f'{count:,}'} {reference}"
             if any(metric.metric.needs_rows for metric in chosen):
-                line += f"; kernels and neighbours over {len(features.rows):,}"
+                line += (
+                    f"; kernels and neighbours (3, or 5 for density and coverage) of {len(features.rows):,}"
+                )
             lines.append(line)
         return lines
 

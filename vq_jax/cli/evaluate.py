@@ -1,164 +1,257 @@
-"""The command that measures a trained model: `vq-jax evaluate`."""
+"""The command that measures trained models, and sets of pictures: `vq-jax evaluate`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
-from vq_jax.cli.files import Run, write
+from vq_jax.cli.files import Force, write
 from vq_jax.cli.targets import check_targets
 from vq_jax.configs.fields import PATH
 from vq_jax.configs.serialize import header
-from vq_jax.errors import UserError
+from vq_jax.errors import UserError, nearest_names
+from vq_jax.ranges import COUNT
 
 if TYPE_CHECKING:
-    from vq_jax.configs.data import DataConfig
-    from vq_jax.data.source import Batch
+    from vq_jax.cli.comparison import Comparison
+    from vq_jax.evaluate import Statistics
+
+Measured = Annotated[str, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|PICTURES")]
+OutputJson = Annotated[Path | None, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.json")]
+Against = Annotated[Path | None, PATH, tyro.conf.arg(metavar="PICTURES|FILE.npz")]
+Weights = Annotated[Path | None, PATH, tyro.conf.arg(metavar="FILE")]
+StatisticsFile = Annotated[Path | None, PATH, tyro.conf.arg(metavar="FILE.npz")]
+Number = Annotated[int | None, COUNT, tyro.conf.arg(metavar="N")]
+
+
+class _Result(NamedTuple):
+    """What was measured.
+
+    Attributes:
+      title: in words.
+      about: entries of the JSON, by name.
+      figures: by name.
+      computed: how the figures of sets were computed, line by line.
+    """
+
+    title: str
+    about: Mapping[str, Any]
+    figures: Mapping[str, float]
+    computed: list[str]
+
+
+def evaluate(
+    run: Measured,
+    metrics: tuple[str, ...] = (),
+    against: Against = None,
+    num: Number = None,
+    size: Number = None,
+    inception: Weights = None,
+    half_pixels: Force = False,
+    save_statistics: StatisticsFile = None,
+    output: OutputJson = None,
+) -> int:
+    """Measure a trained model on its own held-out pictures, or pictures against others; prints a table.
+
+    Args:
+      run: directory that `vq-jax train` wrote, or a model directory; or pictures to compare with --against: a
+        folder, or an .npz file with an array [N, H, W, C].
+      metrics: of a tokenizer: reconstruction, codes, rate, ssim, lpips, lpips-vgg, flicker (of clips); of a
+        restorer: reconstruction, restoration, lpips; the first two when absent. Of sets, that a tokenizer
+        reconstructs, a prior draws or --against compares: fd (Frechet distance), kd (kernel distance), prdc
+        (precision, recall, density, coverage), is (inception score) and fd-motion (of differences of frames),
+        each with a feature network: fd-vgg, kd-inception. A prior has metrics of its own when absent.
+      against: what sets are compared with instead of a run's held-out pictures: pictures, or a file of
+        statistics, this command's or pytorch-fid's.
+      num: pictures: of a run, held-out ones to use; of a prior, how many to draw for metrics of sets.
+      size: scale the middle of picture files to so many pixels.
+      inception: weights of the network of 2015 (pt_inception-2015-12-05-6726825d.pth, or .safetensors).
+      half_pixels: resize for inception as pytorch-fid does, not as TensorFlow 1.
+      save_statistics: file for the statistics of what is compared with, or of PICTURES without --against.
+      output: JSON file to write the figures to.
+    """
+    from vq_jax.cli.comparison import Comparison
+
+    for path, suffix in ((output, ".json"), (save_statistics, ".npz")):
+        if path is not None and path.suffix.lower() != suffix:
+            name = "-o" if path is output else "--save-statistics"
+            raise UserError(f"expected a {suffix} file to write for {name}, got {path}")
+    inputs = [path for path in (against, inception) if path is not None]
+    check_targets([path for path in (output, save_statistics) if path is not None], inputs, run=run)
+    of_pictures = _is_pictures(Path(run))
+    single, of_sets = _sorted(metrics, of_pictures)
+    if of_pictures and not metrics:
+        of_sets = ["fd-vgg", "kd-vgg", "prdc-vgg"]
+    if save_statistics is not None and not of_sets:
+        raise UserError("--save-statistics is of the features of a network: choose metrics such as fd-vgg")
+    known = _statistics(against)
+    comparison = Comparison(of_sets, known, inception, half_pixels)
+    pictures = None if known is not None else against
+    if of_pictures:
+        result = _of_pictures(Path(run), pictures, single, comparison, size, save_statistics is not None)
+    else:
+        result = _of_model(run, single, comparison, pictures, num, size, against)
+    _print(result)
+    written = [] if save_statistics is None else [(save_statistics, comparison.statistics())]
+    if output is not None:
+        report = {**header("evaluation"), **result.about, "figures": result.figures}
+        if result.computed:
+            report["computed"] = result.computed
+        written.append((output, (json.dumps(report, indent=2) + "\n").encode()))
+    for target, content in written:
+        write(target, content)
+        print(target)
+    return 0
+
+
+def _print(result: _Result) -> None:
+    print(result.title)
+    width = max(map(len, result.figures), default=0)
+    for name, value in result.figures.items():
+        print(f"  {name:{width}}  {value:.5g}")
+    for line in result.computed:
+        print(line)
+
+
+def _is_pictures(place: Path) -> bool:
+    return (place.is_dir() and not (place / "config.json").exists()) or (
+        place.suffix.lower() == ".npz" and place.is_file()
+    )
+
+
+def _sorted(metrics: tuple[str, ...], of_pictures: bool) -> tuple[tuple[str, ...], list[str]]:
+    """The metrics of single pictures, and those of sets."""
+    if not metrics:
+        return (), []
+    from vq_jax.evaluate import EVALUATORS, OF_PAIRS, SET_METRICS, is_set_metric
+    from vq_jax.evaluate.restoration import RESTORATION_EVALUATORS
+
+    known = OF_PAIRS if of_pictures else dict.fromkeys((*EVALUATORS, *RESTORATION_EVALUATORS))
+    single = tuple(name for name in metrics if not is_set_metric(name))
+    for name in single:
+        if name not in known:
+            raise UserError(
+                f"unknown metric {name!r}{nearest_names(name, known)} (known: {', '.join(known)}; of sets, "
+                f"with a network as in fd-vgg: {', '.join(SET_METRICS)})"
+            )
+    return single, [name for name in metrics if is_set_metric(name)]
+
+
+def _statistics(against: Path | None) -> "Statistics | None":
+    from vq_jax.cli.comparison import read_statistics
+
+    if against is None or against.suffix.lower() != ".npz":
+        return None
+    return read_statistics(against)
+
+
+def _of_pictures(
+    place: Path,
+    against: Path | None,
+    single: tuple[str, ...],
+    comparison: "Comparison",
+    size: int | None,
+    saves: bool,
+) -> _Result:
+    """Compares pictures with others, one by one and as sets, in one pass over both."""
+    from vq_jax.cli import picture_sets
+
+    made = picture_sets.open_set(place, size)
+    target = None if against is None else picture_sets.open_set(against, size)
+    if target is None and (single or (comparison.wants_reference and not saves)):
+        raise UserError(f"expected pictures to compare those in {place} with: give them with --against")
+    figures: dict[str, float] = {}
+    if single and target is not None:
+        picture_sets.check_pairs(made, target)
+        figures |= _pair_figures(picture_sets.batches([made, target]), single, comparison)
+    elif comparison.metrics:
+        for (pictures,), valid in picture_sets.batches([made]):
+            comparison.add(pictures, valid)
+        for (pictures,), valid in picture_sets.batches([target]) if target is not None else ():
+            comparison.add_reference(pictures, valid)
+    if target is not None or not comparison.wants_reference:
+        figures |= comparison.figures()
+    beside = f"those in {against}" if against is not None else "those of the statistics"
+    title = f"{place}, {len(made)} pictures" + (
+        "" if target is None else f", against {against}, {len(target)}"
+    )
+    about = {"pictures": len(made), "place": str(place), "against": None if against is None else str(against)}
+    return _Result(title, about, figures, comparison.computed(f"pictures of {place}", beside))
+
+
+def _pair_figures(batches: Any, single: tuple[str, ...], comparison: "Comparison") -> dict[str, float]:
+    import functools
+
+    import jax
+    import numpy as np
+
+    from vq_jax.evaluate import Setup, evaluate, make_evaluators, pair_step
+
+    evaluators = make_evaluators(single, Setup(None, "l2"))
+    compiled = jax.jit(functools.partial(pair_step, evaluators=evaluators))
+
+    def step(given: Any) -> dict[str, Any]:
+        (pictures, target), valid = given
+        if comparison.metrics:
+            comparison.add(pictures, valid)
+            comparison.add_reference(target, valid)
+        return compiled({"image": pictures, "target": target, "valid": np.arange(len(pictures)) < valid})
+
+    try:
+        return evaluate(step, batches, evaluators).figures
+    except UserError:
+        raise
+    except ValueError as error:  # an evaluator's, of pictures that it does not take
+        raise UserError(str(error)) from error
+
+
+def _of_model(
+    run: str,
+    single: tuple[str, ...],
+    comparison: "Comparison",
+    pictures: Path | None,
+    num: int | None,
+    size: int | None,
+    against: Path | None,
+) -> _Result:
+    """Measures a trained model."""
+    from vq_jax.cli import model_figures, picture_sets
+    from vq_jax.pretrained.load import load
     from vq_jax.pretrained.prior import Prior
     from vq_jax.pretrained.restorer import Restorer
     from vq_jax.pretrained.tokenizer import Tokenizer
 
-OutputJson = Annotated[Path | None, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.json")]
-
-
-def evaluate(run: Run, metrics: tuple[str, ...] = (), output: OutputJson = None) -> int:
-    """Measure a trained model on its own held-out pictures; prints a table.
-
-    Args:
-      run: directory that `vq-jax train` wrote.
-      metrics: of a tokenizer: reconstruction, codes and lpips; of a restorer: reconstruction, restoration and
-        lpips; the first two when absent. A prior has only metrics of its own.
-      output: JSON file to write the figures to.
-    """
-    from vq_jax.pretrained.load import load
-    from vq_jax.pretrained.prior import Prior
-    from vq_jax.pretrained.restorer import Restorer
-
-    if output is not None and output.suffix.lower() != ".json":
-        raise UserError(f"expected a .json file to write for -o, got {output}")
-    if output is not None:
-        check_targets([output], run=run)
+    others = None if pictures is None else picture_sets.open_set(pictures, size)
     trained = load(run)
-    if isinstance(trained, Prior):
-        if metrics:
-            raise UserError(f"{run} holds a prior, which has only metrics of its own: leave --metrics out")
-        batches = _held_out(trained.config.data.resolve(trained.tokenizer.config.data), trained.tokenizer)
-        figures = _prior_figures(trained, batches)
-    elif isinstance(trained, Restorer):
-        batches = _held_out(trained.config.data.resolve(trained.tokenizer.config.data), trained.tokenizer)
-        figures = _restorer_figures(trained, batches, metrics)
+    tokenizer = trained if isinstance(trained, Tokenizer) else trained.tokenizer
+    is_prior = isinstance(trained, Prior)
+    if is_prior and single:
+        raise UserError(
+            f"{run} holds a prior, which has only metrics of its own, without --metrics, and those of the "
+            "pictures that it draws, such as fd-vgg"
+        )
+    own = tokenizer.config.data
+    data = own if isinstance(trained, Tokenizer) else trained.config.data.resolve(own)
+    held_out = model_figures.HeldOut(data, tokenizer, None if is_prior and comparison.metrics else num)
+    comparison.elsewhere = others is not None
+    made = "reconstructions"
+    if isinstance(trained, Restorer):
+        figures = model_figures.restorer_figures(trained, held_out, single, comparison)
+    elif isinstance(trained, Prior):
+        made = "drawn pictures, every class in turn," if trained.num_classes is not None else "drawn pictures"
+        if comparison.metrics:
+            model_figures.draw(trained, held_out, comparison, num)
+            figures = {}
+        else:
+            figures = model_figures.prior_figures(trained, held_out)
     else:
-        batches = _held_out(trained.config.data, trained)
-        figures = _tokenizer_figures(trained, batches, metrics)
-    pictures = sum(int(batch["valid"].sum()) for batch in batches)
-    print(f"{trained.config.name}, step {trained.step}, {pictures} held-out pictures")
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        print(f"  {name:{width}}  {value:.5g}")
-    if output is not None:
-        report = {
-            **header("evaluation"),
-            "run": run,
-            "name": trained.config.name,
-            "step": trained.step,
-            "pictures": pictures,
-            "figures": figures,
-        }
-        write(output, (json.dumps(report, indent=2) + "\n").encode())
-        print(output)
-    return 0
-
-
-def _held_out(config: "DataConfig", tokenizer: "Tokenizer") -> "list[Batch]":
-    from vq_jax.data import all_test_batches, open_source
-
-    source = open_source(config.source, "test", config, tokenizer.channels)
-    return all_test_batches(source, config, batch_size=config.batch_size)
-
-
-def _tokenizer_figures(
-    tokenizer: "Tokenizer", batches: "list[Batch]", metrics: tuple[str, ...]
-) -> dict[str, float]:
-    import functools
-
-    import jax
-
-    from vq_jax.evaluate import DEFAULT_EVALUATORS, Setup, evaluate, evaluation_step, make_evaluators
-
-    config, model, variables = tokenizer.config, tokenizer.model, tokenizer.variables
-    setup = Setup(model.code_specs(batches[0]["image"].shape[1:]), config.losses.reconstruction)
-    try:
-        evaluators = make_evaluators(metrics or DEFAULT_EVALUATORS, setup)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    starts = zip(config.phase_starts(), config.phases, strict=True)
-    kind = [phase.kind for start, phase in starts if start < tokenizer.step][-1]
-    step = jax.jit(
-        functools.partial(evaluation_step, model=model, evaluators=evaluators, quantize=kind != "autoencoder")
-    )
-    params, codebook = variables["params"], variables.get("codebook", {})
-    return evaluate(lambda batch: step(params, codebook, batch), batches, evaluators).figures
-
-
-def _restorer_figures(
-    restorer: "Restorer", batches: "list[Batch]", metrics: tuple[str, ...]
-) -> dict[str, float]:
-    import functools
-
-    import jax
-
-    from vq_jax.evaluate import evaluate, restoration_evaluators, restoration_step
-
-    try:
-        evaluators = restoration_evaluators(metrics, restorer.config.losses.reconstruction)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    step = jax.jit(functools.partial(restoration_step, model=restorer.model, evaluators=evaluators))
-    params, frozen = restorer.variables["params"], restorer.tokenizer.variables
-    return evaluate(lambda batch: step(params, frozen, batch), batches, evaluators).figures
-
-
-def _prior_figures(prior: "Prior", batches: "list[Batch]") -> dict[str, float]:
-    """Figures as those that the run's own evaluation gives."""
-    for batch in batches:
-        batch["codes"] = prior.tokenizer.encode(batch.pop("image"))
-    # A prior that a discriminator trains has no loss, and so no likelihood.
-    return (_likelihood if hasattr(prior.model, "loss") else _code_distance)(prior, batches)
-
-
-def _likelihood(prior: "Prior", batches: "list[Batch]") -> dict[str, float]:
-    import functools
-
-    import jax
-    import jax.numpy as jnp
-
-    from vq_jax.evaluate import Likelihood, evaluate
-    from vq_jax.nn import Condition
-    from vq_jax.train.steps.prior import prior_evaluation
-
-    step = jax.jit(functools.partial(prior_evaluation, prior_model=prior.model))
-
-    def sums(numbered: tuple[int, Any]) -> dict[str, Any]:
-        number, batch = numbered
-        labels = batch["label"] if prior.num_classes is not None else None
-        codes, labels, valid = jax.tree.map(jnp.asarray, (batch["codes"], labels, batch["valid"]))
-        rng = jax.random.fold_in(jax.random.key(0), number)
-        state = step(prior.variables["params"], codes, Condition(labels), valid, rng)
-        return {"codes": jax.tree.map(float, state)}  # added up in float64
-
-    return evaluate(sums, enumerate(batches), {"codes": Likelihood()}).figures
-
-
-def _code_distance(prior: "Prior", batches: "list[Batch]") -> dict[str, float]:
-    from vq_jax import evaluate
-
-    evaluators = {"codes": evaluate.CodeDistance(prior.model.code_specs)}
-
-    def sums(numbered: tuple[int, Any]) -> dict[str, Any]:
-        number, batch = numbered
-        labels = batch["label"] if prior.num_classes is not None else None
-        drawn = prior.sample_codes(len(batch["valid"]), labels=labels, seed=number)
-        return evaluate.sums(evaluators, batch, drawn)
-
-    return evaluate.evaluate(sums, enumerate(batches), evaluators).figures
+        figures = model_figures.tokenizer_figures(trained, held_out, single, comparison)
+    for (batch,), valid in picture_sets.batches([others]) if others is not None else ():
+        comparison.add_reference(batch, valid)
+    figures |= comparison.figures() if comparison.metrics else {}
+    beside = f"held-out pictures of {held_out.source}" if against is None else f"of {against}"
+    title = f"{trained.config.name}, step {trained.step}, {held_out.pictures} held-out pictures"
+    about = {"run": run, "name": trained.config.name, "step": trained.step, "pictures": held_out.pictures}
+    return _Result(title, about, figures, comparison.computed(made, beside))

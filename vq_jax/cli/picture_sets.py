@@ -106,8 +106,8 @@ def check_pairs(made: PictureSet, target: PictureSet) -> None:
     """
     if len(made) != len(target):
         raise UserError(
-            f"{made.place} has {len(made)} pictures and {target.place} has {len(target)}: to compare them "
-            "one by one, in the order of their names, they must be as many (fd, kd and prdc compare whole sets)"
+            f"{made.place} has {len(made)} pictures and {target.place} has {len(target)}: as many are needed "
+            "to compare them one by one, in the order of their names; fd, kd and prdc compare whole sets"
         )
 
 

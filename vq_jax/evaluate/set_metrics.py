@@ -247,7 +247,7 @@ def worth(
         counts = [made[chosen.key].count, *([known.count] if known is not None and known.count else [])]
         if "fd" in chosen.name.split("-") and min(counts) < chosen.network.width:
             warnings.append(
-                f"{chosen.name} of {min(counts):,} pictures for {chosen.network.width:,} features is too "
-                "high: compare it only with figures of as many pictures; kd has no such bias"
+                f"{chosen.name} of {min(counts):,} pictures for {chosen.network.width:,} features is biased "
+                "upwards: compare it only with figures of as many pictures; kd has no such bias"
             )
     return warnings

@@ -10,7 +10,7 @@ from vq_jax.ranges import between
 
 _Format = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMAT")]
 _File = Annotated[str, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|FOLDER")]
-_Target = Annotated[str, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE")]
+_Target = Annotated[str, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE|FOLDER")]
 _To = Annotated[str, tyro.conf.arg(metavar="FORMAT")]
 _Size = Annotated[int, between(4, 2**16), tyro.conf.arg(metavar="N")]
 
@@ -18,7 +18,7 @@ _Size = Annotated[int, between(4, 2**16), tyro.conf.arg(metavar="N")]
 def convert(format: _Format, file: _File, output: OutputDir, image_size: _Size = 256) -> int:
     """Turn weights of another project into a model directory.
 
-    Formats: taming, diffusers, llamagen, open-magvit2, ibq.
+    Formats: taming, diffusers, llamagen, maskgit, open-magvit2, ibq.
 
     Args:
       format: whose file it is.
@@ -37,12 +37,13 @@ def convert(format: _Format, file: _File, output: OutputDir, image_size: _Size =
 
 
 def export(run: Run, to: _To, output: _Target) -> int:
-    """Write a model as a file of another project.
+    """Write a model as a file of another project, or as programs that need jax alone.
 
     Args:
       run: run or model directory of a tokenizer.
-      to: whose file to write, one of the formats of `vq-jax convert`.
-      output: the file.
+      to: whose file to write, one of the formats of `vq-jax convert`; or jax, for a folder with programs that
+        encode and decode where vq_jax is not installed.
+      output: the file; a folder of diffusers, or of programs.
     """
     from vq_jax.convert import formats
 

@@ -270,12 +270,9 @@ class VARTokenizer(VQGAN):
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskGITVQGAN(Architecture):
-    """MaskGIT's tokenizer (Chang et al. 2022, arXiv:2202.04200): no attention, average pooling."""
+class PlainCNN(Architecture):
+    """Base of the models of residual blocks without attention, and without biases in them."""
 
-    architecture: ClassVar[str] = "maskgit-vqgan"
-
-    quantizer: QuantizerConfig = VectorQuantizerConfig(codebook_size=1024, code_dim=256)
     channels: int = 128
     """Width of the network."""
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
@@ -294,15 +291,6 @@ class MaskGITVQGAN(Architecture):
         halvings = len(self.channel_multipliers) - 1
         check_multiple(size, 2**halvings, f"a model that halves it {halvings} times")
 
-    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
-        from vq_jax import nn
-
-        shared = self._shared(dtype)
-        return (
-            nn.MaskGITEncoder(latent_channels=self.quantizer.latent_channels, **shared),
-            nn.MaskGITDecoder(out_channels=out_channels, **shared),
-        )
-
     def _shared(self, dtype: Any) -> dict[str, Any]:
         """The fields that encoder and decoder have."""
         return {
@@ -315,7 +303,27 @@ class MaskGITVQGAN(Architecture):
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenMAGVIT2(MaskGITVQGAN):
+class MaskGITVQGAN(PlainCNN):
+    """MaskGIT's tokenizer (Chang et al. 2022, arXiv:2202.04200): no attention, average pooling."""
+
+    architecture: ClassVar[str] = "maskgit-vqgan"
+
+    quantizer: QuantizerConfig = VectorQuantizerConfig(codebook_size=1024, code_dim=256)
+    unit_range: bool = False
+    """Let the network read and write pixels in [0, 1], as the released weights do, not in [-1, 1]."""
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        from vq_jax import nn
+
+        shared = {**self._shared(dtype), "unit_range": self.unit_range}
+        return (
+            nn.MaskGITEncoder(latent_channels=self.quantizer.latent_channels, **shared),
+            nn.MaskGITDecoder(out_channels=out_channels, **shared),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenMAGVIT2(PlainCNN):
     """Open-MAGVIT2's tokenizer (Luo et al. 2024, arXiv:2409.04410): 18 bits a code, no attention."""
 
     architecture: ClassVar[str] = "open-magvit2"

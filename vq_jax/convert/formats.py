@@ -10,6 +10,8 @@ from vq_jax.configs.data import ImageSize
 from vq_jax.convert.base import Converted, Format, Written
 from vq_jax.convert.diffusers import Diffusers
 from vq_jax.convert.llamagen import LlamaGen
+from vq_jax.convert.maskgit_files import MaskGITTokenizer
+from vq_jax.convert.portable import portable_files
 from vq_jax.convert.seed_voken import IBQFormat, OpenMagvit2Format
 from vq_jax.convert.taming import Taming
 from vq_jax.convert.torch_writer import torch_file
@@ -21,8 +23,11 @@ from vq_jax.pretrained.load import load
 from vq_jax.pretrained.model_directory import open_model, write_model
 
 FORMATS: dict[str, Format] = {
-    kind.name: kind for kind in (Taming(), Diffusers(), LlamaGen(), OpenMagvit2Format(), IBQFormat())
+    kind.name: kind
+    for kind in (Taming(), Diffusers(), LlamaGen(), MaskGITTokenizer(), OpenMagvit2Format(), IBQFormat())
 }
+
+PROGRAMS = "jax"
 
 
 def convert(name: str, place: epath.PathLike, output: epath.PathLike, image_size: ImageSize) -> Converted:
@@ -50,11 +55,11 @@ def convert(name: str, place: epath.PathLike, output: epath.PathLike, image_size
 
 
 def export(place: epath.PathLike, name: str, output: epath.PathLike) -> list[epath.Path]:
-    """Writes a model as a file of another project.
+    """Writes a model as a file of another project, or as programs.
 
     Args:
       place: run or model directory.
-      name: the format, of `FORMATS`.
+      name: the format, of `FORMATS`; or `jax`, for a directory of programs, see `portable_files`.
       output: the file; of a format with a `config.json`, also a folder, which has no ending.
 
     Returns:
@@ -63,6 +68,10 @@ def export(place: epath.PathLike, name: str, output: epath.PathLike) -> list[epa
     Raises:
       UserError: there is no such format, or no way to it; or its files cannot hold such a model.
     """
+    if name == PROGRAMS:
+        model = load(place)
+        folder = epath.Path(output)
+        return _write_all({folder / file: content for file, content in portable_files(model).items()})
     kind = _format(name)
     if kind.writes is None:
         back = ", ".join(other.name for other in FORMATS.values() if other.writes)
@@ -84,12 +93,16 @@ def _write(kind: Format, written: Written, output: epath.Path) -> list[epath.Pat
         files = {output / name: content}
         if written.config is not None:
             files[output / "config.json"] = (json.dumps(written.config, indent=2) + "\n").encode()
+    return _write_all(files)
+
+
+def _write_all(files: dict[epath.Path, bytes]) -> list[epath.Path]:
     try:
         for path in files:
             path.parent.mkdir(parents=True, exist_ok=True)
         write_all(files)
     except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {next(iter(files))}: {error.strerror or error}") from error
     return list(files)
 
 

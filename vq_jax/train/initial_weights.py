@@ -19,12 +19,14 @@ from vq_jax.configs.serialize import part_to_dict
 from vq_jax.errors import UserError, require
 from vq_jax.nn import VQModel, inflate
 from vq_jax.pretrained.build import abstract_prior, abstract_variables
+from vq_jax.pretrained.hub import local_copy
 from vq_jax.pretrained.load import load
+from vq_jax.pretrained.model_directory import open_model
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.restore import restore_weights
 from vq_jax.pretrained.restorer import Restorer
 from vq_jax.pretrained.tokenizer import Tokenizer
-from vq_jax.runs.rundir import has_checkpoint, is_run
+from vq_jax.runs.rundir import has_checkpoint
 from vq_jax.train.optimizers import init_optimizer
 from vq_jax.train.sharding import replicate, shard_state, state_sharding
 from vq_jax.train.state import DiscriminatorState
@@ -218,8 +220,12 @@ def _discriminator(config: ExperimentConfig, found: Tokenizer, wanted: Any) -> P
     """The weights of the other run's discriminator; None where it has none like the one to train."""
     place, there = config.training.init, found.config
     same = dataclasses.replace(there.discriminator, optimizer=config.discriminator.optimizer)
-    if not there.losses.has_discriminator or same != config.discriminator or not is_run(place):
+    if not there.losses.has_discriminator or same != config.discriminator:
         return None
+    saved = open_model(local_copy(place))
+    if saved is not None:
+        origin = saved.origin()
+        return (origin.tree(_DISCRIMINATOR) or None) if origin is not None else None
     parts = {
         f"{_DISCRIMINATOR}/{name}": jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), getattr(wanted, name)

@@ -81,7 +81,8 @@ class AdaptiveGroupNorm(nn.Module):
         positions = latents.astype(jnp.float32).reshape(latents.shape[0], -1, latents.shape[-1])
         mean = jnp.mean(positions, axis=1)
         square = jnp.sum(jnp.square(positions - mean[:, None]), axis=1)
-        variance = square / max(positions.shape[1] - 1, 1)  # as PyTorch computes it
+        count = jnp.maximum(positions.shape[1] - 1, 1).astype(jnp.float32)  # as PyTorch computes it
+        variance = square / count
         scale = nn.Dense(channels, name="gamma")(jnp.sqrt(variance + self.epsilon))
         shift = nn.Dense(channels, name="beta")(mean)
         plain = ops.group_norm(

@@ -28,6 +28,7 @@ class MaskGITEncoder(nn.Module):
       channel_multipliers: multipliers of `channels`, one per level; the picture is halved between levels.
       num_res_blocks: residual blocks per level, and at the lowest resolution.
       latent_channels: width D of a latent.
+      unit_range: convolve pictures in [0, 1], as the published network does, not in [-1, 1].
       remat: recompute residual blocks in the backward pass: less memory, more time.
       dtype: compute dtype; parameters are float32.
     """
@@ -36,6 +37,7 @@ class MaskGITEncoder(nn.Module):
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     num_res_blocks: int = 2
     latent_channels: int = 256
+    unit_range: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -53,6 +55,7 @@ class MaskGITEncoder(nn.Module):
     def __call__(self, images: Float[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
         """Encodes pictures; each spatial axis must be a multiple of 2^num_downsamples."""
         options: dict[str, Any] = {"block": _BLOCK, "remat": self.remat, "dtype": self.dtype}
+        images = (images + 1.0) * 0.5 if self.unit_range else images
         x = Conv(self.channels, use_bias=False, dtype=self.dtype, name="conv_in")(images)
         for level, multiplier in enumerate(self.channel_multipliers):
             x = Level(self.channels * multiplier, self.num_res_blocks, name=f"down_{level}", **options)(x)
@@ -71,6 +74,7 @@ class MaskGITDecoder(nn.Module):
       channel_multipliers: multipliers of `channels`, one per level; level 0 has the full resolution.
       num_res_blocks: residual blocks per level, and at the lowest resolution.
       out_channels: output channels.
+      unit_range: the last convolution outputs pictures in [0, 1], as the published one's, not in [-1, 1].
       remat: recompute residual blocks in the backward pass: less memory, more time.
       dtype: compute dtype; parameters are float32.
     """
@@ -79,6 +83,7 @@ class MaskGITDecoder(nn.Module):
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     num_res_blocks: int = 2
     out_channels: int = 3
+    unit_range: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -99,7 +104,8 @@ class MaskGITDecoder(nn.Module):
             if level > 0:
                 x = Upsample(dtype=self.dtype, name=f"up_{level}_upsample")(x)
         x = nn.swish(GroupNorm(dtype=self.dtype, name="norm_out")(x))
-        return Conv(self.out_channels, dtype=self.dtype, name="conv_out")(x)
+        x = Conv(self.out_channels, dtype=self.dtype, name="conv_out")(x)
+        return x * 2.0 - 1.0 if self.unit_range else x
 
 
 def _halve(x: Array) -> Array:

@@ -28,6 +28,7 @@ from vq_jax.evaluate.positions import find_positions, position_accuracy
 from vq_jax.evaluate.rate import Rate
 from vq_jax.evaluate.reconstruction import Reconstruction, ReconstructionSums
 from vq_jax.evaluate.restoration import Restoration, restoration_evaluators, restoration_step
+from vq_jax.evaluate.robustness import Robustness, robustness_step
 from vq_jax.evaluate.set_metrics import (
     SET_METRICS,
     ChosenMetric,
@@ -61,6 +62,7 @@ __all__ = [
     "Reconstruction",
     "ReconstructionSums",
     "Restoration",
+    "Robustness",
     "SetMetric",
     "Setup",
     "Statistics",
@@ -89,6 +91,7 @@ __all__ = [
     "reconstruction_step",
     "restoration_evaluators",
     "restoration_step",
+    "robustness_step",
     "set_figures",
     "ssim",
     "sums",

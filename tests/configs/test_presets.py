@@ -49,7 +49,7 @@ def test_a_preset_has_its_name_and_its_command_and_survives_json(name):
         # the authors' layers, counted in PyTorch
         pytest.param("var-imagenet-tokenizer", 108_948_355, None, VAR_GRIDS, marks=pytest.mark.ci),
         # counted layer by layer in tests/nn/test_video_networks.py
-        pytest.param("magvit2-video-128", 376_003_221, None, (5, 16, 16), marks=pytest.mark.ci),
+        pytest.param("magvit2-video-128", 376_003_221, None, (5, 16, 16, 2), marks=pytest.mark.ci),
     ],
 )
 def test_a_preset_at_scale_has_networks_of_the_published_size(name, generator, discriminator, codes):

@@ -127,6 +127,8 @@ class MaskGITArchitecture(TransformerArchitecture):
     )
     """What training draws from: nothing is given, the first frames, the first and the last, all but a box, or
     a box."""
+    neighbours: bool = False
+    """Let each layer first read the codes around a code."""
     mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
     """Schedule of the training masks."""
     unmasked_weight: float = 0.0

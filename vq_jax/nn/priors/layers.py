@@ -4,6 +4,7 @@ Letters: T tokens, E width of a token, A heads, F width of a head.
 """
 
 import functools
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,37 @@ def mlp_width(width: int) -> int:
     return -(-8 * width // (3 * 64)) * 64
 
 
+class Neighbours(nn.Module):
+    """What a token of a grid reads of itself and those around it, 3 x 3 x ...: a weight each, by channel.
+
+    A depthwise convolution, the same at all places: it tells tokens how far others are from them, whatever
+    their positions.
+
+    Attributes:
+      grid: lengths of its axes.
+      dtype: compute dtype; parameters are float32.
+
+    References:
+      Chu et al. 2021, Conditional positional encodings for vision transformers, arXiv:2102.10882.
+    """
+
+    grid: tuple[int, ...]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
+        axes, width = len(self.grid), x.shape[-1]
+        kernel = self.param("kernel", init_kernel, (3**axes, width), jnp.float32).astype(self.dtype)
+        padded = jnp.pad(x.reshape(-1, *self.grid, width), [(0, 0), *((1, 1) for _ in self.grid), (0, 0)])
+        total = jnp.zeros_like(x)
+        for weight, offset in zip(kernel, itertools.product(range(3), repeat=axes), strict=True):
+            window = tuple(
+                slice(first, first + length) for first, length in zip(offset, self.grid, strict=True)
+            )
+            total += padded[:, *window].reshape(x.shape) * weight[None, None]
+        return total
+
+
 class Block(nn.Module):
     """Transformer block: x + attention(norm(x)), then x + feed-forward(norm(x)), without biases.
 
@@ -44,6 +76,8 @@ class Block(nn.Module):
       causal: whether a token attends to itself and earlier tokens only, else to all tokens.
       dropout: dropout rate after attention and feed-forward, in training; rng stream `dropout`.
       dtype: compute dtype; parameters are float32.
+      grid: lengths of the axes on which all tokens but the first lie; each then first reads those around it,
+        see `Neighbours`. None: no such layer.
     """
 
     num_heads: int
@@ -51,6 +85,7 @@ class Block(nn.Module):
     causal: bool
     dropout: float = 0.0
     dtype: Any = jnp.float32
+    grid: tuple[int, ...] | None = None
 
     @nn.compact
     def __call__(
@@ -78,6 +113,9 @@ class Block(nn.Module):
             nn.Dense, use_bias=False, kernel_init=init_kernel, dtype=self.dtype, param_dtype=jnp.float32
         )
         drop = nn.Dropout(self.dropout, deterministic=not train)
+        if self.grid is not None:
+            around = Neighbours(self.grid, self.dtype, name="neighbours")(x[:, 1:])
+            x = x + jnp.pad(around, [(0, 0), (1, 0), (0, 0)])
 
         qkv = dense(3 * width, name="qkv")(RMSNorm(name="attention_norm")(x))
         qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, width // self.num_heads)
@@ -118,6 +156,7 @@ class Layers(nn.Module):
       mlp_features: see `Block`.
       causal: see `Block`.
       dropout: see `Block`.
+      grid: see `Block`.
       remat: keep only the inputs of each block for the backward pass.
       dtype: compute dtype; parameters are float32.
     """
@@ -129,6 +168,7 @@ class Layers(nn.Module):
     dropout: float = 0.0
     remat: bool = False
     dtype: Any = jnp.float32
+    grid: tuple[int, ...] | None = None
 
     @nn.compact
     def __call__(
@@ -207,4 +247,4 @@ class Layers(nn.Module):
         )
 
 
-_SHARED = ("num_heads", "mlp_features", "causal", "dropout", "dtype")
+_SHARED = ("num_heads", "mlp_features", "causal", "dropout", "dtype", "grid")

@@ -31,6 +31,8 @@ class MaskGIT(TransformerPrior):
       codes_per_position: Q; codes are [B, *s] if Q is 1, else [B, *s, Q].
       tokens: `codes`, a token for each code; `positions`, one for all codes of a position.
       tasks: what training draws from, out of `ops.TASKS`.
+      neighbours: whether each layer first reads the tokens around a token, see `layers.Neighbours`; with it,
+        training on what moves takes fewer steps.
       mask_schedule: schedule of the training masks, see `ops.random_mask`.
       unmasked_weight: weight in the loss of the positions that are not masked; 0.1 in TiTok (Yu et al.
         2024, arXiv:2406.07550, code release).
@@ -43,6 +45,7 @@ class MaskGIT(TransformerPrior):
     codes_per_position: int = 1
     tokens: str = "codes"
     tasks: tuple[str, ...] = ("generation",)
+    neighbours: bool = False
     mask_schedule: str = "cosine"
     unmasked_weight: float = 0.0
 
@@ -74,7 +77,14 @@ class MaskGIT(TransformerPrior):
         self.norm = RMSNorm()
         mlp = self.mlp_features or mlp_width(self.width)
         self.layers = Layers(
-            self.num_layers, self.num_heads, mlp, False, self.dropout, self.remat, self.dtype
+            self.num_layers,
+            self.num_heads,
+            mlp,
+            False,
+            self.dropout,
+            self.remat,
+            self.dtype,
+            self.token_grid if self.neighbours else None,
         )
 
     def __call__(

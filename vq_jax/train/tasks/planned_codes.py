@@ -17,7 +17,13 @@ from vq_jax.train import sharding
 from vq_jax.types import CodeSpecs
 
 # Sources whose pictures have labels, with the number of classes.
-_CLASSES = {"fashion": 10, "tfds:imagenet2012": 1000, "tfds:cifar10": 10, "tfds:mnist": 10}
+_CLASSES = {
+    "fashion": 10,
+    "tfds:imagenet2012": 1000,
+    "tfds:cifar10": 10,
+    "tfds:mnist": 10,
+    "tfds:ucf101": 101,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Patches: cut and put together along any number of axes."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -26,3 +28,14 @@ def test_the_outermost_pixels_are_repeated():
     x = jnp.asarray(np.arange(6.0, dtype=np.float32).reshape(1, 2, 3, 1))
     padded = np.asarray(ops.pad_edges(x, ((1, 0), (0, 2))))[0, ..., 0]
     np.testing.assert_array_equal(padded, [[0, 1, 2, 2, 2], [0, 1, 2, 2, 2], [3, 4, 5, 5, 5]])
+
+
+@pytest.mark.parametrize("sizes, channels", [((4, 2, 2), 1), ((3, 2), 3)])
+def test_the_slowest_waves_of_a_patch_come_first_and_are_at_right_angles(sizes, channels):
+    total = math.prod(sizes) * channels
+    waves = ops.cosine_patches(sizes, channels, total + 2)
+    np.testing.assert_allclose(waves.T @ waves, np.diag([1.0] * total + [0.0] * 2), atol=1e-6)
+    np.testing.assert_allclose(waves[:, 0], total**-0.5, rtol=1e-6)
+    changes = [np.abs(np.diff(wave.reshape(*sizes, channels), axis=0)).sum() for wave in waves.T]
+    assert changes[0] == 0 and np.argmax(changes) > total // 2
+    np.testing.assert_array_equal(ops.cosine_patches(sizes, channels, 3), waves[:, :3])

@@ -48,7 +48,7 @@ from vq_jax.ops.masking import (
     random_mask,
 )
 from vq_jax.ops.normalization import group_norm
-from vq_jax.ops.patches import from_patches, pad_edges, to_patches
+from vq_jax.ops.patches import cosine_patches, from_patches, pad_edges, to_patches
 from vq_jax.ops.reconstruction import (
     HEADS,
     head_channels,
@@ -116,6 +116,7 @@ __all__ = [
     "code_use",
     "codebook_from_averages",
     "conv",
+    "cosine_patches",
     "dead_codes",
     "diff_augment",
     "directional_noise",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
 from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Float
@@ -56,3 +57,28 @@ def from_patches(patches: Float[Array, "B *s P"], size: int | Sequence[int]) -> 
 
 def _sizes(size: int | Sequence[int], axes: int) -> tuple[int, ...]:
     return (size,) * axes if isinstance(size, int) else tuple(size)
+
+
+def cosine_patches(sizes: Sequence[int], channels: int, count: int) -> Float[np.ndarray, "P count"]:
+    """The `count` slowest waves of a patch, as columns of length 1 that are at right angles to each other.
+
+    They are those of the discrete cosine transform along all axes, channels included, in ascending order of
+    the sum of their squared frequencies. Columns beyond the P that there are are zero.
+
+    Args:
+      sizes: length of a patch along each axis.
+      channels: channels of a pixel.
+      count: number of waves.
+
+    References:
+      Ahmed, Natarajan, Rao 1974, Discrete Cosine Transform, IEEE Transactions on Computers C-23.
+    """
+    lengths = (*sizes, channels)
+    frequencies = np.indices(lengths).reshape(len(lengths), -1).T
+    chosen = frequencies[np.argsort((frequencies**2).sum(1), kind="stable")[:count]]
+    waves = np.ones((1, len(chosen)))
+    for length, frequency in zip(lengths, chosen.T, strict=True):
+        places = (np.arange(length)[:, None] + 0.5) / length
+        wave = np.cos(np.pi * places * frequency) * np.where(frequency == 0, 1.0, 2**0.5) / length**0.5
+        waves = (waves[:, None] * wave).reshape(-1, len(chosen))
+    return np.pad(waves, ((0, 0), (0, count - len(chosen)))).astype(np.float32)

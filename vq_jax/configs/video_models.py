@@ -1,7 +1,7 @@
 """Named models of video, which take pictures too; their registry is in `models`."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from vq_jax.configs.data import ImageSize
 from vq_jax.configs.model_base import Architecture, check_multiple
@@ -39,6 +39,10 @@ class VideoVQVAE(Architecture):
     """Width inside the residual blocks."""
     num_res_blocks: Annotated[int, between(0, 512)] = 4
     """Number of residual blocks, in the encoder and in the decoder."""
+    waves: Literal["clip", "frame"] = "clip"
+    """What latents keep of a patch at first: its slowest waves over all its frames, or those of each frame in
+    channels of its own, for a quantizer of frame_stride groups: a code for each frame. The latter is better
+    where things move fast, the former where little moves."""
 
     def check_image_size(self, size: ImageSize) -> None:
         check_multiple(size, self.patch_size, f"a model with model.patch_size = {self.patch_size}")
@@ -56,6 +60,7 @@ class VideoVQVAE(Architecture):
             "channels": self.channels,
             "residual_channels": self.residual_channels,
             "num_res_blocks": self.num_res_blocks,
+            "waves": self.waves,
             "dtype": dtype,
         }
         return (

@@ -94,17 +94,31 @@ def add_command() -> None:
     main._COMMANDS.update(line.as_entries({}))
 
 
+def add_format() -> None:
+    """Follows the section on formats, but for the row of its contract test."""
+    from vq_jax.convert import formats
+
+    module, _ = blocks("Add a format")
+    kind = module.as_module("vq_jax.convert.latent_diffusion").LatentDiffusion()
+    formats.FORMATS[kind.name] = kind
+
+
 def add_all() -> None:
     """Follows every section."""
     add_quantizer()
     add_prior()
     add_source()
     add_command()
+    add_format()
 
 
 def pytest_sessionstart() -> None:
     """Adds all of it before tests are collected, after the checks of types and shapes are switched on."""
     add_all()
+    import converted_models
+
+    _, row = blocks("Add a format")
+    converted_models.MODELS.update(row.as_entries(vars(converted_models)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,48 +6,14 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from converted_models import MODELS, saved
 
 import vq_jax
 from vq_jax.cli.main import main
-from vq_jax.configs import ExperimentConfig, VQGANf4
-from vq_jax.configs.data import DataConfig
-from vq_jax.configs.grid_quantizers import LFQConfig
-from vq_jax.configs.models import OpenMAGVIT2
-from vq_jax.configs.quantizers import IBQConfig, VectorQuantizerConfig
 from vq_jax.convert.formats import FORMATS
+from vq_jax.convert.tokenizers import TokenizerFormat
 from vq_jax.convert.torch_writer import torch_file
 from vq_jax.convert.weights_file import open_weights
-from vq_jax.pretrained.build import abstract_variables, build_model
-
-_NETWORK = {
-    "channels": 32,
-    "channel_multipliers": (1, 2),
-    "num_res_blocks": 1,
-    "attention_levels": (1,),
-    "z_channels": 4,
-}
-# A small model of each format, as its files can hold it.
-MODELS = {
-    "taming": VQGANf4(quantizer=VectorQuantizerConfig(codebook_size=8, code_dim=3), **_NETWORK),
-    "diffusers": VQGANf4(quantizer=VectorQuantizerConfig(codebook_size=8, code_dim=3), **_NETWORK),
-    "llamagen": VQGANf4(
-        quantizer=VectorQuantizerConfig(codebook_size=8, code_dim=3, normalize=True), **_NETWORK
-    ),
-    "open-magvit2": OpenMAGVIT2(
-        quantizer=LFQConfig(bits=3), channels=32, channel_multipliers=(1, 2), num_res_blocks=1
-    ),
-    "ibq": VQGANf4(quantizer=IBQConfig(codebook_size=8, code_dim=3), **_NETWORK),
-}
-
-
-def saved(name, place):
-    """A model directory with a random model of a format; draws in NumPy, for nothing to be compiled."""
-    config = ExperimentConfig(name="small", model=MODELS[name], data=DataConfig(image_size=32))
-    model, rng = build_model(config), np.random.default_rng(0)
-    shapes = abstract_variables(config, model)
-    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
-    vq_jax.Tokenizer(model, dict(variables), config, 3).save(place)
-    return variables
 
 
 def exported(name, tmp_path):
@@ -66,7 +32,8 @@ def refused(arguments, capsys):
 
 
 def test_every_format_has_a_model():
-    assert set(MODELS) == {name for name, kind in FORMATS.items() if kind.writes}
+    tokenizers = {name for name, kind in FORMATS.items() if isinstance(kind, TokenizerFormat)}
+    assert set(MODELS) == {name for name in tokenizers if FORMATS[name].writes}
 
 
 @pytest.mark.parametrize("name", MODELS)

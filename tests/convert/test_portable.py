@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_formats import saved
+from converted_models import saved
 
 import vq_jax
 from vq_jax.cli.main import main

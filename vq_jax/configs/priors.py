@@ -5,11 +5,12 @@ Nothing here imports jax until a prior is built, so that the command line respon
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from vq_jax.configs.fields import Checked
 from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, Options, SamplingOptions
 from vq_jax.errors import lookup
+from vq_jax.ranges import between
 
 if TYPE_CHECKING:
     from flax import linen
@@ -109,6 +110,10 @@ class GPTArchitecture(TransformerArchitecture):
 
     depth_layers: int = 2
     """Layers of the transformer over the codes of one position, if there are several."""
+    norm_epsilon: Annotated[float, between(0, 1)] = 1e-6
+    """Added to the mean square in norms; released weights of LlamaGen take 1e-5."""
+    silent_prefix: bool = False
+    """Let no code attend to the prefix by its content, as released weights of LlamaGen take it."""
 
 
 @dataclasses.dataclass(frozen=True)

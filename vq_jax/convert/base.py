@@ -32,6 +32,19 @@ class Written:
 
 
 @dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a file does not say of its model.
+
+    Attributes:
+      image_size: of the pictures that it was trained on, in pixels.
+      tokenizer: of a prior, the model directory of its tokenizer.
+    """
+
+    image_size: ImageSize = 256
+    tokenizer: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Converted:
     """A file of another project as a model directory.
 
@@ -66,12 +79,12 @@ class Format(abc.ABC):
         """Whether tensors of these names are those of such a file, or most of them."""
 
     @abc.abstractmethod
-    def convert(self, file: WeightsFile, image_size: ImageSize) -> Converted:
+    def convert(self, file: WeightsFile, asked: Asked) -> Converted:
         """Converts a file.
 
         Args:
           file: it.
-          image_size: of the pictures that the model was trained on, in pixels.
+          asked: what it does not say.
 
         Raises:
           UserError: tensors are missing, left over or of other shapes; or the network is not among ours.

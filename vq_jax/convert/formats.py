@@ -6,10 +6,10 @@ from collections.abc import Collection
 import safetensors.numpy
 from etils import epath
 
-from vq_jax.configs.data import ImageSize
-from vq_jax.convert.base import Converted, Format, Written
+from vq_jax.convert.base import Asked, Converted, Format, Written
 from vq_jax.convert.diffusers import Diffusers
 from vq_jax.convert.llamagen import LlamaGen
+from vq_jax.convert.llamagen_gpt import LlamaGenGPT
 from vq_jax.convert.maskgit_files import MaskGITTokenizer
 from vq_jax.convert.portable import portable_files
 from vq_jax.convert.seed_voken import IBQFormat, OpenMagvit2Format
@@ -24,20 +24,22 @@ from vq_jax.pretrained.model_directory import open_model, write_model
 
 FORMATS: dict[str, Format] = {
     kind.name: kind
-    for kind in (Taming(), Diffusers(), LlamaGen(), MaskGITTokenizer(), OpenMagvit2Format(), IBQFormat())
+    for kind in (
+        *(Taming(), Diffusers(), LlamaGen(), LlamaGenGPT()),
+        *(MaskGITTokenizer(), OpenMagvit2Format(), IBQFormat()),
+    )
 }
-
 PROGRAMS = "jax"
 
 
-def convert(name: str, place: epath.PathLike, output: epath.PathLike, image_size: ImageSize) -> Converted:
+def convert(name: str, place: epath.PathLike, output: epath.PathLike, asked: Asked) -> Converted:
     """Converts a file of another project to a model directory.
 
     Args:
       name: its format, of `FORMATS`.
       place: the file, or a folder with it.
       output: the directory to write, local or gs://.
-      image_size: of the pictures that the model was trained on, in pixels.
+      asked: what the file does not say.
 
     Raises:
       UserError: there is no such format; or the file is damaged, or not of that format; or the directory
@@ -49,7 +51,7 @@ def convert(name: str, place: epath.PathLike, output: epath.PathLike, image_size
         raise UserError(
             f"{file.path} is not a file of {name} ({kind.title}).\nIt {_what_it_is(file.tensors)}"
         )
-    found = kind.convert(file, image_size)
+    found = kind.convert(file, asked)
     write_model(output, found.files)
     return found
 

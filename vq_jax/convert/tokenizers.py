@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from vq_jax.configs.data import DataConfig, ImageSize
+from vq_jax.configs.data import DataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.model_base import Architecture
 from vq_jax.configs.runs import ExperimentConfig
-from vq_jax.convert.base import Converted, Format, Written
+from vq_jax.convert.base import Asked, Converted, Format, Written
 from vq_jax.convert.places import PlaceOf, given_back, names_used, taken
-from vq_jax.convert.torch_tensor import DTYPES
+from vq_jax.convert.torch_tensor import DTYPES, dtype_names
 from vq_jax.convert.vqgan import discriminator_place
 from vq_jax.convert.weights_file import WeightsFile, named
 from vq_jax.errors import UserError
@@ -80,15 +80,17 @@ class TokenizerFormat(Format):
         """Returns the file with these tensors; the settings are those of the file that came in, if any."""
         return Written(tensors, settings.get("under", self.within[0]))
 
-    def convert(self, file: WeightsFile, image_size: ImageSize) -> Converted:
+    def convert(self, file: WeightsFile, asked: Asked) -> Converted:
         """Converts a file, see `Format.convert`."""
+        if asked.tokenizer is not None:
+            raise UserError(f"files of {self.name} hold a tokenizer: omit --tokenizer")
         file = self.prepared(file)
         judge = self.discriminator(file)
         try:
             config = ExperimentConfig(
-                name=_name(file, self.name),
+                name=model_name(file, self.name),
                 model=self.model(file),
-                data=DataConfig(image_size=image_size),
+                data=DataConfig(image_size=asked.image_size),
                 losses=Losses() if judge is None else Losses(reconstruction="l1", adversarial_weight=0.8),
                 discriminator=judge or DiscriminatorConfig(),
             )
@@ -186,19 +188,14 @@ def _origin(
     carried: list[str],
     settings: dict[str, Any],
 ) -> Origin:
-    names = {dtype: name for name, dtype in DTYPES.items() if not name.endswith("Storage")}
     kept: dict[str, Any] = traverse_util.flatten_dict(arrays, sep="/") if arrays else {}
     kept |= {f"carried/{name}": file.array(name) for name in carried}
-    dtypes = {
-        name: names[tensor.dtype]
-        for name, tensor in file.tensors.items()
-        if name in used and tensor.dtype != np.float32
-    }
+    dtypes = dtype_names({name: tensor for name, tensor in file.tensors.items() if name in used})
     return Origin(format, dtypes, kept, settings)
 
 
-def _name(file: WeightsFile, otherwise: str) -> str:
-    """A name for the model: that of its file or folder, as far as a run may have it."""
+def model_name(file: WeightsFile, otherwise: str) -> str:
+    """Returns a name for a model: that of its file or folder, as far as a run may have it."""
     stem = file.path.parent.name if file.path.stem in _GENERIC else file.path.stem
     name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
     return name if re.search("[a-z]", name) else otherwise

@@ -1,7 +1,7 @@
 """Tensors as PyTorch's files describe them: a part of a storage, by offset, shape and strides."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -124,3 +124,9 @@ def _describe(storage: Any, offset: int, size: Any, stride: Any, dtype: np.dtype
     if len(shape) != len(strides) or min(shape, default=0) < 0:
         raise ValueError(f"a tensor of shape {shape} with strides {strides}")
     return TensorInFile(dtype, shape, storage, int(offset), strides)
+
+
+def dtype_names(tensors: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the dtypes of the tensors that are not float32, by the tensors' names."""
+    names = {dtype: name for name, dtype in reversed(DTYPES.items())}
+    return {name: names[tensor.dtype] for name, tensor in tensors.items() if tensor.dtype != np.float32}

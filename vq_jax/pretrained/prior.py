@@ -30,7 +30,7 @@ from vq_jax.pretrained.filling import (
     with_margins,
 )
 from vq_jax.pretrained.labels import Labels, class_numbers
-from vq_jax.pretrained.model_directory import TOKENIZER, model_files, write_model
+from vq_jax.pretrained.model_directory import TOKENIZER, Origin, model_files, write_model
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.types import Params
 
@@ -88,6 +88,10 @@ class Prior:
         Raises:
           UserError: the directory holds something else, or cannot be written.
         """
+        write_model(directory, self.files())
+
+    def files(self, origin: Origin | None = None) -> dict[str, bytes]:
+        """The files of its model directory by their names, with where it comes from if it was converted."""
         codes = {
             "specs": specs_to_json(self.model.code_specs),
             "num_classes": self.num_classes,
@@ -97,7 +101,7 @@ class Prior:
         }
         config = dataclasses.replace(self.config, tokenizer=TOKENIZER)
         files = {f"{TOKENIZER}/{name}": content for name, content in self.tokenizer.files().items()}
-        write_model(directory, {**files, **model_files(config, self.step, self.variables, codes)})
+        return {**files, **model_files(config, self.step, self.variables, codes, origin)}
 
     @property
     def num_classes(self) -> int | None:

@@ -42,6 +42,9 @@ class GPT(TransformerPrior):
     Attributes:
       codes_per_position: Q; codes are [B, *s] if Q is 1, else [B, *s, Q].
       depth_layers: layers of the transformer over depth.
+      norm_epsilon: added to the mean square in norms; LlamaGen has 1e-5.
+      silent_prefix: the key of the prefix is zero in all layers, as in LlamaGen's code, whose table of
+        rotations has zeros at its place.
 
     References:
       Esser et al. 2021, arXiv:2012.09841, section 3.2, eq. 8. Sun et al. 2024, LlamaGen,
@@ -50,6 +53,8 @@ class GPT(TransformerPrior):
 
     codes_per_position: int = 1
     depth_layers: int = 2
+    norm_epsilon: float = 1e-6
+    silent_prefix: bool = False
 
     def setup(self) -> None:
         depth, size = self.codes_per_position, self.codebook_size
@@ -57,16 +62,24 @@ class GPT(TransformerPrior):
         self.axis_positions = self._position_tables()
         self.embedding = self.param("embedding", init_kernel, (depth, size, self.width), jnp.float32)
         self.head = self.param("head", init_kernel, (depth, self.width, size), jnp.float32)
-        self.norm = RMSNorm()
-        self.layers = self._layers(self.num_layers)
+        self.norm = RMSNorm(self.norm_epsilon)
+        self.layers = self._grid_layers()
         if depth > 1:
             self.depth = self._layers(self.depth_layers)
             self.depth_position = self.param("depth_position", init_kernel, (depth, self.width), jnp.float32)
 
     @nn.nowrap
-    def _layers(self, count: int) -> Layers:
+    def _grid_layers(self) -> Layers:
+        return self._layers(self.num_layers, self.silent_prefix)
+
+    @nn.nowrap
+    def _layers(self, count: int, silent_first: bool = False) -> Layers:
         mlp = self.mlp_features or mlp_width(self.width)
-        return Layers(count, self.num_heads, mlp, True, self.dropout, self.remat, self.dtype)
+        return Layers(
+            *(count, self.num_heads, mlp, True, self.dropout, self.remat, self.dtype),
+            norm_epsilon=self.norm_epsilon,
+            silent_first=silent_first,
+        )
 
     def __call__(
         self, codes: Int[Array, "B ..."], condition: Condition | None = None, *, train: bool = False
@@ -170,7 +183,7 @@ class GPT(TransformerPrior):
     @nn.nowrap
     def init_caches(self, batch: int) -> Caches:
         """Returns empty caches of all layers for `batch` grids."""
-        return self._layers(self.num_layers).init_caches(batch, self.positions, self.width)
+        return self._grid_layers().init_caches(batch, self.positions, self.width)
 
     @nn.nowrap
     def init_depth_caches(self, batch: int) -> Caches:
@@ -185,7 +198,7 @@ class GPT(TransformerPrior):
         """Returns each layer's parameters in the compute dtype; call it once, before the sampling loop."""
         params = variables["params"]
         depth = self._layers(self.depth_layers).unstack(params["depth"]) if "depth" in params else ()
-        return GPTWeights(self._layers(self.num_layers).unstack(params["layers"]), depth)
+        return GPTWeights(self._grid_layers().unstack(params["layers"]), depth)
 
     def _embed(self, codes: Int[Array, "B T Q"]) -> Float[Array, "B T E"]:
         parts = [ops.look_up(self.embedding[q], codes[..., q]) for q in range(self.codes_per_position)]

@@ -19,12 +19,18 @@ init_kernel = nn.initializers.normal(0.02)
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square normalisation with a learned scale, see `ops.rms_norm`."""
+    """Root-mean-square normalisation with a learned scale, see `ops.rms_norm`.
+
+    Attributes:
+      epsilon: added to the mean square.
+    """
+
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Float[Array, "... E"]) -> Float[Array, "... E"]:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
-        return ops.rms_norm(x, scale)
+        return ops.rms_norm(x, scale, self.epsilon)
 
 
 def mlp_width(width: int) -> int:
@@ -78,6 +84,8 @@ class Block(nn.Module):
       dtype: compute dtype; parameters are float32.
       grid: lengths of the axes on which all tokens but the first lie; each then first reads those around it,
         see `Neighbours`. None: no such layer.
+      norm_epsilon: added to the mean square in norms.
+      silent_first: the key of the first token is zero, as that of LlamaGen's class token.
     """
 
     num_heads: int
@@ -86,6 +94,8 @@ class Block(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
     grid: tuple[int, ...] | None = None
+    norm_epsilon: float = 1e-6
+    silent_first: bool = False
 
     @nn.compact
     def __call__(
@@ -117,11 +127,14 @@ class Block(nn.Module):
             around = Neighbours(self.grid, self.dtype, name="neighbours")(x[:, 1:])
             x = x + jnp.pad(around, [(0, 0), (1, 0), (0, 0)])
 
-        qkv = dense(3 * width, name="qkv")(RMSNorm(name="attention_norm")(x))
+        qkv = dense(3 * width, name="qkv")(self._norm("attention_norm")(x))
         qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, width // self.num_heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
         if angles is not None:
             query, key = ops.rotate(query, angles), ops.rotate(key, angles)
+        if self.silent_first:
+            places = jnp.arange(x.shape[1]) if position is None else position[None]
+            key = jnp.where((places > 0)[None, :, None, None], key, jnp.zeros((), key.dtype))
         if cache is None or position is None:
             mixed = ops.attention(query, key, value, causal=self.causal)
         else:
@@ -133,9 +146,12 @@ class Block(nn.Module):
             mixed = ops.cached_attention(query.reshape(keys.shape[0], -1), keys, values, position)
         x = x + drop(dense(width, name="attention_out")(mixed.reshape(x.shape)))
 
-        gated = dense(2 * self.mlp_features, name="gate_up")(RMSNorm(name="mlp_norm")(x))
+        gated = dense(2 * self.mlp_features, name="gate_up")(self._norm("mlp_norm")(x))
         gate, up = jnp.split(gated, 2, axis=-1)
         return x + drop(dense(width, name="down")(nn.silu(gate) * up)), cache
+
+    def _norm(self, name: str) -> RMSNorm:
+        return RMSNorm(self.norm_epsilon, name=name)
 
 
 class _ScannedBlock(Block):
@@ -159,6 +175,8 @@ class Layers(nn.Module):
       grid: see `Block`.
       remat: keep only the inputs of each block for the backward pass.
       dtype: compute dtype; parameters are float32.
+      norm_epsilon: see `Block`.
+      silent_first: see `Block`.
     """
 
     num_layers: int
@@ -169,6 +187,8 @@ class Layers(nn.Module):
     remat: bool = False
     dtype: Any = jnp.float32
     grid: tuple[int, ...] | None = None
+    norm_epsilon: float = 1e-6
+    silent_first: bool = False
 
     @nn.compact
     def __call__(
@@ -247,4 +267,7 @@ class Layers(nn.Module):
         )
 
 
-_SHARED = ("num_heads", "mlp_features", "causal", "dropout", "dtype", "grid")
+_SHARED = (
+    *("num_heads", "mlp_features", "causal", "dropout", "dtype", "grid"),
+    *("norm_epsilon", "silent_first"),
+)

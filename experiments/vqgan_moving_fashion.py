@@ -1,0 +1,57 @@
+"""VQ-GAN on clips of Fashion pictures that move and bounce, 64 px, 17 frames: for priors over few places.
+
+A clip becomes 5x8x8 places of four codes out of 512, 0.17 bits a pixel: the first 8x8 places stand for the
+first frame, every further 8x8 for four frames, with a code for each of these at first. The discriminator
+judges two frames of each clip alone; it joins after seven tenths of the steps, with little weight. The
+pictures of held-out clips are never trained on.
+
+Command:   vq-jax train vqgan-moving-fashion
+Hardware:  2 CPU cores
+Run time:  about 8 minutes
+Expected:  PSNR 22.7 dB and a flicker of 9.9 grey levels on held-out clips
+"""
+
+from vq_jax.configs import (
+    DataConfig,
+    DiscriminatorConfig,
+    ExperimentConfig,
+    GroupedQuantizerConfig,
+    Losses,
+    OptimizerConfig,
+    TrainingConfig,
+    VectorQuantizerEMAConfig,
+    VideoVQVAE,
+)
+
+config = ExperimentConfig(
+    name="vqgan-moving-fashion",
+    model=VideoVQVAE(
+        image_channels=1,
+        patch_size=8,
+        waves="frame",
+        quantizer=GroupedQuantizerConfig(
+            num_groups=4,
+            inner=VectorQuantizerEMAConfig(
+                codebook_size=512, code_dim=32, commitment_weight=1.0, revive_threshold=0.03
+            ),
+        ),
+    ),
+    data=DataConfig(source="moving-fashion", frames=17, batch_size=4, test_limit=128),
+    losses=Losses(
+        reconstruction="l2",
+        reconstruction_weight=2.0,
+        adversarial_weight=0.05,
+        disc_start=0.7,
+        adversarial_start=0.8,
+        adversarial_ramp=200,
+    ),
+    optimizer=OptimizerConfig(learning_rate=2e-3, b2=0.99, schedule="cosine", final_ratio=0.05),
+    discriminator=DiscriminatorConfig(
+        channels=16,
+        num_layers=2,
+        frames=2,
+        by_frame=True,
+        optimizer=OptimizerConfig(learning_rate=5e-4, b1=0.5),
+    ),
+    training=TrainingConfig(steps=2200, ema_decay=0.99, eval_every=550, image_every=550, save_every=550),
+)

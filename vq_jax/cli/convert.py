@@ -21,7 +21,7 @@ def convert(
 ) -> int:
     """Turn weights of another project into a model directory.
 
-    Formats: taming, diffusers, llamagen, llamagen-gpt, maskgit, open-magvit2, ibq.
+    Formats: taming, diffusers, llamagen, llamagen-gpt, maskgit, maskgit-transformer, open-magvit2, ibq.
 
     Args:
       format: whose file it is.

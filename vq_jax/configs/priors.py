@@ -141,6 +141,20 @@ class MaskGITArchitecture(TransformerArchitecture):
 
 
 @dataclasses.dataclass(frozen=True)
+class PostNormMaskGITArchitecture(TransformerArchitecture):
+    """MaskGIT as its authors released it: post-normalised layers, and an output tied to the embedding."""
+
+    architecture: ClassVar[str] = "maskgit-post-norm"
+    module: ClassVar[str] = "PostNormMaskGIT"
+    options: ClassVar[type[Options]] = MaskedOptions
+
+    mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
+    """Schedule of the training masks."""
+    unmasked_weight: float = 0.0
+    """Weight in the loss of the codes that are not masked."""
+
+
+@dataclasses.dataclass(frozen=True)
 class PixelCNNArchitecture(PriorArchitecture):
     """Predicts codes one after another by gated convolutions."""
 
@@ -181,7 +195,10 @@ class NoiseArchitecture(PriorArchitecture):
 
 PRIORS: dict[str, type[PriorArchitecture]] = {
     cls.architecture: cls
-    for cls in (GPTArchitecture, MaskGITArchitecture, PixelCNNArchitecture, NoiseArchitecture)
+    for cls in (
+        *(GPTArchitecture, MaskGITArchitecture, PostNormMaskGITArchitecture),
+        *(PixelCNNArchitecture, NoiseArchitecture),
+    )
 }
 
 

@@ -11,6 +11,7 @@ from vq_jax.convert.diffusers import Diffusers
 from vq_jax.convert.llamagen import LlamaGen
 from vq_jax.convert.llamagen_gpt import LlamaGenGPT
 from vq_jax.convert.maskgit_files import MaskGITTokenizer
+from vq_jax.convert.maskgit_transformer import MaskGITTransformer
 from vq_jax.convert.portable import portable_files
 from vq_jax.convert.seed_voken import IBQFormat, OpenMagvit2Format
 from vq_jax.convert.taming import Taming
@@ -26,7 +27,7 @@ FORMATS: dict[str, Format] = {
     kind.name: kind
     for kind in (
         *(Taming(), Diffusers(), LlamaGen(), LlamaGenGPT()),
-        *(MaskGITTokenizer(), OpenMagvit2Format(), IBQFormat()),
+        *(MaskGITTokenizer(), MaskGITTransformer(), OpenMagvit2Format(), IBQFormat()),
     )
 }
 PROGRAMS = "jax"

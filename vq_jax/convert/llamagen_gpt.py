@@ -10,22 +10,14 @@ References:
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from vq_jax.configs.priors import GPTArchitecture
-from vq_jax.configs.runs import PriorConfig
-from vq_jax.convert.base import Asked, Converted, Format, Written, shape_of
-from vq_jax.convert.places import Place, Shape, constant, given_back, names_used, numbers_after, plain, taken
-from vq_jax.convert.tokenizers import model_name
-from vq_jax.convert.torch_tensor import DTYPES, dtype_names
-from vq_jax.convert.weights_file import WeightsFile, named
+from vq_jax.configs.priors import GPTArchitecture, PriorArchitecture
+from vq_jax.convert.base import shape_of
+from vq_jax.convert.places import Place, PlaceOf, Shape, constant, numbers_after, plain
+from vq_jax.convert.prior_format import PriorFormat, check_codes
+from vq_jax.convert.weights_file import WeightsFile
 from vq_jax.errors import UserError
-from vq_jax.pretrained.build import abstract_prior, build_prior
-from vq_jax.pretrained.load_tokenizer import load_tokenizer
-from vq_jax.pretrained.model_directory import Origin
-from vq_jax.pretrained.prior import Prior
-from vq_jax.types import CodeSpec
 
 _CLASSES = "cls_embedding.embedding_table.weight"
 _IN_LAYER = {
@@ -39,7 +31,7 @@ _IN_LAYER = {
 _TOP = {"prefix": _CLASSES, "norm/scale": "norm.weight"}
 
 
-class LlamaGenGPT(Format):
+class LlamaGenGPT(PriorFormat):
     """LlamaGen's GPT from classes to codes."""
 
     name = "llamagen-gpt"
@@ -49,68 +41,25 @@ class LlamaGenGPT(Format):
     def recognises(self, names: Collection[str]) -> bool:
         return _CLASSES in names and "layers.0.attention.wqkv.weight" in names
 
-    def convert(self, file: WeightsFile, asked: Asked) -> Converted:
-        """Converts a file, see `Format.convert`."""
-        if asked.tokenizer is None:
-            raise UserError(
-                "expected the tokenizer whose codes the GPT models: convert it first, and give its model "
-                "directory as --tokenizer DIR"
-            )
-        tokenizer = load_tokenizer(asked.tokenizer)
-        specs = tokenizer.code_specs(asked.image_size)
-        codes, _ = shape_of(file, "tok_embeddings.weight", 2)
-        if not isinstance(specs, CodeSpec) or specs.codebook_size != codes:
-            raise UserError(
-                f"the GPT in {file.path} models {codes} codes, and the tokenizer in {asked.tokenizer} has "
-                f"{tokenizer.config.model.quantizer.describe()}: give the tokenizer that it was trained on"
-            )
+    def prior(self, file: WeightsFile, codebook_size: int) -> tuple[PriorArchitecture, int]:
+        check_codes(file, shape_of(file, "tok_embeddings.weight", 2)[0], codebook_size)
         classes, width = shape_of(file, _CLASSES, 2)
-        hidden, _ = shape_of(file, "layers.0.feed_forward.w1.weight", 2)
         prior = GPTArchitecture(
             width=width,
             num_layers=len(numbers_after(file.tensors, "layers.")),
             num_heads=_heads(file, width),
-            mlp_features=hidden,
+            mlp_features=shape_of(file, "layers.0.feed_forward.w1.weight", 2)[0],
             norm_epsilon=1e-5,
             silent_prefix=True,
         )
-        config = PriorConfig(model_name(file, self.name), prior)
-        model = build_prior(config, specs, classes - 1, tokenizer.config)
-        abstract = abstract_prior(model)["params"]
-        params = taken(file, abstract, _place_of(prior), f"model of {self.name}")
-        used = names_used(abstract, _place_of(prior))
-        unknown = [name for name in file.tensors if name not in used]
-        if unknown:
-            raise UserError(
-                f"{file.path} is not a model of {self.name} as its other tensors describe it: it has "
-                f"{named(unknown)} too"
-            )
-        found = Prior(model, {"params": params}, tokenizer, config, 0, asked.image_size)
-        origin = Origin(self.name, dtype_names(file.tensors), {}, {"under": file.under})
-        summary = f"{config.name}: gpt, {prior.num_layers} layers {width} wide, {classes - 1} classes"
-        return Converted(found.files(origin), summary)
+        return prior, classes - 1
 
-    def export(self, model: Any, origin: Origin | None) -> Written:
-        """Returns a prior as a file, see `Format.export`."""
-        prior = model.config.prior if isinstance(model, Prior) else None
-        if not isinstance(prior, GPTArchitecture) or model.num_classes is None:
-            raise UserError(f"files of {self.name} hold a gpt with classes, and {model.config.name} is none")
+    def place_of(self, prior: Any) -> PlaceOf:
+        if not isinstance(prior, GPTArchitecture):
+            raise ValueError(f"it is a gpt, and this is {prior.architecture}")
         if not prior.silent_prefix or prior.norm_epsilon != 1e-5 or prior.class_dropout == 0:
-            raise UserError(
-                f"files of {self.name} hold a gpt with prior.silent_prefix, prior.norm_epsilon 1e-5 and "
-                f"prior.class_dropout, and {model.config.name} has others"
-            )
-        try:
-            tensors = given_back(jax.device_get(model.variables["params"]), _place_of(prior))
-        except ValueError as error:
-            raise UserError(
-                f"{model.config.name} cannot be written as a file of {self.name}: {error}"
-            ) from error
-        if origin is None or origin.format != self.name:
-            return Written(tensors, self.within[0])
-        for name, dtype in origin.dtypes.items():
-            tensors[name] = tensors[name].astype(DTYPES[dtype])
-        return Written(tensors, origin.settings.get("under"))
+            raise ValueError("it has prior.silent_prefix, prior.norm_epsilon 1e-5 and prior.class_dropout")
+        return _place_of(prior)
 
 
 def _heads(file: WeightsFile, width: int) -> int:
@@ -120,7 +69,7 @@ def _heads(file: WeightsFile, width: int) -> int:
     return width // head
 
 
-def _place_of(prior: GPTArchitecture) -> Any:
+def _place_of(prior: GPTArchitecture) -> PlaceOf:
     def place(path: str, shape: Shape) -> Place:
         if path.startswith("position_"):
             return constant(0.0, shape, f"the table {path} of learned positions")

@@ -21,7 +21,7 @@ from vq_jax.nn.features.lpips import LPIPS
 from vq_jax.nn.features.lpips_weights import load_lpips
 from vq_jax.nn.inflation import inflate
 from vq_jax.nn.model import VQModel, VQOutput
-from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN
+from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN, PostNormMaskGIT
 from vq_jax.nn.quantizers import (
     FSQ,
     IBQ,
@@ -76,6 +76,7 @@ __all__ = [
     "PatchDiscriminator",
     "PatchEncoder",
     "PixelCNN",
+    "PostNormMaskGIT",
     "QuantizerOutput",
     "RandomProjectionQuantizer",
     "RegressorModel",

@@ -5,6 +5,7 @@ from vq_jax.nn.priors.gpt import GPT, GPTWeights
 from vq_jax.nn.priors.maskgit import MaskGIT
 from vq_jax.nn.priors.noise import NoiseGenerator
 from vq_jax.nn.priors.pixelcnn import PixelCNN
+from vq_jax.nn.priors.post_norm import PostNormMaskGIT
 
 __all__ = [
     "Condition",
@@ -14,5 +15,6 @@ __all__ = [
     "MaskGIT",
     "NoiseGenerator",
     "PixelCNN",
+    "PostNormMaskGIT",
     "TransformerPrior",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import skimage.color
 
-from vq_jax.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from vq_jax.data.corruptions import CORRUPTIONS, corrupt
 
 
 def textured(channels=3, size=112):
@@ -27,11 +27,11 @@ def error(name, severity, picture):
 def test_every_corruption_grows_and_depends_on_the_generator_alone(name):
     picture = textured()
     before = picture.copy()
-    errors = [error(name, severity, picture) for severity in range(1, SEVERITIES + 1)]
+    errors = [error(name, severity, picture) for severity in (1, 3, 5)]
     np.testing.assert_array_equal(picture, before)
     # The first two severities of saturation take colours away, the others add them.
-    assert 0 < min(errors) and (name == "saturate" or errors[0] < errors[2] < errors[4]), errors
-    assert error(name, 3, picture) == errors[2]
+    assert 0 < min(errors) and (name == "saturate" or errors[0] < errors[1] < errors[2]), errors
+    assert error(name, 1, picture) == errors[0]
     grey = textured(channels=1)
     assert (error(name, 5, grey) > 0) == (name != "saturate")
 

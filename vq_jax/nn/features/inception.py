@@ -17,13 +17,12 @@ import numpy as np
 from flax import linen as nn
 
 from vq_jax import ops
-from vq_jax.errors import UserError
 from vq_jax.nn.features.feature_network import FeatureNetwork, Features
+from vq_jax.nn.features.state_dicts import checked_tensors, folded, norm_shapes
 from vq_jax.types import Array, Float, UInt8
 
 SIDE, WIDTH, CLASSES = 299, 2048, 1008
 _EPSILON = 0.001  # of the batch norms
-_NAMED = 10  # tensors in a message
 _WeightOf = Callable[[str, tuple[int, ...]], tuple[Array, Array]]
 
 
@@ -131,13 +130,12 @@ def _applied(step: _Step, x: Array, prefix: str, weight_of: _WeightOf) -> Array:
 
 def inception_shapes() -> dict[str, tuple[int, ...]]:
     """Returns the shapes of the tensors of a file of weights, by their names in PyTorch."""
-    shapes = {"fc.weight": (CLASSES, WIDTH), "fc.bias": (CLASSES,)}
+    shapes: dict[str, tuple[int, ...]] = {"fc.weight": (CLASSES, WIDTH), "fc.bias": (CLASSES,)}
 
     def record(name: str, kernel: tuple[int, ...]) -> tuple[Array, Array]:
         height, width, inside, outside = kernel
         shapes[f"{name}.conv.weight"] = (outside, inside, height, width)
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            shapes[f"{name}.bn.{part}"] = (outside,)
+        shapes.update(norm_shapes(f"{name}.bn", outside))
         return jnp.zeros(kernel, jnp.float32), jnp.zeros((outside,), jnp.float32)
 
     picture = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.float32)
@@ -192,27 +190,10 @@ def inception_network(
 
 def _weights(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, Any]:
     """Kernels and biases with the batch norms folded in, and the matrix of the logits, float32."""
-    found = {name: array for name, array in tensors.items() if not name.endswith(".num_batches_tracked")}
     shapes = inception_shapes()
-    wrong = [name for name in shapes if name not in found or found[name].shape != shapes[name]]
-    wrong += [name for name in found if name not in shapes]
-    if wrong:
-        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        raise UserError(
-            f"{source} does not hold the weights of Inception of 2015: missing, unknown or of another shape "
-            f"are {', '.join(wrong[:_NAMED])}{more}; expected pt_inception-2015-12-05-6726825d.pth, or its "
-            "tensors as .safetensors"
-        )
-    arrays = {name: np.asarray(array, np.float32) for name, array in found.items()}
-    broken = [name for name, array in arrays.items() if not np.all(np.isfinite(array))]
-    if broken:
-        raise UserError(f"{source} is damaged: {broken[0]} has values that are not finite: get it again")
+    expected = "Inception of 2015 (pt_inception-2015-12-05-6726825d.pth, or its tensors as .safetensors)"
+    arrays = checked_tensors(tensors, shapes, source, expected)
     weights: dict[str, Any] = {"fc": arrays["fc.weight"].T}
     for name in (name.removesuffix(".conv.weight") for name in shapes if name.endswith(".conv.weight")):
-        norm = {
-            part: arrays[f"{name}.bn.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
-        }
-        scale = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(_EPSILON))
-        kernel = arrays[f"{name}.conv.weight"].transpose(2, 3, 1, 0) * scale
-        weights[name] = kernel, norm["bias"] - norm["running_mean"] * scale
+        weights[name] = folded(arrays, f"{name}.conv", f"{name}.bn", _EPSILON)
     return weights

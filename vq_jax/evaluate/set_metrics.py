@@ -4,6 +4,7 @@ A new metric is a function in a file of its own and a name in `SET_METRICS`.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from vq_jax.evaluate.kernel_distance import kernel_distance
 from vq_jax.evaluate.manifolds import density_coverage, precision_recall
 from vq_jax.nn.features.feature_network import FeatureNetwork
 from vq_jax.types import UInt8
+
+_PART, _PART_PIXELS = 64, 2**20  # of the pictures whose features are computed together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,21 +169,25 @@ class Extractor:
         """
         found = {}
         for key, features in sets.items():
-            shown = frame_differences(pictures) if key[1] else pictures
-            rows = valid * (shown.shape[1] if shown.ndim == 5 else 1)
-            result = self._compute[key](self._weights[key[0]], self._placed(shown))
-            logits = None if result.logits is None else np.asarray(result.logits)[:rows]
-            found[key] = features.added(np.asarray(result.pooled)[:rows], logits)
+            shown = frame_differences(pictures) if key[1] else np.asarray(pictures)
+            frames = shown[:valid].reshape(-1, *shown.shape[-3:])
+            # As many at a time as the whole batch has, so that a last one that is not full compiles nothing.
+            size = math.prod(shown.shape[:-3])
+            size = min(size, _PART, max(1, _PART_PIXELS // math.prod(shown.shape[-3:-1])))
+            for first in range(0, len(frames), size):
+                part = frames[first : first + size]
+                result = self._compute[key](self._weights[key[0]], self._placed(part, size))
+                logits = None if result.logits is None else np.asarray(result.logits)[: len(part)]
+                features = features.added(np.asarray(result.pooled)[: len(part)], logits)
+            found[key] = features
         return found
 
-    def _placed(self, pictures: UInt8[np.ndarray, "B *S C"]) -> Any:
-        """The pictures on the devices; the last one fills up what these do not divide."""
-        if self._sharding is None:
-            return pictures
-        pictures = np.asarray(pictures)
-        missing = -len(pictures) % self._sharding.num_devices
-        filled = np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)])
-        return jax.device_put(filled, self._sharding)
+    def _placed(self, pictures: UInt8[np.ndarray, "B H W C"], size: int) -> Any:
+        """The pictures on the devices; the last one fills up to `size`, or what the devices divide."""
+        if self._sharding is not None:
+            size += -size % self._sharding.num_devices
+        filled = np.concatenate([pictures, np.repeat(pictures[-1:], size - len(pictures), axis=0)])
+        return filled if self._sharding is None else jax.device_put(filled, self._sharding)
 
 
 def frame_differences(clips: UInt8[np.ndarray, "B T H W C"]) -> UInt8[np.ndarray, "B T2 H W C"]:

@@ -104,7 +104,7 @@ class Comparison:
         lines = []
         for key, features in self._made.items():
             chosen = [metric for metric in self.metrics if metric.key == key]
-            line = f"{', '.join(metric.name for metric in chosen)}: {chosen[0].network.description}; "
+            line = f"{', '.join(metric.name for metric in chosen)}: {self._description(key)}; "
             line += f"{features.count:,} {made}"
             if any(metric.metric.needs_reference for metric in chosen):
                 count = self._given.count if self._given is not None else self._seen[key].count

@@ -1,5 +1,6 @@
 """tensorflow-datasets: read without TensorFlow, from small sets that are written here."""
 
+import importlib.util
 import pathlib
 import sys
 import types
@@ -17,7 +18,7 @@ from vq_jax.errors import UserError
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     directory = str(tmp_path_factory.mktemp("tfds"))
-    kinds = ("alone", "tested", "validated", "unlabelled", "words", "numbers")
+    kinds = ("alone", "tested", "validated", "unlabelled", "words", "numbers", "videos")
     prepare(directory, *(f"tiny_{kind}" for kind in kinds))
     return directory
 
@@ -116,8 +117,42 @@ def test_an_error_about_a_set_that_is_not_prepared_has_the_two_commands(tmp_path
 def test_wrong_channels_and_sets_without_pictures_are_errors(directory):
     with pytest.raises(UserError, match="1 channels .*tiny_alone has 3; set --model.image-channels 3"):
         open_set("tiny_alone", directory, channels=1)
-    with pytest.raises(UserError, match="feature named image, tiny_numbers has value"):
+    with pytest.raises(UserError, match="feature named image, or of videos .*, tiny_numbers has value"):
         open_set("tiny_numbers", directory)
+
+
+def test_videos_give_clips_that_begin_from_their_first_frame_to_the_last_possible_one(directory):
+    def opened(split, frames, stride=1):
+        config = DataConfig(data_dir=directory, frames=frames, frame_stride=stride)
+        return data.open_source("tfds:tiny_videos", split, config, 3)
+
+    train = opened("train", 3, stride=2)
+    assert len(train) == 160 and train.num_classes == 4 and train.frames == 3
+    starts: dict[int, set[int]] = {}
+    for record in train:
+        clip = record["image"]
+        assert clip.shape == (3, 8, 9, 3) and clip.dtype == np.uint8
+        first = int(clip[0, 0, 0, 0])
+        assert [int(frame[0, 0, 0]) for frame in clip] == [first, first + 2, first + 4]
+        video = first // 10
+        assert record["label"] == video % 4
+        starts.setdefault(video, set()).add(first - 10 * video)
+    # 3 and 4 frames are too few for a clip; of n frames, clips begin at 0 to n - 5
+    assert starts == {video: set(range(video - 1)) for video in range(2, 10)}
+    replaced = [record for record in train if record["broken"]]
+    assert len(replaced) == 32
+    assert [len(opened(split, 4)) for split in ("train", "test")] == [160, 4]
+    with pytest.raises(UserError, match="expected videos of at least 13 frames .* all 10 are shorter"):
+        opened("train", 13)[0]
+    with pytest.raises(UserError, match="expected videos for data.frames = 3, .* holds pictures"):
+        data.open_source("tfds:tiny_tested", "train", DataConfig(data_dir=directory, frames=3), 3)
+
+
+def test_a_set_that_needs_tensorflow_says_so(tmp_path):
+    if importlib.util.find_spec("tensorflow"):
+        pytest.skip("TensorFlow is installed")
+    with pytest.raises(UserError, match=r"got 'ucf101'.* only with TensorFlow: pip install vq-jax\[tfds\]"):
+        open_set("ucf101", str(tmp_path))
 
 
 def test_a_source_reaches_worker_processes(directory):

@@ -69,6 +69,29 @@ class TinyNumbers(_Tiny):
         yield from ((value, {"value": value}) for value in range(count))
 
 
+class TinyVideos(_Tiny):
+    """Videos of 3 to 12 frames, whose values are their numbers, ten times the video's number added.
+
+    Sequences of pictures: tfds' own feature of videos is one too, but cannot be made without TensorFlow.
+    """
+
+    SPLITS = {"train": 10, "test": 4}
+    FEATURES = {
+        "video": tfds.features.Sequence(tfds.features.Image(shape=(8, 9, 3))),
+        "label": tfds.features.ClassLabel(num_classes=4),
+    }
+
+    def _generate_examples(self, count):
+        folder = pathlib.Path(self._data_dir_root)
+        for number in range(count):
+            paths = []
+            for frame in range(3 + number):
+                value = 10 * number + frame
+                paths.append(folder / f"{number}-{frame}.png")
+                Image.new("RGB", (9, 8), (value, value, value)).save(paths[-1])
+            yield number, {"video": [str(path) for path in paths], "label": number % 4}
+
+
 def prepare(directory: str, *names: str) -> None:
     """Writes sets, by their tfds names such as tiny_tested, into a directory of prepared sets."""
     for name in names:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import os
 import textwrap
@@ -13,6 +14,7 @@ from etils import epath
 from vq_jax.configs.data import DataConfig
 from vq_jax.data.identity import digest_of
 from vq_jax.data.source import Record, Split, check_channels
+from vq_jax.data.tfds_videos import TfdsClips
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.host.files import is_remote
 from vq_jax.host.storage import require_storage
@@ -59,8 +61,8 @@ class TfdsSource:
         return record
 
 
-def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) -> TfdsSource:
-    """Opens one split of a prepared tensorflow-datasets set.
+def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) -> TfdsSource | TfdsClips:
+    """Opens one split of a prepared tensorflow-datasets set, of pictures or of videos.
 
     `NAME` trains on the split train of the set and holds out its split test, or else validation; a split
     whose first label is negative, as in ImageNet's test, has no labels and is not used.
@@ -70,14 +72,14 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
     Args:
       argument: NAME or NAME:SPLIT.
       split: train or test.
-      config: its data_dir and test_fraction.
+      config: its data_dir and test_fraction; for videos, its frames and frame_stride.
       channels: channels that the pictures must have.
 
     Returns:
       The source, with labels where the set has a class label named label.
 
     Raises:
-      UserError: an unknown name or split, a set that is not prepared, or a set without pictures.
+      UserError: an unknown name or split, a set that is not prepared, or a set without pictures or videos.
     """
     import tensorflow_datasets as tfds
 
@@ -92,7 +94,7 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
         raise UserError(f"the tensorflow-datasets set {name} is not prepared in {builder.data_dir}. {advice}")
     # Read by directory, the records reach worker processes without the code of the data set.
     builder = tfds.builder_from_directory(builder.data_dir)
-    num_classes = _check_features(builder.info.features, name, channels)
+    key, num_classes = _check_features(builder.info.features, name, channels)
     known = list(builder.info.splits)
     chosen, sliced = own_split or ("train" if "train" in known else known[0]), True
     try:
@@ -116,11 +118,13 @@ def open_tfds(argument: str, split: Split, config: DataConfig, channels: int) ->
         span = span[len(span) - count :] if split == "test" else span[: len(span) - count]
     if not span:
         raise UserError(f"expected records in the {split} part of tfds:{argument}, it holds {len(records)}")
-    channels_found = records[span[0]]["image"].shape[-1]
+    channels_found = np.shape(records[span[0]][key])[-1]
     check_channels(channels_found, channels, name)
     identity = f"{builder.info.full_name} {chosen} {span} {len(records)} {_contents(builder, chosen)}"
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
     names = None if num_classes is None else tuple(builder.info.features["label"].names)
+    if key == "video":
+        return TfdsClips(records, span, config, split, channels, num_classes, digest, names)
     return TfdsSource(records, span, channels, num_classes, digest, names)
 
 
@@ -188,8 +192,11 @@ def _builder(name: str, data_dir: str | None) -> Any:
             return tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
+        more = ""
+        if not importlib.util.find_spec("tensorflow"):
+            more = ". Sets of videos, as ucf101, are known only with TensorFlow: pip install vq-jax[tfds]"
         raise UserError(
-            f"expected the name of a tensorflow-datasets set, got {name!r}{nearest_names(name, known)}"
+            f"expected the name of a tensorflow-datasets set, got {name!r}{nearest_names(name, known)}{more}"
         ) from error
     except ImportError as error:
         raise UserError(
@@ -223,14 +230,22 @@ def _held_out(builder: Any, known: list[str], num_classes: int | None) -> str | 
     return None
 
 
-def _check_features(features: Any, name: str, channels: int) -> int | None:
-    """Checks that records hold pictures and returns the number of different labels, None without labels."""
-    image = features["image"] if "image" in features else None
-    if image is None or len(image.shape) != 3 or image.np_dtype != np.uint8:
-        found = ", ".join(f"{key} {value.np_dtype} {value.shape}" for key, value in features.items())
+def _check_features(features: Any, name: str, channels: int) -> tuple[str, int | None]:
+    """Checks that records hold pictures or videos.
+
+    Returns:
+      The name of their feature, and the number of different labels, None without labels.
+    """
+    for key, rank in (("image", 3), ("video", 4)):
+        found = features[key] if key in features else None
+        if found is not None and len(found.shape) == rank and found.np_dtype == np.uint8:
+            break
+    else:
+        there = ", ".join(f"{key} {value.np_dtype} {value.shape}" for key, value in features.items())
         raise UserError(
-            f"expected a set of uint8 pictures [H, W, C] in a feature named image, {name} has {found}"
+            f"expected a set of uint8 pictures [H, W, C] in a feature named image, or of videos [T, H, W, C] "
+            f"in one named video, {name} has {there}"
         )
-    if image.shape[-1] is not None:
-        check_channels(image.shape[-1], channels, name)
-    return getattr(features["label"], "num_classes", None) if "label" in features else None
+    if found.shape[-1] is not None:
+        check_channels(found.shape[-1], channels, name)
+    return key, getattr(features["label"], "num_classes", None) if "label" in features else None

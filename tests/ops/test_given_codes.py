@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vq_jax import ops
+from vq_jax.ops.given_codes import check_tasks
 
 GRID, BATCH = (4, 3, 5), 2000
 
@@ -69,11 +70,11 @@ def test_masks_leave_given_codes_alone_and_take_their_share_of_the_others(schedu
 
 def test_tasks_that_the_grid_does_not_have_are_refused():
     with pytest.raises(ValueError, match="expected tasks out of generation, .*, at least one, got \\(\\)"):
-        ops.check_tasks((), GRID)
+        check_tasks((), GRID)
     with pytest.raises(ValueError, match="expected tasks out of"):
-        ops.check_tasks(("guessing",), GRID)
+        check_tasks(("guessing",), GRID)
     with pytest.raises(ValueError, match=r"prediction is about frames: .* at least 2 .* \(4, 4\)"):
-        ops.check_tasks(("prediction",), (4, 4))
+        check_tasks(("prediction",), (4, 4))
     with pytest.raises(ValueError, match="interpolation is about frames: .* at least 3"):
-        ops.check_tasks(("interpolation",), (2, 4, 4))
-    ops.check_tasks(("inpainting", "outpainting"), (4, 4))
+        check_tasks(("interpolation",), (2, 4, 4))
+    check_tasks(("inpainting", "outpainting"), (4, 4))

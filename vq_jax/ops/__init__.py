@@ -37,7 +37,7 @@ from vq_jax.ops.cross_entropy import (
     code_cross_entropies,
     code_cross_entropy,
 )
-from vq_jax.ops.given_codes import TASKS, check_tasks, given_codes
+from vq_jax.ops.given_codes import TASKS, given_codes
 from vq_jax.ops.gradients import GRADIENTS, directional_noise, diveq, rotation_trick, straight_through
 from vq_jax.ops.index_propagation import largest_product, product_entropy, propagate_indices
 from vq_jax.ops.masking import (
@@ -105,7 +105,6 @@ __all__ = [
     "bilinear_matrix",
     "corner_bilinear_matrix",
     "cached_attention",
-    "check_tasks",
     "clip_conv",
     "clips_to_frames",
     "code_accuracy",

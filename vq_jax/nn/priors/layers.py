@@ -59,7 +59,9 @@ class Neighbours(nn.Module):
     def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
         axes, width = len(self.grid), x.shape[-1]
         kernel = self.param("kernel", init_kernel, (3**axes, width), jnp.float32).astype(self.dtype)
-        padded = jnp.pad(x.reshape(-1, *self.grid, width), [(0, 0), *((1, 1) for _ in self.grid), (0, 0)])
+        padded = jnp.pad(
+            x.reshape(x.shape[0], *self.grid, width), [(0, 0), *((1, 1) for _ in self.grid), (0, 0)]
+        )
         total = jnp.zeros_like(x)
         for weight, offset in zip(kernel, itertools.product(range(3), repeat=axes), strict=True):
             window = tuple(

@@ -7,6 +7,7 @@ import numpy as np
 from vq_jax import ops
 from vq_jax.nn.priors.base import Condition, TransformerPrior
 from vq_jax.nn.priors.layers import Layers, RMSNorm, init_kernel, mlp_width
+from vq_jax.ops.given_codes import check_tasks
 from vq_jax.types import Array, Bool, Float, Int, Metrics
 
 
@@ -58,7 +59,7 @@ class MaskGIT(TransformerPrior):
             )
         if self.tokens not in ("codes", "positions"):
             raise ValueError(f"MaskGIT.tokens must be codes or positions, got {self.tokens!r}")
-        ops.check_tasks(self.tasks, self.grid)
+        check_tasks(self.tasks, self.grid)
 
     @property
     def token_grid(self) -> tuple[int, ...]:
@@ -141,15 +142,18 @@ class MaskGIT(TransformerPrior):
     def _embed(self, codes: Int[Array, "B *s"], mask: Bool[Array, "B *s"] | None) -> Float[Array, "B T E"]:
         batch, depth = codes.shape[0], self.codes_per_position
         summed = self.tokens == "positions"
-        rows = codes.reshape(batch, self.positions, depth)
-        number = jnp.broadcast_to(jnp.arange(depth, dtype=jnp.int32), rows.shape)
-        rows = rows + number * self.codebook_size
+        rows, hidden = codes, jnp.int32(depth * self.codebook_size)
+        if depth > 1:
+            number = jnp.broadcast_to(jnp.arange(depth, dtype=jnp.int32), codes.shape)
+            rows = codes + number * self.codebook_size
+            hidden = hidden + number if summed else hidden
         if mask is not None:
-            hidden = depth * self.codebook_size + (number if summed else jnp.zeros_like(number))
-            rows = jnp.where(mask.reshape(rows.shape), hidden, rows)
-        if not summed:
-            return ops.look_up(self.embedding, rows.reshape(batch, -1))
-        parts = [ops.look_up(self.embedding, rows[..., q]) for q in range(depth)]
+            rows = jnp.where(mask, hidden, rows)
+        if not summed or depth == 1:
+            return ops.look_up(self.embedding, rows.reshape(batch, depth * self.positions))
+        parts = [
+            ops.look_up(self.embedding, rows[..., q].reshape(batch, self.positions)) for q in range(depth)
+        ]
         return sum(parts[1:], start=parts[0])
 
     def loss(

@@ -53,10 +53,10 @@ def test_names_that_have_been_before_are_numbered():
 
 def test_pictures_of_a_longer_drawing_are_removed_and_others_left(tmp_path):
     for index in range(12):
-        (tmp_path / generate._numbered(index)).write_bytes(b"")
+        (tmp_path / generate._numbered(index, ".png")).write_bytes(b"")
     (tmp_path / "mine.png").write_bytes(b"")
     (tmp_path / "100000.png").write_bytes(b"")
-    generate._remove_from(tmp_path, 4)
+    generate._remove_from(tmp_path, ".png", 4)
     assert sorted(os.listdir(tmp_path)) == [f"0000{index}.png" for index in range(4)] + ["mine.png"]
 
 

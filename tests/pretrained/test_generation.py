@@ -124,7 +124,10 @@ def test_a_prior_without_classes_takes_no_label_no_guidance_and_no_steps(plain):
     for arguments, message in (
         ({"labels": 0}, "has no classes"),
         ({"guidance": 2.0}, "guidance needs classes"),
-        ({"steps": 3}, "steps is an option of maskgit; this prior, gpt, takes temperature, top_k"),
+        (
+            {"steps": 3},
+            "steps is an option of maskgit, maskgit-post-norm; this prior, gpt, takes temperature, top_k",
+        ),
         ({"temprature": 3}, "unknown option temprature; did you mean temperature"),
     ):
         with pytest.raises(UserError, match=message):
@@ -259,11 +262,11 @@ def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(
     for arguments, message in (
         (
             {"guidance": 2.0},
-            "guidance is an option of gpt, maskgit, pixelcnn; this prior, noise, takes temper",
+            "guidance is an option of gpt, maskgit, .*pixelcnn; this prior, noise, takes temper",
         ),
         (
             {"top_k": 2, "steps": 3},
-            "steps is an option of maskgit; top_k is an option of gpt, maskgit, pixel",
+            "steps is an option of maskgit, .*; top_k is an option of gpt, maskgit, .*pixel",
         ),
         ({"temperature": -1.0}, r"temperature must be at least 0 \(the scale of the noise\)"),
         ({"labels": 4}, "labels from 0 to 3"),

@@ -278,8 +278,9 @@ def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(
     with pytest.raises(UserError, match="cannot inpaint"):
         noise.inpaint(pictures(1, 16, 16), hole)
     assert call("sample", run, "--num", 4, "-o", tmp_path / "x.png") == 0
-    assert "top_p is an option of gpt, maskgit, pixelcnn; this prior, noise, takes temperature" in refused(
-        "sample", run, "--top-p", 0.5, "-o", tmp_path / "y.png"
+    assert (
+        "top_p is an option of gpt, maskgit, maskgit-post-norm, pixelcnn; this prior, noise, takes"
+        in refused("sample", run, "--top-p", 0.5, "-o", tmp_path / "y.png")
     )
 
 

@@ -40,7 +40,7 @@ def fill_holes(
       ring: see `Prior.inpaint`.
       options: of the prior's sampler.
     """
-    window, strides, lead = _window(prior)
+    window, strides, lead = code_window(prior)
     if masks.ndim == pictures.ndim - 2:
         masks = np.broadcast_to(masks, (len(pictures), *masks.shape))
     _check_masks(pictures, masks)
@@ -120,7 +120,7 @@ def context_frames(prior: "Prior", given: int, context: int | None = None) -> in
       UserError: there are none, the prior is one of pictures, or as many leave nothing to draw or do not
         stand for whole codes.
     """
-    whole, (_, strides, lead) = window_frames(prior), _window(prior)
+    whole, (_, strides, lead) = window_frames(prior), code_window(prior)
     stride = strides[0]
     first = stride - lead  # frames of the first code
     most = whole - stride
@@ -212,7 +212,7 @@ def window_frames(prior: "Prior") -> int:
     return prior.frames
 
 
-def _window(prior: "Prior") -> tuple[tuple[int, ...], tuple[int, ...], int]:
+def code_window(prior: "Prior") -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Lengths of the prior's grid, pixels a code along each axis, and frames that the first code lacks.
 
     Raises:
@@ -241,7 +241,7 @@ def _window(prior: "Prior") -> tuple[tuple[int, ...], tuple[int, ...], int]:
 
 def _unknown_codes(prior: "Prior", masks: np.ndarray, ring: int) -> np.ndarray:
     """The codes to draw: masks bool [B, *S] to bool [B, *s]."""
-    window, strides, lead = _window(prior)
+    window, strides, lead = code_window(prior)
     lengths = prior.lengths
     *time, lowest, narrowest = lengths
     *given_time, height, width = masks.shape[1:]

@@ -22,6 +22,7 @@ from vq_jax.nn import Condition
 from vq_jax.pretrained.drawing import check_names, code_batches, condition, require_room, turns
 from vq_jax.pretrained.filling import (
     checked_clips,
+    code_window,
     context_frames,
     continue_clips,
     fill_holes,
@@ -257,6 +258,7 @@ class Prior:
         """
         pictures, masks = np.asarray(pictures), np.asarray(masks)
         self.tokenizer.check(pictures)
+        code_window(self)  # whether it can inpaint at all
         given_labels, rng = condition(self._labels_of(len(pictures), labels)), jax.random.key(seed)
         return fill_holes(self, pictures, masks, given_labels, rng, ring=ring, options=options)
 

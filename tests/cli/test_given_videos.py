@@ -142,7 +142,7 @@ def test_codes_of_videos_that_do_not_fit_are_refused(model, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("preset", ["prior-fashion", "upscale-photos-x4"])
+@pytest.mark.parametrize("preset", ["prior-fashion-noise", "upscale-photos-x4"])
 def test_what_is_trained_over_codes_of_pictures_refuses_a_tokenizer_of_clips(preset, model, tmp_path, capsys):
     given = ("--tokenizer", model, "--workdir", tmp_path / "run")
     assert call("train", preset, *given) == 2

@@ -11,41 +11,23 @@ Run time:  about 8 minutes
 Expected:  PSNR 22.7 dB and a flicker of 9.9 grey levels on held-out clips
 """
 
-from vq_jax.configs import (
-    DataConfig,
-    DiscriminatorConfig,
-    ExperimentConfig,
-    GroupedQuantizerConfig,
-    Losses,
-    OptimizerConfig,
-    TrainingConfig,
-    VectorQuantizerEMAConfig,
-    VideoVQVAE,
-)
+import dataclasses
 
-config = ExperimentConfig(
+from vq_jax.configs import DiscriminatorConfig, OptimizerConfig, TrainingConfig
+from vq_jax.configs.presets import load_preset
+
+_base = load_preset("vqvae-moving-fashion")
+
+config = dataclasses.replace(
+    _base,
     name="vqgan-moving-fashion",
-    model=VideoVQVAE(
-        image_channels=1,
-        patch_size=8,
-        waves="frame",
-        quantizer=GroupedQuantizerConfig(
-            num_groups=4,
-            inner=VectorQuantizerEMAConfig(
-                codebook_size=512, code_dim=32, commitment_weight=1.0, revive_threshold=0.03
-            ),
-        ),
-    ),
-    data=DataConfig(source="moving-fashion", frames=17, batch_size=4, test_limit=128),
-    losses=Losses(
-        reconstruction="l2",
-        reconstruction_weight=2.0,
+    losses=dataclasses.replace(
+        _base.losses,
         adversarial_weight=0.05,
         disc_start=0.7,
         adversarial_start=0.8,
         adversarial_ramp=200,
     ),
-    optimizer=OptimizerConfig(learning_rate=2e-3, b2=0.99, schedule="cosine", final_ratio=0.05),
     discriminator=DiscriminatorConfig(
         channels=16,
         num_layers=2,

@@ -105,57 +105,28 @@ def _animated(workdir: epath.Path, rows: Sequence[Sequence[np.ndarray]]) -> list
 
 
 def write_prior_report(
-    workdir: epath.Path, config: RunConfig, step: int, about: About, samples: np.ndarray, words: str
-) -> dict[str, float]:
-    """Writes report.md of a prior with the loss curve and pictures drawn from it.
-
-    Args:
-      workdir: run directory.
-      config: its configuration.
-      step: updates made.
-      about: data and command.
-      samples: uint8 [H, W, 3], a grid of pictures.
-      words: says what they are.
-
-    Returns:
-      An empty dictionary: drawn pictures have no figures.
-    """
-    return _write_prior_report(workdir, config, step, about, samples, words, None)
-
-
-def write_clip_prior_report(
-    workdir: epath.Path,
-    config: RunConfig,
-    step: int,
-    about: About,
-    clips: Sequence[Sequence[np.ndarray]],
-    words: str,
-) -> dict[str, float]:
-    """Writes report.md of a prior of clips with the loss curve, strips, and an animation of the clips.
-
-    Args:
-      workdir: run directory.
-      config: its configuration.
-      step: updates made.
-      about: data and command.
-      clips: uint8 [T, H, W, C], rows of as many.
-      words: says what they are.
-
-    Returns:
-      An empty dictionary: drawn clips have no figures.
-    """
-    return _write_prior_report(workdir, config, step, about, comparison_grid(*clips), words, clips)
-
-
-def _write_prior_report(
     workdir: epath.Path,
     config: RunConfig,
     step: int,
     about: About,
     samples: np.ndarray,
     words: str,
-    moving: Sequence[Sequence[np.ndarray]] | None,
+    moving: Sequence[Sequence[np.ndarray]] | None = None,
 ) -> dict[str, float]:
+    """Writes report.md of a prior with the loss curve and what was drawn from it.
+
+    Args:
+      workdir: run directory.
+      config: its configuration.
+      step: updates made.
+      about: data and command.
+      samples: uint8 [H, W, 3], a grid of pictures, or strips of clips.
+      words: says what they are.
+      moving: of clips, they themselves, uint8 [T, H, W, C], in rows of as many, for an animation.
+
+    Returns:
+      An empty dictionary: drawn pictures have no figures.
+    """
     if not is_main():
         return {}
     rows = read_metrics(workdir)

@@ -292,7 +292,8 @@ class PriorTask:
         about = report.About(self._described, command)
         if self._pictures.frames is not None:
             rows, words = self._shown_clips(state, step)
-            return report.write_clip_prior_report(workdir, self.config, step, about, rows, words)
+            strips = grids.comparison_grid(*rows)
+            return report.write_prior_report(workdir, self.config, step, about, strips, words, rows)
         classes = self._shown_classes
         words = f"New pictures, a row each of the classes {', '.join(map(str, classes))}:" if classes else ""
         grid = self.draw(state, step)

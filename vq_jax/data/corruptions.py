@@ -4,8 +4,10 @@ They are those of ImageNet-C that need no other pictures, at its severities. Len
 there and are scaled here by the shorter side of the picture, so that a small picture is not wiped out. A new
 corruption is a function here and a name in `CORRUPTIONS`.
 
-Two differ from the authors' code, as the degradations do (`data/degrade.py`): defocus is a plain disk, which
-theirs smoothes, and motion an even line at any angle, as spread out as the half of a Gaussian that theirs is.
+Some differ from the authors' code: defocus is a plain disk, which theirs smoothes; motion is an even line at
+any angle, as spread out as the half of a Gaussian within 45 degrees of the horizontal that theirs is; blurs
+mirror the picture beyond its edges; saturation leaves grey pixels grey; and pictures are not stored as JPEG
+afterwards.
 
 References:
   Hendrycks, Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations,
@@ -106,7 +108,7 @@ def _zoom(picture: Unit, severity: int, generator: np.random.Generator) -> Unit:
 
 
 def _contrast(picture: Unit, severity: int, generator: np.random.Generator) -> Unit:
-    mean = picture.mean(axis=(0, 1), keepdims=True)
+    mean = picture.mean(axis=(0, 1), keepdims=True, dtype=np.float64).astype(np.float32)
     return (picture - mean) * (0.4, 0.3, 0.2, 0.1, 0.05)[severity] + mean
 
 

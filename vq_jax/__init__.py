@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vq_jax.pretrained.prior import Prior
     from vq_jax.pretrained.restorer import Restorer
     from vq_jax.pretrained.tokenizer import Tokenizer
+    from vq_jax.pretrained.upload import push
     from vq_jax.runs.rundir import read_metrics
     from vq_jax.train.loop import train as fit
 
@@ -34,6 +35,7 @@ _NAMES = {
     "load_restorer": "vq_jax.pretrained.load:load_restorer",
     "load_tokenizer": "vq_jax.pretrained.load_tokenizer:load_tokenizer",
     "load_preset": "vq_jax.configs.presets:load_preset",
+    "push": "vq_jax.pretrained.upload:push",
     "renumber": "vq_jax.pretrained.codebooks:renumber",
     "read_metrics": "vq_jax.runs.rundir:read_metrics",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "load_tokenizer",
     "nn",
     "ops",
+    "push",
     "read_metrics",
     "renumber",
     "train",

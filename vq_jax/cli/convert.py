@@ -5,14 +5,14 @@ from typing import Annotated
 import tyro
 
 from vq_jax.cli.files import OutputDir, Run
-from vq_jax.configs.fields import PATH
+from vq_jax.configs.fields import MODEL, PATH
 from vq_jax.ranges import between
 
 _Format = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMAT")]
 _File = Annotated[str, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="FILE|FOLDER")]
 _Target = Annotated[str, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE|FOLDER")]
 _To = Annotated[str, tyro.conf.arg(metavar="FORMAT")]
-_Tokenizer = Annotated[str | None, PATH, tyro.conf.arg(metavar="DIR")]
+_Tokenizer = Annotated[str | None, MODEL, tyro.conf.arg(metavar="DIR")]
 _Size = Annotated[int, between(4, 2**16), tyro.conf.arg(metavar="N")]
 
 

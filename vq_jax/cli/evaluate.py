@@ -9,7 +9,7 @@ import tyro
 
 from vq_jax.cli.files import Force, write
 from vq_jax.cli.targets import check_targets
-from vq_jax.configs.fields import PATH
+from vq_jax.configs.fields import MODEL, PATH
 from vq_jax.configs.serialize import header
 from vq_jax.errors import UserError, nearest_names
 from vq_jax.ranges import COUNT
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vq_jax.cli.comparison import Comparison
     from vq_jax.evaluate import Statistics
 
-Measured = Annotated[str, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|PICTURES")]
+Measured = Annotated[str, MODEL, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|PICTURES")]
 OutputJson = Annotated[Path | None, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.json")]
 Against = Annotated[Path | None, PATH, tyro.conf.arg(metavar="PICTURES|FILE.npz")]
 Weights = Annotated[Path | None, PATH, tyro.conf.arg(metavar="FILE")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
-from vq_jax.configs.fields import PATH
+from vq_jax.configs.fields import MODEL, PATH
 from vq_jax.configs.serialize import check_header, header
 from vq_jax.errors import UserError
 from vq_jax.host.files import write_atomic
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from vq_jax.pretrained.tokenizer import Tokenizer
 
-Run = Annotated[str, PATH, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Run = Annotated[str, MODEL, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Pictures = Annotated[
     tuple[Annotated[Path, PATH], ...],
     tyro.conf.Positional,

@@ -19,6 +19,7 @@ def inspect(run: Run) -> int:
     """
     import jax
 
+    from vq_jax.pretrained.hub import is_hub_name
     from vq_jax.pretrained.load import load
     from vq_jax.runs.rundir import read_metrics
 
@@ -30,7 +31,7 @@ def inspect(run: Run) -> int:
         print(f"  {name}: {sum(leaf.size for leaf in jax.tree.leaves(params[name])):,} parameters")
     print(f"  in all: {sum(leaf.size for leaf in jax.tree.leaves(params)):,} parameters")
     figures: dict[str, object] = {}
-    for row in read_metrics(run):
+    for row in () if is_hub_name(run) else read_metrics(run):
         figures |= row
     for name, value in sorted(figures.items()):
         if name != "step":

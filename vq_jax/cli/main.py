@@ -31,6 +31,7 @@ _COMMANDS = {
     "prepare": "vq_jax.cli.prepare",
     "convert": "vq_jax.cli.convert",
     "export": "vq_jax.cli.convert",
+    "push": "vq_jax.cli.push",
     "plan": "vq_jax.cli.plan",
 }
 # These take the arguments as they are: the run decides which options there are.

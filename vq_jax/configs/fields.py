@@ -51,6 +51,10 @@ def _path(value: Any, name: str) -> Any:
     return type(value)(checked_path(value, name))
 
 
+def _model(value: str, name: str) -> str:
+    return value if value.startswith("hf://") else checked_path(value, name)
+
+
 def _source(value: str, name: str) -> str:
     scheme, colon, place = value.partition(":")
     if not colon or scheme not in ("folder", "arrays", "frames", "video"):
@@ -88,6 +92,8 @@ def _start(value: float, name: str) -> float:
 
 PATH = Rule(_path)
 """For paths: checked and without `~`, see `host.storage.checked_path`."""
+MODEL = Rule(_model)
+"""For runs and models: a path, or hf://OWNER/NAME, of the Hugging Face hub."""
 SOURCE = Rule(_source)
 """For data sets: what stands after folder:, arrays:, frames: or video: is a path."""
 START = Rule(_start)

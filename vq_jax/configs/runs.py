@@ -7,7 +7,7 @@ import tyro
 
 from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig, RestorerDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
-from vq_jax.configs.fields import LOCAL, PATH, RESUME, RUN_NAME, Checked
+from vq_jax.configs.fields import LOCAL, MODEL, RESUME, RUN_NAME, Checked
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import ARCHITECTURES, Architecture
 from vq_jax.configs.optimizers import OptimizerConfig
@@ -112,7 +112,7 @@ class PriorConfig(Checked):
 
     name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     prior: PriorArchitecture
-    tokenizer: Annotated[str, PATH, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
+    tokenizer: Annotated[str, MODEL, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
         default="", metadata=LOCAL
     )
     """Run or model directory of the tokenizer whose codes the prior learns."""
@@ -217,7 +217,7 @@ class RestorerConfig(Checked):
 
     name: Annotated[tyro.conf.Fixed[str], RUN_NAME]
     restorer: RestorerNetwork = RestorerNetwork()
-    tokenizer: Annotated[str, PATH, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
+    tokenizer: Annotated[str, MODEL, tyro.conf.arg(metavar="RUN")] = dataclasses.field(
         default="", metadata=LOCAL
     )
     """Run or model directory of the tokenizer whose codes the restorer predicts."""

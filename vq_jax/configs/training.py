@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 import tyro
 
-from vq_jax.configs.fields import LOCAL, PATH, RESUME, Checked
+from vq_jax.configs.fields import LOCAL, MODEL, RESUME, Checked
 from vq_jax.errors import require
 from vq_jax.ranges import COUNT, SHARE, Range, between
 
@@ -79,12 +79,12 @@ class TrainingConfig(Checked):
     watchdog_minutes: Annotated[float, between(0, 1e6)] = dataclasses.field(default=0.0, metadata=RESUME)
     """Print all stacks and end the run with status 124 if a step takes longer than this, including
     evaluation and saving and, for the first step, compilation; 0: no limit."""
-    init: Annotated[str, PATH, tyro.conf.arg(aliases=["--init"], metavar="RUN")] = dataclasses.field(
+    init: Annotated[str, MODEL, tyro.conf.arg(aliases=["--init"], metavar="RUN")] = dataclasses.field(
         default="", metadata=LOCAL
     )
     """Run or model directory whose weights the run starts from; its model has to be the same. Once the run
     has a checkpoint, it resumes from that."""
-    inflate: Annotated[str, PATH, tyro.conf.arg(aliases=["--inflate"], metavar="RUN")] = dataclasses.field(
+    inflate: Annotated[str, MODEL, tyro.conf.arg(aliases=["--inflate"], metavar="RUN")] = dataclasses.field(
         default="", metadata=LOCAL
     )
     """Run or model directory of a tokenizer of pictures whose weights a tokenizer of video starts from; its

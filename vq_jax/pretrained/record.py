@@ -186,9 +186,11 @@ def find_tokenizer(
     found: list[UserError] = []
     missing = f"there is no run in {' or '.join(dict.fromkeys(places[1:]))}"
     for place in dict.fromkeys(places):
-        require_storage(place)
-        there = bool(place) and (epath.Path(place) / CONFIG_FILE).exists()
-        if not there and not is_hub_name(place):
+        of_hub = is_hub_name(place)
+        if not of_hub:
+            require_storage(place)
+        there = bool(place) and not of_hub and (epath.Path(place) / CONFIG_FILE).exists()
+        if not there and not of_hub:
             continue
         try:
             return load_same_tokenizer(place, record.fingerprint, workdir, prefer_step=record.step)

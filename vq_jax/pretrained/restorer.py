@@ -96,11 +96,15 @@ class Restorer:
         Raises:
           UserError: the directory holds something else, or cannot be written.
         """
+        write_model(directory, self.files())
+
+    def files(self) -> dict[str, bytes]:
+        """The files of its model directory by their names."""
         specs = self.tokenizer.code_specs(self.tokenizer.config.data.image_size)
         codes = {"specs": specs_to_json(specs), "tokenizer": self.tokenizer.fingerprint}
         config = dataclasses.replace(self.config, tokenizer=TOKENIZER)
         files = {f"{TOKENIZER}/{name}": content for name, content in self.tokenizer.files().items()}
-        write_model(directory, {**files, **model_files(config, self.step, self.variables, codes)})
+        return {**files, **model_files(config, self.step, self.variables, codes)}
 
     def restore(self, pictures: Pictures | Sequence[Pictures], *, fidelity: float | None = None) -> Any:
         """Restores pictures.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vq_jax.cli.comparison import packaged_efficientnet
+from vq_jax.convert.feature_networks import packaged_efficientnet
 from vq_jax.nn.features.efficientnet import _network
 
 REASON = "pip install vq-jax[effnet,parity]"

@@ -8,9 +8,10 @@ import warnings
 import jax
 import numpy as np
 import pytest
+from random_inception import random_inception, save_for_torch
 
 from vq_jax import evaluate
-from vq_jax.nn.features.inception import CLASSES, inception_network, inception_shapes
+from vq_jax.nn.features.inception import CLASSES, inception_network
 
 REASON = "pip install vq-jax[parity]"
 with warnings.catch_warnings():
@@ -29,16 +30,7 @@ QUIET = {"verbose": False, "prc_batch_size": 64, "save_cpu_ram": False, "rng_see
 
 @pytest.fixture(scope="module")
 def tensors():
-    """Random weights under which activations neither vanish nor grow."""
-    rng = np.random.default_rng(0)
-    found = {}
-    for name, shape in inception_shapes().items():
-        std = np.sqrt(2.0 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
-        mean = 1.0 if name.endswith(("bn.weight", "running_var")) else 0.0
-        found[name] = (mean + std * rng.standard_normal(shape)).astype(np.float32)
-        if name.endswith("running_var"):
-            found[name] = np.abs(found[name]) + np.float32(0.1)
-    return found
+    return random_inception()
 
 
 def pictures(seed, count, size=40):
@@ -60,11 +52,7 @@ def as_torch(images):
 
 @pytest.fixture(scope="module")
 def their_fidelity(tensors, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    state = {name: torch.from_numpy(array) for name, array in tensors.items()}
-    for name in [name for name in state if name.endswith("running_var")]:
-        state[name.replace("running_var", "num_batches_tracked")] = torch.tensor(0)
-    torch.save(state, path)
+    path = save_for_torch(tensors, tmp_path_factory.mktemp("weights") / "inception.pth")
     return FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], str(path))
 
 

@@ -85,6 +85,15 @@ def add_source() -> None:
     registry.SCHEMES.update(line.as_entries(vars(registry)))
 
 
+def add_metric() -> None:
+    """Follows the section on metrics."""
+    from vq_jax.evaluate import evaluators
+
+    module, line = blocks("Add a metric")
+    measured = module.as_module("vq_jax.evaluate.sharpness")
+    evaluators.EVALUATORS.update(line.as_entries(vars(measured)))
+
+
 def add_command() -> None:
     """Follows the section on commands."""
     from vq_jax.cli import main
@@ -108,6 +117,7 @@ def add_all() -> None:
     add_quantizer()
     add_prior()
     add_source()
+    add_metric()
     add_command()
     add_format()
 

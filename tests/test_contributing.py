@@ -13,6 +13,7 @@ CONTRACTS = {
     "Add a quantizer": ("tests/nn/test_quantizer_contract.py", "sign", 9),
     "Add a prior": ("tests/generate/test_prior_contract.py", "independent", 5),
     "Add a source of pictures": ("tests/data/test_open.py", "checkers", 9),
+    "Add a metric": ("tests/evaluate/test_evaluation.py", "sharpness", 1),
     "Add a format": ("tests/convert/test_formats.py", "latent-diffusion", 1),
 }
 SECTIONS = (*CONTRACTS, "Add a command")
@@ -21,6 +22,7 @@ NEW_FILES = {
     "vq_jax/nn/priors/independent.py",
     "vq_jax/generate/independent.py",
     "vq_jax/data/checkers.py",
+    "vq_jax/evaluate/sharpness.py",
     "vq_jax/cli/usage.py",
     "vq_jax/convert/latent_diffusion.py",
 }

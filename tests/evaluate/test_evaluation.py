@@ -133,20 +133,24 @@ def test_reconstructions_are_compared_with_the_target_where_there_is_one(model_a
     assert other["loss"] == pytest.approx(error, rel=1e-5) and other["perplexity"] == alone["perplexity"]
 
 
-def test_states_of_batches_add_up_to_the_state_of_all(model_and_variables):
+@pytest.mark.parametrize("name", sorted(set(evaluate.EVALUATORS) - {"lpips", "lpips-vgg", "flicker"}))
+def test_states_of_batches_add_up_and_pictures_that_only_fill_a_batch_do_not_count(model_and_variables, name):
     """For every evaluator of the registry that needs neither weights nor clips."""
     model, variables = model_and_variables
     images = ops.normalize_pictures(pictures(8, 4))
     output = apply(model, variables, images)
     batch = {"image": images, "target": images, "valid": np.array([True, True, True, False])}
-    setup = evaluate.Setup(model.code_specs((16, 16, 3)), "l2")
-    for name in set(evaluate.EVALUATORS) - {"lpips", "lpips-vgg", "flicker"}:
-        evaluator = evaluate.make_evaluators([name], setup)[name]
-        update = jax.jit(evaluator.update)
-        once = update(evaluator.init(), batch, output)
-        twice = update(once, batch, output)
-        jax.tree.map(np.testing.assert_array_equal, twice, jax.tree.map(np.add, once, once))
-        assert evaluator.compute(once) == pytest.approx(evaluator.compute(twice))
+    evaluator = evaluate.make_evaluators([name], evaluate.Setup(model.code_specs((16, 16, 3)), "l2"))[name]
+    update = jax.jit(evaluator.update)
+    once = update(evaluator.init(), batch, output)
+    twice = update(once, batch, output)
+    jax.tree.map(np.testing.assert_array_equal, twice, jax.tree.map(np.add, once, once))
+    assert evaluator.compute(once) == pytest.approx(evaluator.compute(twice))
+    filled = images.at[3].set(images[0])
+    again = update(
+        evaluator.init(), {**batch, "image": filled, "target": filled}, apply(model, variables, filled)
+    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), again, once)
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest_ones():

@@ -14,10 +14,11 @@ LEVELS = {
     **dict.fromkeys(("data", "evaluate", "generate"), 4),
     "runs": 5,
     "pretrained": 6,
-    **dict.fromkeys(("convert", "train"), 7),
-    "plan": 8,
-    "cli": 9,
-    "__main__": 10,
+    "convert": 7,
+    "train": 8,
+    "plan": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 MAIN_PATH = ("cli/main.py", "train/loop.py", "train/steps/tokenizer.py", "nn/model.py")
 PATHS = {

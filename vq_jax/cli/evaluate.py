@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
-from vq_jax.cli.files import Force, write
+from vq_jax.cli.files import Force, write_together
 from vq_jax.cli.targets import check_targets
 from vq_jax.configs.fields import MODEL, PATH
 from vq_jax.configs.serialize import header
@@ -116,8 +116,8 @@ def evaluate(
 
 
 def _written(files: list[tuple[Path, bytes]]) -> int:
-    for target, content in files:
-        write(target, content)
+    write_together(dict(files))
+    for target, _ in files:
         print(target)
     return 0
 

@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -11,7 +11,7 @@ import tyro
 from vq_jax.configs.fields import MODEL, PATH
 from vq_jax.configs.serialize import check_header, header
 from vq_jax.errors import UserError
-from vq_jax.host.files import write_atomic
+from vq_jax.host.files import write_all
 from vq_jax.ranges import COUNT
 
 if TYPE_CHECKING:
@@ -204,8 +204,15 @@ def _grids_of(arrays: "dict[str, np.ndarray]", key: str) -> Any:
 
 def write(target: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
+    write_together({target: content})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Writes files whole: none takes its place before all are on the disk."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, content)
+        for target in contents:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write_all({target: content for target, content in contents.items()})
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+        names = " and ".join(map(str, contents))
+        raise UserError(f"cannot write {names}: {error.strerror or error}") from error

@@ -7,7 +7,7 @@ import tyro
 
 from vq_jax.configs.data import CodesConfig, DataConfig, PriorDataConfig, RestorerDataConfig
 from vq_jax.configs.discriminators import DiscriminatorConfig
-from vq_jax.configs.fields import LOCAL, MODEL, RESUME, RUN_NAME, Checked
+from vq_jax.configs.fields import LOCAL, MODEL, PATH, RESUME, RUN_NAME, Checked
 from vq_jax.configs.losses import Losses
 from vq_jax.configs.models import ARCHITECTURES, Architecture
 from vq_jax.configs.optimizers import OptimizerConfig
@@ -33,6 +33,13 @@ class ExperimentConfig(Checked):
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     phases: tuple[Phase, ...] = (Phase(),)
     training: TrainingConfig = TrainingConfig()
+    metrics: tuple[str, ...] = dataclasses.field(default=(), metadata=RESUME)
+    """Metrics of the held-out pictures at every evaluation (`training.eval_every`), beside those that every
+    run has: any that `vq-jax evaluate --metrics` takes, such as ssim, lpips or fd-vgg."""
+    inception: Annotated[str, PATH, tyro.conf.arg(metavar="FILE")] = dataclasses.field(
+        default="", metadata=LOCAL
+    )
+    """Weights of the network of 2015, for metrics such as fd-inception."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -217,7 +217,7 @@ class TokenizerTask:
     ) -> dict[str, float]:
         """Writes report.md."""
         quantize = self._quantize(step)
-        _, counts = self.validation.figures(state.generator, quantize)
+        _, counts = self.validation.figures(state.generator, quantize, sets=False)
         shown, about = self.validation, report.About(self._described, command)
         decoded = shown.reconstructions(state.generator, quantize)
         return report.write_report(

@@ -14,17 +14,11 @@ from vq_jax.data import Source, all_test_batches, test_pictures
 from vq_jax.data.degrade import degrade
 from vq_jax.data.source import Batch
 from vq_jax.data.splits import evenly_over_classes, evenly_spaced
-from vq_jax.evaluate import (
-    DEFAULT_EVALUATORS,
-    Evaluator,
-    Setup,
-    evaluate,
-    evaluation_step,
-    make_evaluators,
-)
+from vq_jax.evaluate import Evaluator, evaluate, evaluation_step, is_set_metric, reconstruction_step
 from vq_jax.nn import VQModel
 from vq_jax.train.sharding import replicated, shard_global_batch, unshard
 from vq_jax.train.state import GeneratorState
+from vq_jax.train.tasks.chosen_metrics import RunSets, make_run_evaluators
 from vq_jax.types import Array, Params
 
 _SHOWN = 16  # pictures; a quarter of large ones, and of clips
@@ -67,37 +61,53 @@ class Validation:
             ]
         shapes = np.array([picture.shape[:-1] for picture in self.pictures])
         self._canvas = model.padded_lengths(tuple(shapes.max(axis=0).tolist()))
+        of_sets = any(map(is_set_metric, config.metrics))
+        self._sets = RunSets(config, self._batches) if of_sets or config.inception else None
+        if config.metrics:
+            _ = self.evaluators  # a mistake in them is told before anything is written
 
     @functools.cached_property
     def evaluators(self) -> dict[str, Evaluator]:
         """The evaluators of the run by name."""
-        specs = self._model.code_specs(self._batches[0]["image"].shape[1:])
-        return make_evaluators(DEFAULT_EVALUATORS, Setup(specs, self._config.losses.reconstruction))
+        return make_run_evaluators(self._config, self._model, self._batches[0])
 
     @functools.cached_property
     def _step(self) -> Any:
-        return self._jit(functools.partial(evaluation_step, model=self._model, evaluators=self.evaluators))
+        step: Any = evaluation_step if self._sets is None else reconstruction_step
+        return self._jit(functools.partial(step, model=self._model, evaluators=self.evaluators))
 
     def _jit(self, function: Any) -> Any:
         # Every process reads the results: each device has all of them.
         return jax.jit(function, static_argnames="quantize", out_shardings=replicated(self._mesh))
 
     def figures(
-        self, state: GeneratorState, quantize: bool
+        self, state: GeneratorState, quantize: bool, sets: bool = True
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         """Evaluates the model on the held-out set.
+
+        Args:
+          state: of the network.
+          quantize: False bypasses the quantizer.
+          sets: compute the metrics of sets, where the run has some.
 
         Returns:
           Figures by name, and how often each code occurs, see `CodeUsage.counts`.
         """
         params, codebook = unshard((state.eval_params, state.codebook), self._mesh)
-        figures, states = evaluate(
-            lambda batch: self._step(
-                params, codebook, shard_global_batch(batch, self._mesh), quantize=quantize
-            ),
-            self._batches,
-            self.evaluators,
-        )
+        made: Any = self._sets and self._sets.empty()
+
+        def step(batch: Batch) -> dict[str, Any]:
+            nonlocal made
+            result = self._step(params, codebook, shard_global_batch(batch, self._mesh), quantize=quantize)
+            if self._sets is None:
+                return result
+            states, pictures = result
+            made = self._sets.added(made, batch, pictures) if sets else made
+            return states
+
+        figures, states = evaluate(step, self._batches, self.evaluators)
+        if self._sets is not None and sets:
+            figures |= self._sets.figures(made)
         usage: Any = self.evaluators["codes"]
         counts: dict[str, np.ndarray] = usage.counts(states["codes"])
         return figures, counts

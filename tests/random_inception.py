@@ -1,5 +1,6 @@
-"""Random weights of Inception: the published ones are not there to test with."""
+"""Random weights of feature networks: the published ones are not there to test with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,15 @@ from vq_jax.nn.features.inception import inception_shapes
 
 
 def random_inception() -> dict[str, np.ndarray]:
+    """The tensors of Inception of 2015."""
+    return random_tensors(inception_shapes())
+
+
+def random_tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Tensors by their names in PyTorch, under which activations neither vanish nor grow."""
     rng = np.random.default_rng(0)
     found = {}
-    for name, shape in inception_shapes().items():
+    for name, shape in shapes.items():
         std = np.sqrt(2.0 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
         mean = 1.0 if name.endswith(("bn.weight", "running_var")) else 0.0
         found[name] = (mean + std * rng.standard_normal(shape)).astype(np.float32)

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 
 from vq_jax import evaluate
 from vq_jax.convert import feature_networks
-from vq_jax.nn.features import inception, vgg16
+from vq_jax.errors import UserError
+from vq_jax.nn.features import i3d, inception, vgg16
 from vq_jax.nn.features.feature_network import FeatureNetwork, Features
 
 
@@ -201,6 +202,21 @@ def test_mistakes_are_one_line_and_write_nothing(folders, tmp_path, capsys):
         output, message = capsys.readouterr()
         assert words in message and message.count("\n") == 1 and output == "", message
         assert not out.exists()
+
+
+def test_i3d_is_published_where_its_file_is_and_needs_a_file(tmp_path, monkeypatch):
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    assert feature_networks._git_hash(empty) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    path = tmp_path / "weights.safetensors"
+    shapes = {"logits.conv3d.weight": (400, 2, 1, 1, 1), "logits.conv3d.bias": (400,)}
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, path)
+    monkeypatch.setattr(i3d, "i3d_shapes", lambda: shapes)
+    assert not feature_networks.i3d_from(path).is_reference
+    monkeypatch.setattr(feature_networks, "_PUBLISHED_I3D", feature_networks._git_hash(path))
+    assert feature_networks.i3d_from(path).is_reference
+    with pytest.raises(UserError, match="with --i3d FILE"):
+        feature_networks.i3d_from(None)
 
 
 def test_inception_is_published_where_its_file_is(tmp_path, monkeypatch):

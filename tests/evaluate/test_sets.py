@@ -130,6 +130,29 @@ def test_only_the_published_network_gives_fid():
     assert set(figures) == {"fid", "inception_score", "inception_score_std"}
 
 
+def test_a_network_of_clips_has_one_row_a_clip_and_names_of_its_own():
+    network = dataclasses.replace(
+        COLOURS,
+        fewest_frames=3,
+        is_reference=True,
+        reference_names={"fd": "fvd"},
+        compute=lambda scale, x: Features(jnp.mean(scale * x.astype(jnp.float32), axis=(1, 2, 3)), None),
+        classes=0,
+    )
+    (chosen,) = evaluate.choose_set_metrics(["fd-colours"], {"colours": lambda: network})
+    clips = np.random.default_rng(0).integers(0, 256, (2, 9, 4, 5, 4, 1), np.uint8)
+    extractor, sets = evaluate.Extractor([chosen], batch_sharding(local_mesh())), []
+    for some in clips:
+        sets.append(extractor.added(extractor.added(extractor.empty(), some[:8], 8), some[8:], 1)[chosen.key])
+        seen = np.repeat(some.mean((1, 2, 3)) / 255, 3, axis=1)
+        assert sets[-1].count == 9
+        np.testing.assert_allclose(sets[-1].rows, seen, rtol=1e-5)
+    assert set(chosen.figures(sets[0].statistics(""), sets[1])) == {"fvd"}
+    for wrong in (clips[0, :, 0], clips[0, :, :2]):
+        with pytest.raises(UserError, match="clips of at least 3 frames for the features of colours"):
+            extractor.added(extractor.empty(), wrong, 4)
+
+
 def test_motion_is_of_the_differences_of_frames():
     clips = np.random.default_rng(0).integers(0, 256, (3, 4, 2, 2, 1), np.uint8)
     found = evaluate.frame_differences(clips)

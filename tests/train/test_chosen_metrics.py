@@ -16,7 +16,7 @@ from vq_jax.pretrained.build import build_model
 from vq_jax.train import train
 from vq_jax.train.tasks.chosen_metrics import RunSets, make_run_evaluators
 
-METRICS = ("ssim", "fd-vgg", "prdc-vgg")
+METRICS = ("ssim", "fd-vgg", "kd-vgg")
 
 
 def _compute(weights, pictures):
@@ -34,10 +34,11 @@ def with_metrics(*metrics, **fields):
     return dataclasses.replace(small_config(), metrics=metrics, **fields)
 
 
+@pytest.mark.ci
 def test_chosen_metrics_are_in_every_evaluation_and_are_those_of_the_command(tmp_path):
     train(with_metrics(*METRICS), tmp_path / "run")
     rows = [row for row in rows_of(tmp_path / "run") if "validation/psnr" in row]
-    names = {"ssim", "fd-vgg", "precision-vgg", "recall-vgg", "density-vgg", "coverage-vgg"}
+    names = {"ssim", "fd-vgg", "kd-vgg", "kd_std-vgg"}
     assert [row["step"] for row in rows] == [4, 8, STEPS]
     assert all(f"validation/{name}" in row for row in rows for name in names)
     assert len({row["validation/fd-vgg"] for row in rows}) == 3
@@ -67,6 +68,7 @@ def opened(config, size):
         (with_metrics("flicker"), 16, "clips"),
         (with_metrics("fd-vgg"), 4, "at least 8 px for the features of vgg"),
         (with_metrics("fd-motion-vgg"), 16, "clips of 2 frames or more"),
+        (with_metrics("prdc-vgg"), 16, "prdc-vgg: expected more than 5 pictures"),
         (with_metrics("is-vgg"), 16, "network with classes for is-vgg"),
         (with_metrics("fd-vgg", inception="weights.pth"), 16, "weights that no metric needs"),
         (with_metrics("fd-inception"), 16, "need the weights of 2015"),

@@ -26,6 +26,7 @@ class Comparison:
       against: a file of statistics to compare with; the pictures given to `add_reference` when absent.
       inception: file of the weights of Inception.
       half_pixels: resize for Inception as pytorch-fid does.
+      i3d: file of the weights of I3D.
 
     Attributes:
       elsewhere: pictures to compare with come from elsewhere than what is measured.
@@ -35,13 +36,18 @@ class Comparison:
     """
 
     def __init__(
-        self, names: Sequence[str], against: "Statistics | None", inception: Path | None, half_pixels: bool
+        self,
+        names: Sequence[str],
+        against: "Statistics | None",
+        inception: Path | None,
+        half_pixels: bool,
+        i3d: Path | None,
     ) -> None:
         from vq_jax import evaluate
         from vq_jax.convert.feature_networks import feature_networks
 
         try:
-            self.metrics = evaluate.choose_set_metrics(names, feature_networks(inception, half_pixels))
+            self.metrics = evaluate.choose_set_metrics(names, feature_networks(inception, half_pixels, i3d))
         except UserError:
             raise
         except ValueError as error:

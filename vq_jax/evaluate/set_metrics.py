@@ -96,11 +96,13 @@ class ChosenMetric(NamedTuple):
         return self.network.name, self.metric.of_motion
 
     def figures(self, reference: Statistics | None, made: FeatureSet) -> dict[str, float]:
-        """Its figures by name: `fd-vgg`; `fid` and the like with the published Inception alone."""
-        figures = self.metric.compute(reference, made)
+        """Its figures by name: `fd-vgg`; `fid` and the like with the published Inception, `fvd` with I3D."""
+        names: Mapping[str, str] = {}
         if self.network.is_reference:
-            return {self.metric.reference_names[name]: value for name, value in figures.items()}
-        return {f"{name}-{self.network.name}": value for name, value in figures.items()}
+            own = self.network.reference_names
+            names = self.metric.reference_names if own is None else own
+        figures = self.metric.compute(reference, made)
+        return {names.get(name, f"{name}-{self.network.name}"): value for name, value in figures.items()}
 
 
 def choose_set_metrics(
@@ -157,7 +159,7 @@ class Extractor:
     def added(
         self, sets: Mapping[tuple[str, bool], FeatureSet], pictures: UInt8[np.ndarray, "B *S C"], valid: int
     ) -> dict[tuple[str, bool], FeatureSet]:
-        """Returns sets with the features of more pictures; of clips, each frame is a picture.
+        """Returns sets with the features of more pictures; of clips, each frame is one, or each clip for I3D.
 
         Args:
           sets: of `empty`, or of this.
@@ -169,20 +171,23 @@ class Extractor:
         """
         found = {}
         for key, features in sets.items():
+            network = self._networks[key]
             shown = frame_differences(pictures) if key[1] else np.asarray(pictures)
-            frames = shown[:valid].reshape(-1, *shown.shape[-3:])
+            network.check(shown.shape)
+            rows = shown[:valid].reshape(-1, *shown.shape[-network.axes :])
             # As many at a time as the whole batch has, so that a last one that is not full compiles nothing.
-            size = math.prod(shown.shape[:-3])
-            size = min(size, _PART, max(1, _PART_PIXELS // math.prod(shown.shape[-3:-1])))
-            for first in range(0, len(frames), size):
-                part = frames[first : first + size]
+            frames, pixels = math.prod(rows.shape[1:-3]), math.prod(rows.shape[-3:-1])
+            size = math.prod(shown.shape[: -network.axes])
+            size = max(1, min(size, _PART // frames, _PART_PIXELS // (frames * pixels)))
+            for first in range(0, len(rows), size):
+                part = rows[first : first + size]
                 result = self._compute[key](self._weights[key[0]], self._placed(part, size))
                 logits = None if result.logits is None else np.asarray(result.logits)[: len(part)]
                 features = features.added(np.asarray(result.pooled)[: len(part)], logits)
             found[key] = features
         return found
 
-    def _placed(self, pictures: UInt8[np.ndarray, "B H W C"], size: int) -> Any:
+    def _placed(self, pictures: UInt8[np.ndarray, "B *S C"], size: int) -> Any:
         """The pictures on the devices; the last one fills up to `size`, or what the devices divide."""
         if self._sharding is not None:
             size += -size % self._sharding.num_devices

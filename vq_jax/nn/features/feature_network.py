@@ -1,7 +1,7 @@
 """A frozen network whose features say how alike two sets of pictures are."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -33,9 +33,11 @@ class FeatureNetwork:
       smallest: least height and width of the pictures that it takes, in pixels.
       description: network, layer, and what happens to a picture before it; for the reader of a figure.
       weights: pytree of arrays.
-      compute: pure function of the weights and pictures uint8 [B, H, W, 3].
-      is_reference: the network is the one that the field's figures are of: Inception of 2015, whose Frechet
-        distance is FID.
+      compute: pure function of the weights and pictures uint8 [B, H, W, 3], or clips [B, T, H, W, 3].
+      is_reference: the network is the one that the field's figures are of, with the published weights:
+        Inception of 2015, whose Frechet distance is FID, or I3D.
+      reference_names: what figures are called then, where that is not what they are called with Inception.
+      fewest_frames: of a network of clips, the shortest one that it takes; 0: it is one of pictures.
     """
 
     name: str
@@ -44,8 +46,10 @@ class FeatureNetwork:
     smallest: int
     description: str
     weights: Any
-    compute: Callable[[Any, UInt8[Array, "B H W 3"]], Features]
+    compute: Callable[[Any, UInt8[Array, "B *S 3"]], Features]
     is_reference: bool = False
+    reference_names: Mapping[str, str] | None = None
+    fewest_frames: int = 0
 
     def __call__(self, weights: Any, pictures: UInt8[Array, "B *S C"]) -> Features:
         """Computes the features of pictures, grey or in colour; of clips, those of each frame as a row.
@@ -57,11 +61,28 @@ class FeatureNetwork:
         Raises:
           UserError: pictures of another shape, or smaller than the network takes.
         """
-        shape = pictures.shape
+        self.check(pictures.shape)
+        rows = pictures.reshape(-1, *pictures.shape[-self.axes :])
+        return self.compute(weights, jnp.broadcast_to(rows, (*rows.shape[:-1], 3)))
+
+    @property
+    def axes(self) -> int:
+        """The axes of what has one row of features: a picture [H, W, C], or a clip [T, H, W, C]."""
+        return 4 if self.fewest_frames else 3
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Checks that the network takes pictures, or clips, of a shape.
+
+        Raises:
+          UserError: it does not.
+        """
         if len(shape) not in (4, 5) or shape[-1] not in (1, 3) or min(shape[-3:-1]) < self.smallest:
             raise UserError(
                 f"expected pictures or clips with 1 or 3 channels of at least {self.smallest} px for the "
                 f"features of {self.name}, got {shape}"
             )
-        frames = pictures.reshape(-1, *shape[-3:])
-        return self.compute(weights, jnp.broadcast_to(frames, (*frames.shape[:-1], 3)))
+        if self.fewest_frames and (len(shape) != 5 or shape[1] < self.fewest_frames):
+            raise UserError(
+                f"expected clips of at least {self.fewest_frames} frames for the features of {self.name}, "
+                f"got {shape}"
+            )

@@ -48,7 +48,8 @@ def norm_shapes(name: str, channels: int) -> dict[str, tuple[int, ...]]:
 def folded(
     arrays: Mapping[str, np.ndarray], convolution: str, norm: str, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns kernel [h, w, C, D] and bias [D] of a convolution without bias and the batch norm after it."""
+    """Returns kernel [*k, C, D] and bias [D] of a convolution without bias and the batch norm after it."""
     weight, bias, mean, variance = (arrays[f"{norm}.{part}"] for part in _PARTS)
     scale = weight / np.sqrt(variance + np.float32(epsilon))
-    return arrays[f"{convolution}.weight"].transpose(2, 3, 1, 0) * scale, bias - mean * scale
+    kernel = np.moveaxis(arrays[f"{convolution}.weight"], (0, 1), (-1, -2))
+    return kernel * scale, bias - mean * scale

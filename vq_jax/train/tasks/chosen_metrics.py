@@ -14,7 +14,7 @@ from vq_jax.configs.runs import ExperimentConfig
 from vq_jax.convert.feature_networks import feature_networks
 from vq_jax.data.source import Batch
 from vq_jax.errors import UserError
-from vq_jax.evaluate import DEFAULT_EVALUATORS, OF_PAIRS, Evaluator, FeatureSet, Setup, Statistics
+from vq_jax.evaluate import DEFAULT_EVALUATORS, OF_PAIRS, Evaluator, FeatureSet, Setup
 from vq_jax.nn import VQModel
 from vq_jax.train.sharding import batch_sharding, local_mesh
 from vq_jax.types import Array, UInt8
@@ -60,10 +60,11 @@ class RunSets:
 
     Args:
       config: the run's.
-      batches: its held-out pictures; the features of the first batch are computed at once.
+      batches: its held-out pictures, whose features are computed at once.
 
     Raises:
-      UserError: a metric is not known, a network has no weights, or it does not take such pictures.
+      UserError: a metric is not known, a network has no weights or does not take such pictures, or there are
+        too few of them.
 
     Attributes:
       chosen: the metrics.
@@ -71,19 +72,27 @@ class RunSets:
 
     def __init__(self, config: ExperimentConfig, batches: Sequence[Batch]) -> None:
         names = [name for name in config.metrics if evaluate.is_set_metric(name)]
-        file = Path(config.inception) if config.inception else None
-        if file is not None and not any(name.endswith("-inception") for name in names):
-            raise UserError(
-                "inception names weights that no metric needs: give --metrics fd-inception, or omit it"
-            )
+        file, i3d = (Path(path) if path else None for path in (config.inception, config.i3d))
+        for network, path in (("inception", file), ("i3d", i3d)):
+            if path is not None and not any(name.endswith(f"-{network}") for name in names):
+                raise UserError(
+                    f"{network} names weights that no metric needs: give --metrics fd-{network}, or omit it"
+                )
         try:
-            self.chosen = evaluate.choose_set_metrics(names, feature_networks(file))
+            self.chosen = evaluate.choose_set_metrics(names, feature_networks(file, i3d=i3d))
         except ValueError as error:
             raise UserError(f"metrics: {error}") from error
         spread = batch_sharding(local_mesh()) if jax.local_device_count() > 1 else None
         self._extractor = evaluate.Extractor(self.chosen, spread)
-        self._batches, self._said = batches, False
-        self.added(self.empty(), batches[0], target(batches[0]))
+        seen = self.empty()
+        for batch in batches:
+            seen = self.added(seen, batch, target(batch))
+        try:
+            self._reference = {key: features.statistics("") for key, features in seen.items()}
+        except ValueError as error:
+            raise UserError(f"metrics: {error}") from error
+        evaluate.set_figures(self.chosen, self._reference, seen)  # says so if the pictures are too few
+        self._said = False
 
     def empty(self) -> Sets:
         """The sets before the first picture."""
@@ -113,11 +122,3 @@ class RunSets:
             _log.warning("%s", warning)
         self._said = True
         return figures
-
-    @functools.cached_property
-    def _reference(self) -> dict[tuple[str, bool], Statistics]:
-        """Of the held-out pictures, which stay the same."""
-        seen = self.empty()
-        for batch in self._batches:
-            seen = self.added(seen, batch, target(batch))
-        return {key: features.statistics("") for key, features in seen.items()}

@@ -62,7 +62,7 @@ class Validation:
         shapes = np.array([picture.shape[:-1] for picture in self.pictures])
         self._canvas = model.padded_lengths(tuple(shapes.max(axis=0).tolist()))
         of_sets = any(map(is_set_metric, config.metrics))
-        self._sets = RunSets(config, self._batches) if of_sets or config.inception else None
+        self._sets = RunSets(config, self._batches) if of_sets or config.inception or config.i3d else None
         if config.metrics:
             _ = self.evaluators  # a mistake in them is told before anything is written
 

@@ -12,7 +12,7 @@ from vq_jax import load
 from vq_jax.configs import (
     DataConfig,
     ExperimentConfig,
-    MaskGITArchitecture,
+    MaskedCNNArchitecture,
     PriorConfig,
     PriorDataConfig,
     TrainingConfig,
@@ -25,7 +25,7 @@ from vq_jax.train import train
 
 FRAMES, SIDE = 9, 32
 GRID = (3, 4, 4)
-TASKS = ("generation", "prediction", "interpolation", "inpainting", "outpainting")
+TASKS = ("generation", "prediction", "next", "interpolation", "inpainting", "outpainting")
 
 
 def clip_tokenizer_run() -> Path:
@@ -54,11 +54,11 @@ def clip_tokenizer_run() -> Path:
 
 def clip_prior_config(prior=None, **training) -> PriorConfig:
     """A run of seconds."""
-    given = {"width": 8, "num_layers": 1, "num_heads": 1, "tasks": TASKS, **(prior or {})}
+    given = {"width": 8, "num_layers": 1, "tasks": TASKS, **(prior or {})}
     return PriorConfig(
         name="clip-prior",
         tokenizer=str(clip_tokenizer_run()),
-        prior=MaskGITArchitecture(**given),
+        prior=MaskedCNNArchitecture(**given),
         data=PriorDataConfig(batch_size=4, source="moving-fashion:8"),
         training=TrainingConfig(
             **{"steps": 2, "log_every": 1, "eval_every": 2, "image_every": 2, "save_every": 2, **training}

@@ -89,7 +89,8 @@ _RANGES = {
     COUNT: "anneal_steps num_classes",
     between(1, 2**24): "codebook_size",
     WEIGHT: """batch_entropy_weight codebook_weight commitment_weight diveq_noise entropy_weight
-        kl_weight propagation_weight revive_threshold sample_entropy_weight unmasked_weight""",
+        kl_weight propagation_weight regression_weight revive_threshold sample_entropy_weight
+        unmasked_weight""",
     POSITIVE: "entropy_temperature epsilon final_temperature initial_temperature",
     SHARE: "class_dropout decay dropout label_smoothing token_dropout",
     ODD_KERNEL: "kernel",

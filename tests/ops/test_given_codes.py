@@ -25,6 +25,11 @@ def test_first_frames_are_given_whole_and_as_many_as_may_be_equally_often():
     assert (abs(counts - BATCH / 3) < 5 * 21).all()
 
 
+def test_all_but_the_last_code_in_time_may_be_given():
+    given = drawn("next", batch=3)
+    assert given[:, :-1].all() and not given[:, -1].any()
+
+
 def test_first_and_last_frames_leave_some_between():
     frames = drawn("interpolation").all(axis=(2, 3))
     assert frames[:, 0].all() and frames[:, -1].all() and not frames.all(axis=1).any()

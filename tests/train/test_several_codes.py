@@ -86,6 +86,6 @@ def test_priors_of_several_codes_train_on_the_codes_of_a_run(tmp_path, monkeypat
     assert result.step == 2
     assert vq_jax.load(tmp_path / "maskgit").sample_codes(1, labels=[0]).shape == (1, 4, 4, 2)
     pixelcnn = prior_config(kind="pixelcnn", tokenizer=tmp_path / "tokenizer")
-    message = "models one code per position, but the tokenizer has 2: use gpt, maskgit"
+    message = "models one code per position, but the tokenizer has 2: use gpt, maskgit, masked-cnn"
     with pytest.raises(UserError, match=message):
         train(pixelcnn, tmp_path / "pixelcnn")

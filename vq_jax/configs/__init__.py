@@ -35,6 +35,7 @@ from vq_jax.configs.models import (
 from vq_jax.configs.optimizers import OptimizerConfig
 from vq_jax.configs.priors import (
     GPTArchitecture,
+    MaskedCNNArchitecture,
     MaskGITArchitecture,
     NoiseArchitecture,
     PixelCNNArchitecture,
@@ -94,6 +95,7 @@ __all__ = [
     "MLPVQVAE",
     "MaskGITArchitecture",
     "MaskGITVQGAN",
+    "MaskedCNNArchitecture",
     "MaskedOptions",
     "MixConfig",
     "MotionBlurConfig",

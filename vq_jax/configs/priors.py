@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from vq_jax.types import CodeSpecs
 
 
+_Task = Literal["generation", "prediction", "next", "interpolation", "inpainting", "outpainting"]
+"""What is given: nothing, the first frames, all but the last code in time, the first and the last frames, all
+but a box, or a box."""
+
+
 @dataclasses.dataclass(frozen=True)
 class PriorArchitecture(Checked):
     """Base of the named priors."""
@@ -28,6 +33,8 @@ class PriorArchitecture(Checked):
     """Name of the prior's module in `vq_jax.nn`."""
     several_codes: ClassVar[bool] = False
     """Whether the prior models several codes per position."""
+    needs_code_dim: ClassVar[bool] = False
+    """Whether its module has a field `code_dim`, the width of the tokenizer's latents."""
     options: ClassVar[type[Options]] = SamplingOptions
     """Class of its sampler's options."""
 
@@ -127,13 +134,8 @@ class MaskGITArchitecture(TransformerArchitecture):
 
     tokens: Literal["codes", "positions"] = "codes"
     """A token for each code, or one for all codes of a position, if there are several."""
-    tasks: tuple[Literal["generation", "prediction", "interpolation", "inpainting", "outpainting"], ...] = (
-        "generation",
-    )
-    """What training draws from: nothing is given, the first frames, the first and the last, all but a box, or
-    a box."""
-    neighbours: bool = False
-    """Let each layer first read the codes around a code."""
+    tasks: tuple[_Task, ...] = ("generation",)
+    """What training draws from, see `_Task`."""
     mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
     """Schedule of the training masks."""
     unmasked_weight: float = 0.0
@@ -152,6 +154,37 @@ class PostNormMaskGITArchitecture(TransformerArchitecture):
     """Schedule of the training masks."""
     unmasked_weight: float = 0.0
     """Weight in the loss of the codes that are not masked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedCNNArchitecture(PriorArchitecture):
+    """Predicts all masked codes at once from the others, by convolutions; a clip's codes in time are its
+    channels."""
+
+    architecture: ClassVar[str] = "masked-cnn"
+    module: ClassVar[str] = "MaskedCNN"
+    several_codes: ClassVar[bool] = True
+    needs_code_dim: ClassVar[bool] = True
+    options: ClassVar[type[Options]] = MaskedOptions
+
+    width: int = 128
+    """Channels of the convolutions."""
+    num_layers: int = 8
+    """Number of residual blocks."""
+    class_dropout: float = 0.1
+    """Share of labels that training drops, to make guidance possible; 0: no guidance."""
+    dropout: float = 0.0
+    """Dropout rate inside the blocks."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the training loss."""
+    tasks: tuple[_Task, ...] = ("generation",)
+    """What training draws from, see `_Task`."""
+    mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
+    """Schedule of the training masks."""
+    unmasked_weight: float = 0.0
+    """Weight in the loss of the codes that are not masked."""
+    regression_weight: float = 10.0
+    """Weight in the loss of the mean squared error of the predicted vectors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +216,7 @@ class NoiseArchitecture(PriorArchitecture):
 
     architecture: ClassVar[str] = "noise"
     module: ClassVar[str] = "NoiseGenerator"
+    needs_code_dim: ClassVar[bool] = True
     options: ClassVar[type[Options]] = NoiseOptions
 
     noise_dim: int = 100
@@ -197,7 +231,7 @@ PRIORS: dict[str, type[PriorArchitecture]] = {
     cls.architecture: cls
     for cls in (
         *(GPTArchitecture, MaskGITArchitecture, PostNormMaskGITArchitecture),
-        *(PixelCNNArchitecture, NoiseArchitecture),
+        *(MaskedCNNArchitecture, PixelCNNArchitecture, NoiseArchitecture),
     )
 }
 

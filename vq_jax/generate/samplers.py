@@ -12,7 +12,7 @@ from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, Options, Sampli
 from vq_jax.generate.autoregressive import fill_autoregressive, sample_gpt, sample_pixelcnn
 from vq_jax.generate.masked import adapt_steps, fill_masked, sample_maskgit
 from vq_jax.generate.noise import sample_noise
-from vq_jax.nn import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN, PostNormMaskGIT, VQModel
+from vq_jax.nn import GPT, Condition, MaskedCNN, MaskGIT, NoiseGenerator, PixelCNN, PostNormMaskGIT, VQModel
 from vq_jax.types import Array, Key, Params
 
 
@@ -49,6 +49,7 @@ SAMPLERS: dict[type[linen.Module], Sampler] = {
     ),
     MaskGIT: Sampler(sample_maskgit, MaskedOptions, fill_masked, adapt_steps),
     PostNormMaskGIT: Sampler(sample_maskgit, MaskedOptions, fill_masked, adapt_steps),
+    MaskedCNN: Sampler(sample_maskgit, MaskedOptions, fill_masked, adapt_steps),
     NoiseGenerator: Sampler(sample_noise, NoiseOptions, needs_tokenizer=True),
 }
 """Samplers by the class of the prior; a subclass of a prior has its sampler unless it has its own."""

@@ -21,7 +21,7 @@ from vq_jax.nn.features.lpips import LPIPS
 from vq_jax.nn.features.lpips_weights import load_lpips
 from vq_jax.nn.inflation import inflate
 from vq_jax.nn.model import VQModel, VQOutput
-from vq_jax.nn.priors import GPT, Condition, MaskGIT, NoiseGenerator, PixelCNN, PostNormMaskGIT
+from vq_jax.nn.priors import GPT, Condition, MaskedCNN, MaskGIT, NoiseGenerator, PixelCNN, PostNormMaskGIT
 from vq_jax.nn.quantizers import (
     FSQ,
     IBQ,
@@ -68,6 +68,7 @@ __all__ = [
     "MAGVIT2VideoDecoder",
     "MAGVIT2VideoEncoder",
     "MaskGIT",
+    "MaskedCNN",
     "MaskGITDecoder",
     "MaskGITEncoder",
     "MultiScaleQuantizer",

@@ -16,7 +16,7 @@ init_like_torch = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform
 class Conv(nn.Module):
     """Convolution over any number of spatial axes, computed by `ops.conv`, which is also fast on CPU.
 
-    Parameters and result are those of flax's `nn.Conv`; kernels are initialised as in PyTorch.
+    Parameters and result are those of flax's `nn.Conv`; kernels are initialised as in PyTorch by default.
 
     Attributes:
       features: output channels.
@@ -24,6 +24,7 @@ class Conv(nn.Module):
       stride: stride along every spatial axis.
       padding: zeros before and after along every spatial axis; by default, half the width on both sides.
       use_bias: whether to add a bias.
+      kernel_init: initialiser of the kernel.
       dtype: compute dtype; parameters are float32.
     """
 
@@ -32,14 +33,14 @@ class Conv(nn.Module):
     stride: int = 1
     padding: tuple[int, int] | None = None
     use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = init_like_torch
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "B *S C"]) -> Float[Array, "B *S2 O"]:
         spatial = x.ndim - 2
-        kernel = self.param(
-            "kernel", init_like_torch, (self.width,) * spatial + (x.shape[-1], self.features), jnp.float32
-        )
+        shape = (self.width,) * spatial + (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         padding = (self.width // 2,) * 2 if self.padding is None else self.padding
         y = ops.conv(
             x.astype(self.dtype), kernel.astype(self.dtype), (self.stride,) * spatial, (padding,) * spatial

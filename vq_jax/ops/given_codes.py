@@ -20,6 +20,10 @@ def _first(rng: Key[Array, ""], grid: Grid) -> Bool[Array, "*s"]:
     return _over_frames(jnp.arange(grid[0]) < given, grid)
 
 
+def _all_but_last(rng: Key[Array, ""], grid: Grid) -> Bool[Array, "*s"]:
+    return _over_frames(jnp.arange(grid[0]) < grid[0] - 1, grid)
+
+
 def _first_and_last(rng: Key[Array, ""], grid: Grid) -> Bool[Array, "*s"]:
     first_rng, last_rng = jax.random.split(rng)
     first = jax.random.randint(first_rng, (), 1, grid[0] - 1)
@@ -63,6 +67,7 @@ def _draw(task: Callable[[Array, Grid], Array], grid: Grid, rng: Key[Array, ""])
 _TASKS: dict[str, tuple[Callable[[Array, Grid], Array], int]] = {
     "generation": (_nothing, 0),
     "prediction": (_first, 2),
+    "next": (_all_but_last, 2),
     "interpolation": (_first_and_last, 3),
     "inpainting": (_around_a_box, 0),
     "outpainting": (_part_of_a_box, 0),
@@ -96,9 +101,9 @@ def check_tasks(tasks: tuple[str, ...], grid: Grid) -> None:
 def given_codes(rng: Key[Array, ""], batch: int, grid: Grid, tasks: tuple[str, ...]) -> Bool[Array, "B *s"]:
     """Draws for each grid a task, and the codes that are given in it.
 
-    `generation`: none. `prediction`: the first n of T codes in time, n uniform in [1, T - 1].
-    `interpolation`: the first n and the last m. `inpainting`: all but a box. `outpainting`: a box. Boxes have
-    any length along each axis, time as well.
+    `generation`: none. `prediction`: the first n of T codes in time, n uniform in [1, T - 1]. `next`: all but
+    the last in time, as where a window slides over a clip. `interpolation`: the first n and the last m.
+    `inpainting`: all but a box. `outpainting`: a box. Boxes have any length along each axis, time as well.
 
     Args:
       rng: random key.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from vq_jax.configs.models import make_architecture
-from vq_jax.configs.runs import ExperimentConfig, NoiseConfig, PriorConfig, RegressorConfig, RestorerConfig
+from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RegressorConfig, RestorerConfig
 from vq_jax.errors import UserError
 from vq_jax.host.dtypes import compute_dtype
 from vq_jax.nn import Condition, NoiseGenerator, RegressorModel, RestorerModel, VQModel
@@ -68,7 +68,7 @@ def build_prior(
       UserError: the configuration does not fit the codes.
     """
     fields = {}
-    if isinstance(config, NoiseConfig):
+    if config.prior.needs_code_dim:
         fields["code_dim"] = tokenizer.model.quantizer.latent_channels
     try:
         return config.prior.build(specs, num_classes, compute_dtype(config.training.dtype), **fields)

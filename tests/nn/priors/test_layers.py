@@ -1,34 +1,15 @@
 """Layers of the transformers: the block against NumPy, widths, parameters."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jitted import apply, drawn, init
-from scipy import ndimage
 
 from vq_jax import ops
-from vq_jax.nn.priors.layers import Block, Layers, Neighbours, RMSNorm, mlp_width
-
-
-@pytest.mark.parametrize("grid", [(4, 5), (2, 3, 4)])
-def test_what_is_around_a_token_is_weighed_as_by_a_convolution_of_each_channel(grid):
-    x = np.random.default_rng(0).standard_normal((2, math.prod(grid), 3), np.float32)
-    module = Neighbours(grid)
-    variables = drawn(module, x, std=0.5)
-    kernel = np.asarray(variables["params"]["kernel"]).reshape(*(3,) * len(grid), 3)
-    expected = [
-        [
-            ndimage.correlate(channel.reshape(grid), kernel[..., number], mode="constant").reshape(-1)
-            for number, channel in enumerate(tokens.T)
-        ]
-        for tokens in x
-    ]
-    # sums of 27 products of numbers around 1
-    np.testing.assert_allclose(apply(module, variables, x), np.swapaxes(expected, 1, 2), atol=1e-5)
+from vq_jax.nn.priors.layers import Block, Layers, RMSNorm, mlp_width
 
 
 def norm(x, scale):

@@ -2,6 +2,7 @@
 
 from vq_jax.nn.priors.base import Condition, LabelledPrior, TransformerPrior
 from vq_jax.nn.priors.gpt import GPT, GPTWeights
+from vq_jax.nn.priors.masked_cnn import MaskedCNN
 from vq_jax.nn.priors.maskgit import MaskGIT
 from vq_jax.nn.priors.noise import NoiseGenerator
 from vq_jax.nn.priors.pixelcnn import PixelCNN
@@ -13,6 +14,7 @@ __all__ = [
     "GPTWeights",
     "LabelledPrior",
     "MaskGIT",
+    "MaskedCNN",
     "NoiseGenerator",
     "PixelCNN",
     "PostNormMaskGIT",

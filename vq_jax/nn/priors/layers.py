@@ -4,7 +4,6 @@ Letters: T tokens, E width of a token, A heads, F width of a head.
 """
 
 import functools
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,39 +37,6 @@ def mlp_width(width: int) -> int:
     return -(-8 * width // (3 * 64)) * 64
 
 
-class Neighbours(nn.Module):
-    """What a token of a grid reads of itself and those around it, 3 x 3 x ...: a weight each, by channel.
-
-    A depthwise convolution, the same at all places: it tells tokens how far others are from them, whatever
-    their positions.
-
-    Attributes:
-      grid: lengths of its axes.
-      dtype: compute dtype; parameters are float32.
-
-    References:
-      Chu et al. 2021, Conditional positional encodings for vision transformers, arXiv:2102.10882.
-    """
-
-    grid: tuple[int, ...]
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B N E"]) -> Float[Array, "B N E"]:
-        axes, width = len(self.grid), x.shape[-1]
-        kernel = self.param("kernel", init_kernel, (3**axes, width), jnp.float32).astype(self.dtype)
-        padded = jnp.pad(
-            x.reshape(x.shape[0], *self.grid, width), [(0, 0), *((1, 1) for _ in self.grid), (0, 0)]
-        )
-        total = jnp.zeros_like(x)
-        for weight, offset in zip(kernel, itertools.product(range(3), repeat=axes), strict=True):
-            window = tuple(
-                slice(first, first + length) for first, length in zip(offset, self.grid, strict=True)
-            )
-            total += padded[:, *window].reshape(x.shape) * weight[None, None]
-        return total
-
-
 class Block(nn.Module):
     """Transformer block: x + attention(norm(x)), then x + feed-forward(norm(x)), without biases.
 
@@ -84,8 +50,6 @@ class Block(nn.Module):
       causal: whether a token attends to itself and earlier tokens only, else to all tokens.
       dropout: dropout rate after attention and feed-forward, in training; rng stream `dropout`.
       dtype: compute dtype; parameters are float32.
-      grid: lengths of the axes on which all tokens but the first lie; each then first reads those around it,
-        see `Neighbours`. None: no such layer.
       norm_epsilon: added to the mean square in norms.
       silent_first: the key of the first token is zero, as that of LlamaGen's class token.
     """
@@ -95,7 +59,6 @@ class Block(nn.Module):
     causal: bool
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    grid: tuple[int, ...] | None = None
     norm_epsilon: float = 1e-6
     silent_first: bool = False
 
@@ -125,10 +88,6 @@ class Block(nn.Module):
             nn.Dense, use_bias=False, kernel_init=init_kernel, dtype=self.dtype, param_dtype=jnp.float32
         )
         drop = nn.Dropout(self.dropout, deterministic=not train)
-        if self.grid is not None:
-            around = Neighbours(self.grid, self.dtype, name="neighbours")(x[:, 1:])
-            x = x + jnp.pad(around, [(0, 0), (1, 0), (0, 0)])
-
         qkv = dense(3 * width, name="qkv")(self._norm("attention_norm")(x))
         qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, width // self.num_heads)
         query, key, value = (qkv[:, :, i] for i in range(3))
@@ -174,7 +133,6 @@ class Layers(nn.Module):
       mlp_features: see `Block`.
       causal: see `Block`.
       dropout: see `Block`.
-      grid: see `Block`.
       remat: keep only the inputs of each block for the backward pass.
       dtype: compute dtype; parameters are float32.
       norm_epsilon: see `Block`.
@@ -188,7 +146,6 @@ class Layers(nn.Module):
     dropout: float = 0.0
     remat: bool = False
     dtype: Any = jnp.float32
-    grid: tuple[int, ...] | None = None
     norm_epsilon: float = 1e-6
     silent_first: bool = False
 
@@ -270,6 +227,6 @@ class Layers(nn.Module):
 
 
 _SHARED = (
-    *("num_heads", "mlp_features", "causal", "dropout", "dtype", "grid"),
+    *("num_heads", "mlp_features", "causal", "dropout", "dtype"),
     *("norm_epsilon", "silent_first"),
 )

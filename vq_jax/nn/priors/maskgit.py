@@ -7,11 +7,11 @@ import numpy as np
 from vq_jax import ops
 from vq_jax.nn.priors.base import Condition, TransformerPrior
 from vq_jax.nn.priors.layers import Layers, RMSNorm, init_kernel, mlp_width
-from vq_jax.ops.given_codes import check_tasks
-from vq_jax.types import Array, Bool, Float, Int, Metrics
+from vq_jax.nn.priors.masked_loss import MaskedPrior
+from vq_jax.types import Array, Bool, Float, Int
 
 
-class MaskGIT(TransformerPrior):
+class MaskGIT(MaskedPrior, TransformerPrior):
     """Bidirectional transformer over grids of codes with a mask token.
 
     The sequence is a prefix token, which carries the class, followed by the codes, with the mask token in
@@ -31,12 +31,9 @@ class MaskGIT(TransformerPrior):
     Attributes:
       codes_per_position: Q; codes are [B, *s] if Q is 1, else [B, *s, Q].
       tokens: `codes`, a token for each code; `positions`, one for all codes of a position.
-      tasks: what training draws from, out of `ops.TASKS`.
-      neighbours: whether each layer first reads the tokens around a token, see `layers.Neighbours`; with it,
-        training on what moves takes fewer steps.
-      mask_schedule: schedule of the training masks, see `ops.random_mask`.
-      unmasked_weight: weight in the loss of the positions that are not masked; 0.1 in TiTok (Yu et al.
-        2024, arXiv:2406.07550, code release).
+      tasks: see `MaskedPrior`.
+      mask_schedule: see `MaskedPrior`.
+      unmasked_weight: see `MaskedPrior`.
 
     References:
       Chang et al. 2022, MaskGIT, arXiv:2202.04200, section 3, eq. 1. Yu et al. 2023, MAGVIT-v2,
@@ -46,20 +43,13 @@ class MaskGIT(TransformerPrior):
     codes_per_position: int = 1
     tokens: str = "codes"
     tasks: tuple[str, ...] = ("generation",)
-    neighbours: bool = False
     mask_schedule: str = "cosine"
     unmasked_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mask_schedule not in ops.MASK_SCHEDULES:
-            raise ValueError(
-                f"MaskGIT.mask_schedule must be one of {', '.join(ops.MASK_SCHEDULES)}, "
-                f"got {self.mask_schedule!r}"
-            )
         if self.tokens not in ("codes", "positions"):
             raise ValueError(f"MaskGIT.tokens must be codes or positions, got {self.tokens!r}")
-        check_tasks(self.tasks, self.grid)
 
     @property
     def token_grid(self) -> tuple[int, ...]:
@@ -85,7 +75,6 @@ class MaskGIT(TransformerPrior):
             self.dropout,
             self.remat,
             self.dtype,
-            self.token_grid if self.neighbours else None,
         )
 
     def __call__(
@@ -111,9 +100,7 @@ class MaskGIT(TransformerPrior):
           ValueError: codes or mask do not have the grid's shape, or the prior does not accept the
             condition.
         """
-        self._check_codes(codes.shape, self.code_shape)
-        if mask is not None and mask.shape != codes.shape:
-            raise ValueError(f"expected a mask of the codes' shape {codes.shape}, got {mask.shape}")
+        self._check_mask(codes, mask)
         batch, depth = codes.shape[0], self.codes_per_position
         tokens = self._embed(codes, mask)
         tokens = tokens + jnp.broadcast_to(self._position_embeddings()[None], tokens.shape)
@@ -155,25 +142,3 @@ class MaskGIT(TransformerPrior):
             ops.look_up(self.embedding, rows[..., q].reshape(batch, self.positions)) for q in range(depth)
         ]
         return sum(parts[1:], start=parts[0])
-
-    def loss(
-        self, codes: Int[Array, "B *s"], condition: Condition | None = None, *, train: bool = True
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """Computes the mean cross-entropy of masked codes in nats, smoothed in training, and metrics.
-
-        Tasks and masks are random, drawn from the rng stream `mask`, also in evaluation.
-        """
-        given = None
-        if set(self.tasks) != {"generation"}:
-            given = ops.given_codes(self.make_rng("mask"), codes.shape[0], self.grid, self.tasks)
-            given = jnp.broadcast_to(
-                given.reshape(*given.shape, *(1,) * (codes.ndim - given.ndim)), codes.shape
-            )
-        mask = ops.random_mask(self.make_rng("mask"), codes.shape, self.mask_schedule, given)
-        logits = self(codes, condition, mask=mask, train=train)
-        smoothing = self.label_smoothing if train else 0.0
-        weights = jnp.where(mask, jnp.float32(1.0), jnp.float32(self.unmasked_weight))
-        values = ops.code_cross_entropies(logits, codes, smoothing)
-        loss = jnp.sum(values * weights) / jnp.sum(weights)
-        plain = ops.code_cross_entropy(logits, codes, mask)
-        return loss, {"cross_entropy": plain, "accuracy": ops.code_accuracy(logits, codes, mask)}

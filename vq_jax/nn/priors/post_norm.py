@@ -83,9 +83,7 @@ class PostNormMaskGIT(MaskGIT):
         train: bool = False,
     ) -> Float[Array, "B *s K"]:
         """Predicts the codes at all positions; see `MaskGIT.__call__`."""
-        self._check_codes(codes.shape, self.code_shape)
-        if mask is not None and mask.shape != codes.shape:
-            raise ValueError(f"expected a mask of the codes' shape {codes.shape}, got {mask.shape}")
+        self._check_mask(codes, mask)
         batch, last = codes.shape[0], self.codebook_size + self.label_rows
         rows = codes if mask is None else jnp.where(mask, last, codes)
         first = self._rows(condition, batch, train) + self.codebook_size

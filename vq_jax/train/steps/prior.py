@@ -15,7 +15,7 @@ from vq_jax.nn import Condition
 from vq_jax.ops.meshes import auto_axes, places_of
 from vq_jax.train.optimizers import init_optimizer
 from vq_jax.train.steps.update import accumulate_gradients, apply_update
-from vq_jax.types import Array, Bool, Codes, Int, Key, Metrics, Params
+from vq_jax.types import Array, Bool, Codes, Float, Int, Key, Metrics, Params
 
 
 @struct.dataclass
@@ -39,6 +39,7 @@ def init_prior(
     prior_model: linen.Module,
     optimizer: optax.GradientTransformation,
     ema: bool = False,
+    vectors: Float[Array, "Q K D"] | None = None,
 ) -> PriorState:
     """Makes the state before the first step; pure, to be jitted with output shardings.
 
@@ -47,12 +48,15 @@ def init_prior(
       prior_model: a prior over codes, with `code_specs` and `num_classes`.
       optimizer: Optax chain.
       ema: keep a running average of the parameters.
+      vectors: what each code adds to a latent of the tokenizer; for a prior that starts from these.
     """
     model: Any = prior_model
     labels = None if model.num_classes is None else jnp.zeros((1,), jnp.int32)
     codes = jax.tree.map(lambda spec: jnp.zeros((1, *spec.array_shape), jnp.int32), model.code_specs)
     variables: Any = model.init(rng, codes, Condition(labels))
     params = variables["params"]
+    if vectors is not None:
+        params = model.with_vectors(params, vectors)
     return PriorState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -23,6 +23,7 @@ from vq_jax.evaluate import Likelihood, evaluate
 from vq_jax.generate import adapt_options, sample_prior, sampler_of
 from vq_jax.nn import Condition
 from vq_jax.pretrained.build import abstract_prior, build_prior
+from vq_jax.pretrained.code_vectors import code_vectors
 from vq_jax.pretrained.filling import context_frames
 from vq_jax.pretrained.prior import Prior
 from vq_jax.pretrained.record import given_tokenizer, keep_copy, make_record, read_record
@@ -44,10 +45,12 @@ _SHOWN_CLASSES, _SHOWN_CLIPS = 10, 4
 _log = logging.getLogger("vq_jax")
 
 
-def prior_state(rng: Array, config: PriorConfig, model: linen.Module) -> PriorState:
+def prior_state(
+    rng: Array, config: PriorConfig, model: linen.Module, vectors: Array | None = None
+) -> PriorState:
     """The state before the first step."""
-    optimizer = make_optimizer(config.optimizer, config.training.steps)
-    return init_prior(rng, prior_model=model, optimizer=optimizer, ema=config.training.ema_decay > 0)
+    optimizer, ema = make_optimizer(config.optimizer, config.training.steps), config.training.ema_decay > 0
+    return init_prior(rng, prior_model=model, optimizer=optimizer, ema=ema, vectors=vectors)
 
 
 def jit_step(config: PriorConfig, mesh: Mesh, model: linen.Module) -> Any:
@@ -183,7 +186,8 @@ class PriorTask:
         return build_prior(self.config, self.record.specs, self.record.num_classes, self.tokenizer.config)
 
     def _init(self, rng: Array) -> Any:
-        return prior_state(rng, self.config, self.model)
+        vectors = code_vectors(self.tokenizer) if hasattr(self.model, "with_vectors") else None
+        return prior_state(rng, self.config, self.model, vectors)
 
     def _eval_params(self, state: Any) -> Params:
         params: Params = state.eval_params
@@ -330,7 +334,8 @@ class PriorTask:
         classes = self._shown_classes
         labels = np.resize(classes, count) if classes else None
         rows = [[*prior.sample(count, labels=labels)]]
-        if "prediction" not in getattr(self.config.prior, "tasks", ("prediction",)):  # others go on in order
+        tasks = getattr(self.config.prior, "tasks", ("next",))  # other priors go on in order
+        if not {"prediction", "next"} & set(tasks):
             return rows, "New clips:"
         clips = np.stack(self._clips)
         given = context_frames(prior, clips.shape[1])

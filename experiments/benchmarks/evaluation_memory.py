@@ -21,9 +21,8 @@ from typing import Any
 
 import judging
 import numpy as np
-from etils import epath
 
-from vq_jax.runs.grids import write_png
+from vq_jax.runs.grids import encode_png
 
 METRICS = ("ssim", "fd-vgg")
 WIDTH = 512  # features of VGG16
@@ -37,8 +36,9 @@ def write_pictures(place: Path, count: int) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
     noisy = np.clip(np.rint(images + NOISE * rng.standard_normal(images.shape)), 0, 255).astype(np.uint8)
     for name, some in (("clean", images), ("noisy", noisy)):
+        (place / name).mkdir()
         for number, picture in enumerate(some):
-            write_png(epath.Path(place / name / f"{number:05}.png"), picture)
+            (place / name / f"{number:05}.png").write_bytes(encode_png(picture))
     return place / "noisy", place / "clean"
 
 

@@ -94,4 +94,5 @@ def test_distances_of_folders_are_those_of_torch_fidelitys_program(folders, torc
     metrics = ("fd-inception", "kd-inception")
     found = ours(folders, torch_home, tmp_path / "f.json", "--metrics", *metrics)
     for name, name_there in (("fd", "frechet_inception_distance"), ("kd", "kernel_inception_distance_mean")):
-        assert found[f"{name}-inception"] == pytest.approx(theirs[name_there], rel=1e-3)
+        # the kernel distance is a difference of means of about one
+        assert found[f"{name}-inception"] == pytest.approx(theirs[name_there], rel=1e-3, abs=1e-5)

@@ -48,6 +48,15 @@ def test_the_figures_of_a_restorer_are_those_of_its_run(kind, tmp_path):
     assert {"psnr", "input_psnr"} <= figures.keys() and ("codes_psnr" in figures) == (kind == "restorer")
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "model.safetensors"])
+def test_what_is_left_of_a_run_is_not_a_folder_of_pictures(name, tmp_path, capsys):
+    (tmp_path / name).mkdir()
+    assert call("evaluate", tmp_path, "--against", tmp_path) == 2
+    message = capsys.readouterr().err
+    assert f"has {name}, as a run or model has, and no config.json: put that back" in message
+    assert message.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -55,6 +64,11 @@ def test_the_figures_of_a_restorer_are_those_of_its_run(kind, tmp_path):
         (["TOKENIZER", "-o", "figures.txt"], "expected a .json file"),
         (["PRIOR", "--metrics", "codes"], "holds a prior, which has only metrics of its own"),
         (["nowhere"], "nowhere is no"),
+        (
+            ["TOKENIZER", "--metrics", "FID"],
+            "give --metrics fd-inception --inception pt_inception-2015-12-05-",
+        ),
+        (["TOKENIZER", "--metrics", "precision"], "precision is prdc-inception with the published weights"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, words, capsys):

@@ -54,4 +54,6 @@ def export(run: Run, to: _To, output: _Target) -> int:
 
     for path in formats.export(run, to, output):
         print(path)
+    if to in formats.FORMATS and formats.FORMATS[to].lacks:
+        print(f"The file lacks {formats.FORMATS[to].lacks}")
     return 0

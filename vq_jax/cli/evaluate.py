@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vq_jax.cli.comparison import Comparison
     from vq_jax.evaluate import Statistics
 
+_OF_MODELS = ("checkpoints", "metrics.jsonl", "model.safetensors")
+_PUBLISHED_FILE = "pt_inception-2015-12-05-6726825d.pth"
 Measured = Annotated[str, MODEL, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|PICTURES")]
 OutputJson = Annotated[Path | None, PATH, tyro.conf.arg(name="output", aliases=["-o"], metavar="FILE.json")]
 Against = Annotated[Path | None, PATH, tyro.conf.arg(metavar="PICTURES|FILE.npz")]
@@ -134,9 +136,16 @@ def _print(result: _Result) -> None:
 
 
 def _is_pictures(place: Path) -> bool:
-    return (place.is_dir() and not (place / "config.json").exists()) or (
-        place.suffix.lower() == ".npz" and place.is_file()
-    )
+    """Whether a place holds pictures rather than a model; refuses what is left of a model or run."""
+    if not place.is_dir() or (place / "config.json").exists():
+        return place.suffix.lower() == ".npz" and place.is_file()
+    left = next((name for name in _OF_MODELS if (place / name).exists()), None)
+    if left is not None:
+        raise UserError(
+            f"{place} has {left}, as a run or model has, and no config.json: put that back, or give a folder "
+            "of pictures"
+        )
+    return True
 
 
 def _sorted(metrics: tuple[str, ...], of_pictures: bool) -> tuple[tuple[str, ...], list[str]]:
@@ -150,11 +159,27 @@ def _sorted(metrics: tuple[str, ...], of_pictures: bool) -> tuple[tuple[str, ...
     single = tuple(name for name in metrics if not is_set_metric(name))
     for name in single:
         if name not in known:
-            raise UserError(
+            others = (
                 f"unknown metric {name!r}{nearest_names(name, known)} (known: {', '.join(known)}; of sets, "
                 f"with a network as in fd-vgg: {', '.join(SET_METRICS)})"
             )
+            raise UserError(_of_inception(name) or others)
     return single, [name for name in metrics if is_set_metric(name)]
+
+
+def _of_inception(name: str) -> str | None:
+    """What to give instead of a name such as fid, which is that of a metric over the published Inception."""
+    from vq_jax.evaluate import SET_METRICS
+
+    asked = "fid" if name.lower() in ("rfid", "gfid") else name.lower().replace("-", "_")
+    for kind, metric in SET_METRICS.items():
+        if asked == kind or asked in metric.reference_names.values():
+            free = "" if metric.needs_classes else f"; {kind}-vgg needs no such file, and has its own scale"
+            return (
+                f"{name} is {kind}-inception with the published weights: give --metrics {kind}-inception "
+                f"--inception {_PUBLISHED_FILE}{free}"
+            )
+    return None
 
 
 def _statistics(against: Path | None) -> "Statistics | None":

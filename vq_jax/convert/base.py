@@ -66,12 +66,14 @@ class Format(abc.ABC):
       name: on the command line.
       title: whose files, and what they hold, for help and messages.
       within: keys under which its PyTorch files have the tensors, the first one that is there.
+      lacks: what the project's own files have besides, and those that are written do not; how to read them.
       writes: the kind of file that `export` writes; None where there is no way back.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     within: ClassVar[tuple[str, ...]] = ("state_dict",)
+    lacks: ClassVar[str] = ""
     writes: ClassVar[Literal["torch", "safetensors"] | None] = "torch"
 
     @abc.abstractmethod

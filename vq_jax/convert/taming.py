@@ -39,6 +39,10 @@ class Taming(TokenizerFormat):
     name = "taming"
     title = "taming-transformers: VQModel or GumbelVQ, with its discriminator"
     discriminator_prefix = "loss.discriminator."
+    lacks = (
+        "the tensors of its perceptual loss (loss.perceptual_loss.*), which are those of LPIPS and not the "
+        "model's: load it with strict=False"
+    )
 
     def recognises(self, names: Collection[str]) -> bool:
         return "encoder.down.0.block.0.conv1.weight" in names and bool({_PLAIN, _GUMBEL} & set(names))

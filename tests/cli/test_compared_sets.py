@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cli_runs import call, trained_run
+from converted_models import saved
 from PIL import Image
 from prior_runs import prior_run
 from safetensors.numpy import save_file
@@ -176,6 +177,18 @@ def test_figures_of_a_tokenizer_are_the_same_on_one_device_and_on_four(tmp_path,
     assert figures[0] == pytest.approx(figures[1], rel=1e-5) and len(figures[0]) > 12
 
 
+@pytest.mark.ci
+def test_perturbed_codes_have_a_figure_of_their_own(tmp_path):
+    saved("taming", tmp_path / "model")
+    out = tmp_path / "figures.json"
+    arguments = ("--metrics", "fd-vgg", "pfd-vgg", "--num", 4, "-o", out)
+    assert call("evaluate", tmp_path / "model", *arguments) == 0
+    figures, computed = report(out)["figures"], report(out)["computed"]
+    assert figures["pfd-vgg"] > 0 and figures["pfd-vgg"] != figures["fd-vgg"]
+    said = "50% of the codes, drawn at random, replaced by the nearest other one of 8; means of colours; 4 "
+    assert [line.count(said) for line in computed] == [0, 1]
+
+
 def test_mistakes_are_one_line_and_write_nothing(folders, tmp_path, capsys):
     made, real = folders
     (real / "0.png").unlink()
@@ -194,6 +207,10 @@ def test_mistakes_are_one_line_and_write_nothing(folders, tmp_path, capsys):
         (
             (made, "--against", real, "--metrics", "fd-inception", *weights),
             "does not hold the weights of Inc",
+        ),
+        (
+            (made, "--against", real, "--metrics", "pfd-vgg"),
+            "is of a tokenizer whose codes are perturbed, not",
         ),
         ((made, "--against", real, "--metrics", "is-vgg"), "expected a network with classes for is-vgg"),
         ((made, "--against", made / "0.png"), "expected a folder of pictures or an .npz file of pictures"),

@@ -69,6 +69,7 @@ def opened(config, size):
         (with_metrics("fd-vgg"), 4, "at least 8 px for the features of vgg"),
         (with_metrics("fd-motion-vgg"), 16, "clips of 2 frames or more"),
         (with_metrics("prdc-vgg"), 16, "prdc-vgg: expected more than 5 pictures"),
+        (with_metrics("pfd-vgg"), 16, "pfd-vgg is not measured by runs: `vq-jax evaluate` does"),
         (with_metrics("is-vgg"), 16, "network with classes for is-vgg"),
         (with_metrics("fd-vgg", inception="weights.pth"), 16, "weights that no metric needs"),
         (with_metrics("fd-inception"), 16, "need the weights of 2015"),

@@ -30,6 +30,7 @@ class Comparison:
 
     Attributes:
       elsewhere: pictures to compare with come from elsewhere than what is measured.
+      perturbation: what was done to perturbed codes, in words; empty before.
 
     Raises:
       UserError: a metric is not known, a network has no weights, or a file cannot be read.
@@ -54,7 +55,7 @@ class Comparison:
             raise UserError(str(error)) from error
         self._extractor = evaluate.Extractor(self.metrics, batch_spread())
         self._made, self._seen = self._extractor.empty(), self._extractor.empty()
-        self._given, self.elsewhere = against, False
+        self._given, self.elsewhere, self.perturbation = against, False, ""
         if against is not None and len(self._made) > 1:
             raise UserError(
                 "a file of statistics is of one network and one kind of pictures, and the metrics need "
@@ -70,9 +71,30 @@ class Comparison:
             and any(chosen.metric.needs_reference for chosen in self.metrics)
         )
 
+    @property
+    def wants_perturbed(self) -> bool:
+        """Whether a metric is of what a tokenizer decodes from perturbed codes."""
+        return any(_is_perturbed(key) for key in self._made)
+
+    def require_tokenizer(self, what: str) -> None:
+        """Refuses metrics of perturbed codes where there are none.
+
+        Raises:
+          UserError: there is such a metric.
+        """
+        for chosen in self.metrics:
+            if _is_perturbed(chosen.key):
+                raise UserError(f"{chosen.name} is of a tokenizer whose codes are perturbed, {what}")
+
     def add(self, pictures: "np.ndarray", valid: int) -> None:
         """Adds pictures, uint8, of the set that is measured; the first `valid` count."""
-        self._made = self._extractor.added(self._made, pictures, valid)
+        plain = {key: seen for key, seen in self._made.items() if not _is_perturbed(key)}
+        self._made |= self._extractor.added(plain, pictures, valid)
+
+    def add_perturbed(self, pictures: "np.ndarray", valid: int) -> None:
+        """Adds pictures, uint8, that were decoded from perturbed codes; the first `valid` count."""
+        theirs = {key: seen for key, seen in self._made.items() if _is_perturbed(key)}
+        self._made |= self._extractor.added(theirs, pictures, valid)
 
     def add_reference(self, pictures: "np.ndarray", valid: int) -> None:
         """Adds pictures, uint8, of the set that it is compared with."""
@@ -127,14 +149,18 @@ class Comparison:
         }
         return statistics_file(next(iter(found.values())))
 
-    def _description(self, key: tuple[str, bool]) -> str:
-        of = "differences of frames, " if key[1] else ""
+    def _description(self, key: tuple[str, str]) -> str:
+        of = {"motion": "differences of frames, ", "perturbed": f"{self.perturbation}; "}.get(key[1], "")
         return of + next(metric.network.description for metric in self.metrics if metric.key == key)
 
-    def _reference(self) -> "dict[tuple[str, bool], Statistics]":
+    def _reference(self) -> "dict[tuple[str, str], Statistics]":
         if self._given is not None:
             return dict.fromkeys(self._made, self._given)
         return {key: _summed(seen, self._description(key)) for key, seen in self._seen.items() if seen.count}
+
+
+def _is_perturbed(key: tuple[str, str]) -> bool:
+    return key[1] == "perturbed"
 
 
 def _summed(features: Any, computed: str) -> "Statistics":

@@ -68,8 +68,9 @@ def evaluate(
         restorer: reconstruction, restoration, lpips; the first two when absent. Of sets, that a tokenizer
         reconstructs, a prior draws or --against compares: fd (Frechet distance), kd (kernel distance), prdc
         (precision, recall, density, coverage), is (inception score) and fd-motion (of differences of frames),
-        each with a feature network, vgg, effnet, inception or i3d (of clips), as in fd-vgg. When absent, a
-        prior has metrics of its own.
+        each with a feature network, vgg, effnet, inception or i3d (of clips), as in fd-vgg; of a tokenizer
+        also pfd, fd of what it decodes when half of the codes are replaced by near ones. When absent, a prior
+        has metrics of its own.
       against: what sets are compared with instead of a run's held-out pictures: pictures, or a file of
         statistics, this command's or pytorch-fid's.
       num: pictures: of a run, held-out ones to use; of a prior, how many to draw for metrics of sets.
@@ -201,6 +202,7 @@ def _of_pictures(
     """Compares pictures with others, one by one and as sets, in one pass over both."""
     from vq_jax.cli import picture_sets
 
+    comparison.require_tokenizer("not of pictures")
     made = picture_sets.open_set(place, size)
     target = None if against is None else picture_sets.open_set(against, size)
     if target is None and (single or (comparison.wants_reference and not saves)):
@@ -270,6 +272,8 @@ def _of_model(
     trained = load(run)
     tokenizer = trained if isinstance(trained, Tokenizer) else trained.tokenizer
     is_prior = isinstance(trained, Prior)
+    if trained is not tokenizer:
+        comparison.require_tokenizer(f"and {run} holds a {trained.config.called}")
     if is_prior and single:
         raise UserError(
             f"{run} holds a prior, which has only metrics of its own, without --metrics, and those of the "

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from vq_jax.cli.comparison import Comparison, batch_spread
@@ -80,6 +80,9 @@ def tokenizer_figures(
     )
     params, codebook = variables["params"], variables.get("codebook", {})
     spread = batch_spread()
+    perturb = None
+    if comparison.wants_perturbed:
+        perturb, comparison.perturbation = _perturbation(tokenizer, setup.specs, kind)
 
     def step(batch: "Batch") -> dict[str, Any]:
         valid = int(batch["valid"].sum())
@@ -87,6 +90,8 @@ def tokenizer_figures(
         states, made = compiled(params, codebook, jax.device_put(batch, spread) if whole else batch)
         if comparison.metrics:
             comparison.add(jax.device_get(made), valid)
+        if perturb is not None:
+            comparison.add_perturbed(perturb(batch, held_out.pictures - valid), valid)
         if comparison.wants_reference:
             comparison.add_reference(held_out.target(batch), valid)
         return states
@@ -97,6 +102,31 @@ def tokenizer_figures(
         raise
     except ValueError as error:  # an evaluator's, of pictures that it does not take
         raise UserError(str(error)) from error
+
+
+def _perturbation(tokenizer: "Tokenizer", specs: Any, phase: str) -> tuple[Callable[..., Any], str]:
+    """From a batch and the number of its first picture to pictures of perturbed codes; and how, in words."""
+    import jax
+    import numpy as np
+
+    from vq_jax.evaluate import perturbed_codes
+
+    if phase == "autoencoder":
+        raise UserError("expected codes to perturb, the quantizer was bypassed until this step")
+    try:
+        spec = perturbed_codes.check_perturbable(specs)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    model = tokenizer.model
+    variables = tokenizer.variables["params"], tokenizer.variables.get("codebook", {})
+    table = jax.jit(functools.partial(perturbed_codes.codes_table, model=model, spec=spec))(*variables)
+    compiled = jax.jit(functools.partial(perturbed_codes.perturbation_step, model=model))
+
+    def perturb(batch: "Batch", first: int) -> Any:
+        images = {"image": batch["image"]}
+        return jax.device_get(compiled(*variables, images, table, np.int32(first)))
+
+    return perturb, perturbed_codes.perturbation(spec)
 
 
 def restorer_figures(

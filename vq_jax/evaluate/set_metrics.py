@@ -6,7 +6,7 @@ A new metric is a function in a file of its own and a name in `SET_METRICS`.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,8 @@ class SetMetric:
       needs_reference: it compares with another set.
       needs_rows: the features themselves, not only their mean and covariance.
       needs_classes: the network has classes.
-      of_motion: the features are of the differences of the frames of clips.
+      view: what the features are of: the pictures where empty; `motion`, the differences of the frames of
+        clips; `perturbed`, what a tokenizer decodes from perturbed codes, beside the pictures themselves.
     """
 
     compute: Callable[[Statistics | None, FeatureSet], dict[str, float]]
@@ -42,7 +43,7 @@ class SetMetric:
     needs_reference: bool = True
     needs_rows: bool = False
     needs_classes: bool = False
-    of_motion: bool = False
+    view: Literal["", "motion", "perturbed"] = ""
 
 
 def _frechet(reference: Any, made: FeatureSet) -> dict[str, float]:
@@ -52,6 +53,10 @@ def _frechet(reference: Any, made: FeatureSet) -> dict[str, float]:
 
 def _motion(reference: Any, made: FeatureSet) -> dict[str, float]:
     return {"fd_motion": _frechet(reference, made)["fd"]}
+
+
+def _perturbed(reference: Any, made: FeatureSet) -> dict[str, float]:
+    return {"pfd": _frechet(reference, made)["fd"]}
 
 
 def _kernel(reference: Any, made: FeatureSet) -> dict[str, float]:
@@ -78,7 +83,8 @@ SET_METRICS = {
         needs_reference=False,
         needs_classes=True,
     ),
-    "fd-motion": SetMetric(_motion, {"fd_motion": "fid_motion"}, of_motion=True),
+    "fd-motion": SetMetric(_motion, {"fd_motion": "fid_motion"}, view="motion"),
+    "pfd": SetMetric(_perturbed, {"pfd": "pfid"}, view="perturbed"),
 }
 """Metrics of sets by name; `--metrics fd-vgg` is `fd` over the features of `vgg`."""
 
@@ -91,9 +97,9 @@ class ChosenMetric(NamedTuple):
     network: FeatureNetwork
 
     @property
-    def key(self) -> tuple[str, bool]:
+    def key(self) -> tuple[str, str]:
         """Which features it is of."""
-        return self.network.name, self.metric.of_motion
+        return self.network.name, self.metric.view
 
     def figures(self, reference: Statistics | None, made: FeatureSet) -> dict[str, float]:
         """Its figures by name: `fd-vgg`; `fid` and the like with the published Inception, `fvd` with I3D."""
@@ -152,13 +158,13 @@ class Extractor:
         }
         self._compute = {key: jax.jit(network) for key, network in self._networks.items()}
 
-    def empty(self) -> dict[tuple[str, bool], FeatureSet]:
-        """The sets before the first picture, by network and whether they are of motion."""
+    def empty(self) -> dict[tuple[str, str], FeatureSet]:
+        """The sets before the first picture, by network and view."""
         return {key: empty_set(network.width, network.classes) for key, network in self._networks.items()}
 
     def added(
-        self, sets: Mapping[tuple[str, bool], FeatureSet], pictures: UInt8[np.ndarray, "B *S C"], valid: int
-    ) -> dict[tuple[str, bool], FeatureSet]:
+        self, sets: Mapping[tuple[str, str], FeatureSet], pictures: UInt8[np.ndarray, "B *S C"], valid: int
+    ) -> dict[tuple[str, str], FeatureSet]:
         """Returns sets with the features of more pictures; of clips, each frame is one, or each clip for I3D.
 
         Args:
@@ -172,7 +178,7 @@ class Extractor:
         found = {}
         for key, features in sets.items():
             network = self._networks[key]
-            shown = frame_differences(pictures) if key[1] else np.asarray(pictures)
+            shown = frame_differences(pictures) if key[1] == "motion" else np.asarray(pictures)
             network.check(shown.shape)
             rows = shown[:valid].reshape(-1, *shown.shape[-network.axes :])
             # As many at a time as the whole batch has, so that a last one that is not full compiles nothing.
@@ -212,8 +218,8 @@ def frame_differences(clips: UInt8[np.ndarray, "B T H W C"]) -> UInt8[np.ndarray
 
 def set_figures(
     metrics: Sequence[ChosenMetric],
-    reference: Mapping[tuple[str, bool], Statistics],
-    made: Mapping[tuple[str, bool], FeatureSet],
+    reference: Mapping[tuple[str, str], Statistics],
+    made: Mapping[tuple[str, str], FeatureSet],
 ) -> dict[str, float]:
     """Returns the figures of all metrics by name.
 
@@ -257,7 +263,7 @@ def worth(
     for chosen in metrics:
         known = reference.get(chosen.key)
         counts = [made[chosen.key].count, *([known.count] if known is not None and known.count else [])]
-        if "fd" in chosen.name.split("-") and min(counts) < chosen.network.width:
+        if {"fd", "pfd"} & set(chosen.name.split("-")) and min(counts) < chosen.network.width:
             warnings.append(
                 f"{chosen.name} of {min(counts):,} pictures for {chosen.network.width:,} features is biased "
                 "upwards: compare it only with figures of as many pictures; kd has no such bias"

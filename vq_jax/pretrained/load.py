@@ -33,7 +33,7 @@ def load(
     """Loads a trained model: a tokenizer, or a prior or a restorer with its tokenizer.
 
     Args:
-      place: a run or model directory, local or gs://, or the name owner/name of a model of the Hugging Face
+      place: a run or model directory, local or gs://, or hf://owner/name, a model of the Hugging Face
         hub.
       best: of a run, take the checkpoint with the lowest validation loss rather than the newest.
       step: of a run, take the checkpoint of this step.

@@ -20,7 +20,7 @@ def load_tokenizer(
     """Loads a tokenizer.
 
     Args:
-      place: a run or model directory, local or gs://, or the name owner/name of a model of the hub.
+      place: a run or model directory, local or gs://, or hf://owner/name, a model of the hub.
       best: of a run, the checkpoint with the lowest validation loss rather than the newest.
       step: of a run, the checkpoint of this step.
       prefer_step: of a run, the checkpoint of this step if there is one.

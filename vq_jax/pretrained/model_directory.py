@@ -173,7 +173,7 @@ def read_model_config(place: epath.PathLike) -> RunConfig:
     """Reads the configuration of a trained model.
 
     Args:
-      place: a run or model directory, local or gs://, or the name owner/name of a model of the hub.
+      place: a run or model directory, local or gs://, or hf://owner/name, a model of the hub.
 
     Raises:
       UserError: there is none, or it cannot be read.

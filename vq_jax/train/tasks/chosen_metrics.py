@@ -20,8 +20,8 @@ from vq_jax.train.sharding import batch_sharding, local_mesh
 from vq_jax.types import Array, UInt8
 
 _log = logging.getLogger("vq_jax")
-Sets = dict[tuple[str, bool], FeatureSet]
-"""Features by network and whether they are of motion, see `evaluate.Extractor`."""
+Sets = dict[tuple[str, str], FeatureSet]
+"""Features by network and view, see `evaluate.Extractor`."""
 
 
 def target(batch: Mapping[str, Any]) -> Any:
@@ -80,6 +80,9 @@ class RunSets:
                 )
         try:
             self.chosen = evaluate.choose_set_metrics(names, feature_networks(file, i3d=i3d))
+            for chosen in self.chosen:
+                if chosen.metric.view == "perturbed":
+                    raise ValueError(f"{chosen.name} is not measured by runs: `vq-jax evaluate` does")
         except ValueError as error:
             raise UserError(f"metrics: {error}") from error
         spread = batch_sharding(local_mesh()) if jax.local_device_count() > 1 else None

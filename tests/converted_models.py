@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from flax import traverse_util
 
 import vq_jax
 from vq_jax.configs import ExperimentConfig, VQGANf4
@@ -40,3 +41,49 @@ def saved(name, place):
     variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
     vq_jax.Tokenizer(model, dict(variables), config, 3).save(place)
     return variables
+
+
+TRANSFORMER = {"width": 32, "layers": 2, "heads": 4, "classes": 5, "codes": 8, "side": 8}
+"""The size of `transformer`."""
+
+
+def transformer():
+    """The weights of a transformer of MaskGIT's authors: by slash-joined path, and nested."""
+    width, layers, heads, classes, codes, side = TRANSFORMER.values()
+    rows = codes + classes + 1
+    norm = {"scale": (width,), "bias": (width,)}
+    projection = {"kernel": (width, heads, width // heads), "bias": (heads, width // heads)}
+    layer = {
+        "Attention_0": {
+            "self_attention": {
+                **{name: projection for name in ("query", "key", "value")},
+                "out": {"kernel": (heads, width // heads, width), "bias": (width,)},
+            },
+            "attention_output_ln": norm,
+        },
+        "Mlp_0": {
+            "intermediate_output": {"kernel": (width, 48), "bias": (48,)},
+            "layer_output": {"kernel": (48, width), "bias": (width,)},
+            "layer_output_ln": norm,
+        },
+    }
+    shapes = {
+        "Embed_0": {
+            "word_embeddings": {"embedding": (rows, width)},
+            "position_embeddings": {"embedding": (side * side + 1, width)},
+            "embeddings_ln": norm,
+        },
+        **{f"TransformerLayer_{index}": layer for index in range(layers)},
+        "MlmLayer_0": {
+            "mlm_dense": {"kernel": (width, width), "bias": (width,)},
+            "mlm_ln": norm,
+            "mlm_bias": {"bias": (rows,)},
+        },
+    }
+    rng = np.random.default_rng(0)
+    flat = traverse_util.flatten_dict(shapes, sep="/")
+    arrays = {
+        name: (0.3 * rng.normal(size=shape) + name.endswith("scale")).astype(np.float32)
+        for name, shape in flat.items()
+    }
+    return arrays, traverse_util.unflatten_dict(arrays, sep="/")

@@ -6,54 +6,18 @@ The network is written here in NumPy from the published description.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from converted_models import saved
-from flax import serialization, traverse_util
+from converted_models import TRANSFORMER, saved, transformer
+from flax import serialization
 
 import vq_jax
 from vq_jax.cli.main import main
 from vq_jax.nn import Condition
 
-WIDTH, LAYERS, HEADS, HIDDEN, CLASSES, CODES, SIDE = 32, 2, 4, 48, 5, 8, 8
+LAYERS, HEADS, WIDTH, CODES, SIDE = (
+    TRANSFORMER[key] for key in ("layers", "heads", "width", "codes", "side")
+)
+CLASSES = TRANSFORMER["classes"]
 ROWS = CODES + CLASSES + 1
-
-
-def weights():
-    norm = {"scale": (WIDTH,), "bias": (WIDTH,)}
-    projection = {"kernel": (WIDTH, HEADS, WIDTH // HEADS), "bias": (HEADS, WIDTH // HEADS)}
-    layer = {
-        "Attention_0": {
-            "self_attention": {
-                **{name: projection for name in ("query", "key", "value")},
-                "out": {"kernel": (HEADS, WIDTH // HEADS, WIDTH), "bias": (WIDTH,)},
-            },
-            "attention_output_ln": norm,
-        },
-        "Mlp_0": {
-            "intermediate_output": {"kernel": (WIDTH, HIDDEN), "bias": (HIDDEN,)},
-            "layer_output": {"kernel": (HIDDEN, WIDTH), "bias": (WIDTH,)},
-            "layer_output_ln": norm,
-        },
-    }
-    shapes = {
-        "Embed_0": {
-            "word_embeddings": {"embedding": (ROWS, WIDTH)},
-            "position_embeddings": {"embedding": (SIDE * SIDE + 1, WIDTH)},
-            "embeddings_ln": norm,
-        },
-        **{f"TransformerLayer_{index}": layer for index in range(LAYERS)},
-        "MlmLayer_0": {
-            "mlm_dense": {"kernel": (WIDTH, WIDTH), "bias": (WIDTH,)},
-            "mlm_ln": norm,
-            "mlm_bias": {"bias": (ROWS,)},
-        },
-    }
-    rng = np.random.default_rng(0)
-    flat = traverse_util.flatten_dict(shapes, sep="/")
-    arrays = {
-        name: (0.3 * rng.normal(size=shape) + name.endswith("scale")).astype(np.float32)
-        for name, shape in flat.items()
-    }
-    return arrays, traverse_util.unflatten_dict(arrays, sep="/")
 
 
 def their_logits(flat, rows):
@@ -90,7 +54,7 @@ def their_logits(flat, rows):
 
 def test_logits_are_theirs(tmp_path):
     saved("taming", tmp_path / "tokenizer")  # 8 codes, 2 pixels a code
-    flat, tree = weights()
+    flat, tree = transformer()
     path, place = tmp_path / "maskgit_imagenet256_checkpoint", str(tmp_path / "ours")
     path.write_bytes(serialization.msgpack_serialize({"params": tree}))
     command = ("convert", "maskgit-transformer", str(path), "-o", place, "--image-size", "16")

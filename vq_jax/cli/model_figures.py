@@ -72,7 +72,8 @@ def tokenizer_figures(
     except ValueError as error:
         raise UserError(str(error)) from error
     starts = zip(config.phase_starts(), config.phases, strict=True)
-    kind = [phase.kind for start, phase in starts if start < tokenizer.step][-1]
+    # a converted model has taken no step
+    kind = [phase.kind for start, phase in starts if start < max(tokenizer.step, 1)][-1]
     compiled = jax.jit(
         functools.partial(
             reconstruction_step, model=model, evaluators=evaluators, quantize=kind != "autoencoder"

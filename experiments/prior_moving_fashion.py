@@ -8,6 +8,10 @@ Command:   vq-jax train prior-moving-fashion
            vq-jax predict runs/prior-moving-fashion CLIP --given 5 --frames 12 -o predicted.gif
            vq-jax sample runs/prior-moving-fashion --frames 17 -o samples.gif
 Hardware:  2 CPU cores
+Run time:  24 minutes beside other work; 0.46 seconds a step, 19 minutes, on two quiet cores
+Expected:  2.56 bits a code on held-out clips. With the likeliest codes (--steps 1 --temperature 0) the first
+           of the frames that follow is right within 2 px in a third of the clips, and things move where they
+           should for about four frames, then dissolve (experiments/benchmarks/video_prediction.py)
 """
 
 from vq_jax.configs import (
@@ -34,5 +38,5 @@ config = PriorConfig(
     training=TrainingConfig(
         steps=2500, ema_decay=0.99, log_every=25, eval_every=500, image_every=1250, save_every=500
     ),
-    sampling=MaskedOptions(steps=8),
+    sampling=MaskedOptions(steps=16, order="halton"),  # most confident first would draw the black first
 )

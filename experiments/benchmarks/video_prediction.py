@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--given", type=int, default=5)
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--steps", type=int, help="of masked sampling; those of the run when absent")
+    parser.add_argument("--order", choices=("confidence", "halton"), help="of masked sampling")
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--picture", type=Path)
@@ -68,7 +69,7 @@ def main() -> None:
     prior = vq_jax.load_prior(arguments.run)
     clips, sprites, corners = held_out(arguments.given + arguments.frames, arguments.clips)
     given, truth = clips[:, : arguments.given], clips[:, arguments.given :]
-    options = {"steps": arguments.steps, "temperature": arguments.temperature}
+    options = {name: getattr(arguments, name) for name in ("steps", "order", "temperature")}
     begin = time.perf_counter()
     predicted = np.concatenate(
         [

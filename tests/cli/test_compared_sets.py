@@ -166,7 +166,7 @@ def test_figures_of_a_tokenizer_are_the_same_on_one_device_and_on_four(tmp_path,
     from vq_jax.cli import comparison, model_figures
 
     assert comparison.batch_spread().num_devices == 4
-    metrics = ("reconstruction", "codes", "rate", "ssim", "fd-vgg", "kd-vgg", "prdc-vgg")
+    metrics = ("reconstruction", "codes", "rate", "ssim", "fd-vgg", "kd-vgg")
     figures = []
     for number in range(2):
         out = tmp_path / f"{number}.json"

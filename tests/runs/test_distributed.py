@@ -116,6 +116,7 @@ def test_processes_of_different_configurations_are_told_before_they_train(tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.ci
 def test_a_mistake_on_one_process_ends_both_with_it(tmp_path):
     source = (
         lambda number: "--data",

@@ -78,6 +78,7 @@ def test_the_gradients_of_both_networks_are_those_of_data_parallelism():
         np.testing.assert_allclose(actual[name], gradient, rtol=0, atol=max(1e-5 * scale, 1e-7), err_msg=name)
 
 
+@pytest.mark.ci
 def test_the_metrics_of_five_steps_are_those_of_data_parallelism():
     for expected, actual in zip(run(4, 1)[3], run(1, 4)[3], strict=True):
         assert expected.keys() == actual.keys() >= {"loss", "discriminator/loss", "adversarial_weight"}

@@ -108,6 +108,7 @@ def test_a_step_changes_both_networks_and_four_devices_are_one():
     np.testing.assert_allclose(metrics["loss"], weighted, rtol=1e-5)
 
 
+@pytest.mark.ci
 def test_it_learns_the_grid_of_each_of_eight_classes():
     model, variables = tokenizer()
     state, metrics = run(1, 1000)

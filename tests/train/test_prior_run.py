@@ -92,6 +92,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(kind, stop_at, tmp_path, monkeyp
     assert_same_run(workdir, finished, config)
 
 
+@pytest.mark.ci
 def test_codes_made_on_the_fly_give_the_same_run_as_cached_ones(finished, tmp_path):
     config = prior_config(codes=CodesConfig(mode="fly", variants=2))
     train(config, tmp_path / "run")

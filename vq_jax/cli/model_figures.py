@@ -11,6 +11,7 @@ from vq_jax.errors import UserError
 if TYPE_CHECKING:
     from vq_jax.configs.data import DataConfig
     from vq_jax.data.source import Batch
+    from vq_jax.evaluate.class_accuracy import ClassAccuracy
     from vq_jax.pretrained.prior import Prior
     from vq_jax.pretrained.restorer import Restorer
     from vq_jax.pretrained.tokenizer import Tokenizer
@@ -164,8 +165,16 @@ def prior_figures(prior: "Prior", held_out: HeldOut) -> dict[str, float]:
     return (_likelihood if hasattr(prior.model, "loss") else _code_distance)(prior, coded())
 
 
-def draw(prior: "Prior", held_out: HeldOut, comparison: Comparison, num: int | None) -> None:
-    """Draws `num` pictures, or as many as are held out, every class in turn, and compares them with those."""
+def draw(
+    prior: "Prior",
+    held_out: HeldOut,
+    comparison: Comparison,
+    counted: "ClassAccuracy | None",
+    num: int | None,
+) -> None:
+    """Draws `num` pictures, or as many as are held out, every class in turn; compares them with those, and
+    counts what a classifier takes them for."""
+    import numpy as np
     from tqdm import tqdm
 
     for batch in held_out if comparison.wants_reference or num is None else ():
@@ -174,7 +183,10 @@ def draw(prior: "Prior", held_out: HeldOut, comparison: Comparison, num: int | N
     num = held_out.pictures if num is None else num
     with tqdm(total=num, unit="picture", disable=None) as bar:
         for pictures in prior.sample_batches(num):
-            comparison.add(pictures, len(pictures))
+            if comparison.metrics:
+                comparison.add(pictures, len(pictures))
+            if counted is not None:
+                counted.add(pictures, np.arange(counted.total, counted.total + len(pictures)))
             bar.update(len(pictures))
 
 

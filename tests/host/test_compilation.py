@@ -37,11 +37,16 @@ def train(workdir):
 
 @pytest.mark.ci
 def test_the_second_run_reads_the_programs_of_the_first_and_says_nothing_of_it(home, tmp_path):
+    def kept():
+        return {path: path.stat().st_mtime_ns for path in (home / "vq_jax" / "xla").glob("*-cache")}
+
     messages = [train(tmp_path / "first")]
-    programs = {path: path.stat().st_mtime_ns for path in (home / "vq_jax" / "xla").glob("*-cache")}
+    programs = kept()
     assert any("step" in path.name for path in programs)
     messages.append(train(tmp_path / "second"))
-    assert programs == {path: path.stat().st_mtime_ns for path in (home / "vq_jax" / "xla").glob("*-cache")}
+    # a small program is kept only where it took jax a second to compile: under load, perhaps the second time
+    new = kept().items() - programs.items()
+    assert programs.items() <= kept().items() and not any("step" in path.name for path, _ in new)
     for message in messages:
         assert all(line.startswith(("vq-jax: ", "step ")) for line in message.splitlines()), message
 

@@ -31,6 +31,10 @@ def refused(arguments, capsys):
     return message
 
 
+def test_tamings_file_is_said_to_lack_its_perceptual_loss():
+    assert "the tensors of its perceptual loss" in FORMATS["taming"].lacks
+
+
 def test_every_format_has_a_model():
     tokenizers = {name for name, kind in FORMATS.items() if isinstance(kind, TokenizerFormat)}
     assert set(MODELS) == {name for name in tokenizers if FORMATS[name].writes}

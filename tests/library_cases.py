@@ -86,6 +86,8 @@ OPS = {
     "look_up": (ops.look_up, BOOK, CODES),
     "mask_fraction": (lambda r: ops.mask_fraction("arccos", r), COUNTS / 100),
     "masked_count": (lambda: jnp.int32(ops.masked_count("cosine", 16, 1, 4)),),
+    "match_blocks": (lambda *x: ops.match_blocks(*x, 4, 2), PICTURES, PICTURES[::-1]),
+    "move_blocks": (lambda *x: ops.move_blocks(*x, 4), PICTURES, integers(3, 4, 4, 4, 2)),
     "nearest_code": (ops.nearest_code, Z, BOOK),
     "normalize_pictures": (ops.normalize_pictures, BYTES),
     "normalize_vectors": (ops.normalize_vectors, Z),
@@ -118,6 +120,13 @@ OPS = {
 _CNN = {"channels": 8, "channel_multipliers": (1, 1), "num_res_blocks": 1}
 _VIT = {"patch_size": 2, "width": 8, "num_layers": 1, "num_heads": 2, "mlp_features": 8}
 _VIDEO = {"patch_size": 4, "frame_stride": 2, "channels": 8, "residual_channels": 4, "num_res_blocks": 1}
+_MOTION = {
+    "patch_size": 4,
+    "channels": 8,
+    "residual_channels": 4,
+    "num_res_blocks": 1,
+    "latent_channels": 4,
+}
 _MAGVIT2_VIDEO = {"channels": 8, "channel_multipliers": (1, 1), "time_levels": (0,), "num_res_blocks": 1}
 _RESIDUAL = {"channels": 8, "residual_channels": 4, "num_res_blocks": 1, "num_downsamples": 2}
 _PRIOR = {"codebook_size": 8, "grid": (2, 2), "width": 16, "num_layers": 1, "num_classes": 3, "dropout": 0.0}
@@ -196,6 +205,18 @@ MODULES = {
     ),
     "VideoPatchEncoder": _init_and_apply(nn.VideoPatchEncoder(**_VIDEO), CLIPS),
     "VideoPatchDecoder": _init_and_apply(nn.VideoPatchDecoder(**_VIDEO), CLIPS[:, :2, :4, :4]),
+    "MotionEncoder": _init_and_apply(nn.MotionEncoder(**_MOTION, radius=2), PICTURES, PICTURES[::-1]),
+    "MotionDecoder": _init_and_apply(nn.MotionDecoder(**_MOTION), floats(4, 3, 4, 4, 6)),
+    "MotionQuantizer": _init_and_apply(nn.MotionQuantizer(nn.FSQ((3, 3)), 2), floats(5, 4)),
+    "ClosedLoopVQModel": _init_and_apply(
+        nn.ClosedLoopVQModel(
+            nn.MotionEncoder(**_MOTION, radius=2),
+            nn.MotionQuantizer(nn.VectorQuantizerEMA(8, 4), 2),
+            nn.MotionDecoder(**_MOTION),
+        ),
+        CLIPS,
+        mutable=("codebook",),
+    ),
     "MAGVIT2VideoEncoder": _init_and_apply(nn.MAGVIT2VideoEncoder(**_MAGVIT2_VIDEO), CLIPS),
     "MAGVIT2VideoDecoder": _init_and_apply(nn.MAGVIT2VideoDecoder(**_MAGVIT2_VIDEO), CLIPS[:, :2, :4, :4]),
     "MLPEncoder": _init_and_apply(nn.MLPEncoder((8,)), PICTURES),

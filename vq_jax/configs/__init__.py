@@ -66,7 +66,7 @@ from vq_jax.configs.runs import (
 from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, SamplingOptions
 from vq_jax.configs.training import Phase, TrainingConfig
 from vq_jax.configs.transformer_models import ViTVQ
-from vq_jax.configs.video_models import MAGVIT2Video, VideoVQVAE
+from vq_jax.configs.video_models import MAGVIT2Video, MotionVQVAE, VideoVQVAE
 
 __all__ = [
     "Architecture",
@@ -99,6 +99,7 @@ __all__ = [
     "MaskedOptions",
     "MixConfig",
     "MotionBlurConfig",
+    "MotionVQVAE",
     "MultiScaleQuantizerConfig",
     "NoDegradationConfig",
     "NoiseArchitecture",

@@ -51,6 +51,11 @@ class Architecture(Checked):
         quantizer = quantizer.override(of_quantizer)
         return dataclasses.replace(self, quantizer=quantizer, **fields)
 
+    @property
+    def latent_channels(self) -> int:
+        """Width D of the latents that the quantizer of the model is given."""
+        return self.quantizer.latent_channels
+
     def check_image_size(self, size: ImageSize) -> None:
         """Checks that the model can be trained on pictures of a size, in pixels.
 
@@ -72,15 +77,20 @@ class Architecture(Checked):
           head: what the decoder outputs, see `nn.VQModel`.
           dtype: compute dtype of encoder and decoder; None for float32.
         """
+        from vq_jax import nn
+
+        encoder, decoder = self._networks(head, dtype)
+        return nn.VQModel(encoder, self.quantizer.build(), decoder, head=head)
+
+    def _networks(self, head: str, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        """The encoder and the decoder, with the output channels of a head."""
         import jax.numpy as jnp
 
-        from vq_jax import nn
         from vq_jax.ops import head_channels
 
-        encoder, decoder = self.networks(
+        return self.networks(
             head_channels(head, self.image_channels), jnp.float32 if dtype is None else dtype
         )
-        return nn.VQModel(encoder, self.quantizer.build(), decoder, head=head)
 
     def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
         """Makes the encoder and the decoder, which has `out_channels` output channels."""

@@ -17,7 +17,7 @@ from vq_jax.configs.quantizers import (
     VectorQuantizerEMAConfig,
 )
 from vq_jax.configs.transformer_models import ViTVQ
-from vq_jax.configs.video_models import MAGVIT2Video, VideoVQVAE
+from vq_jax.configs.video_models import MAGVIT2Video, MotionVQVAE, VideoVQVAE
 from vq_jax.errors import lookup, require
 from vq_jax.ranges import between
 
@@ -347,7 +347,7 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
     for cls in (
         *(ResidualVQVAE, PatchVQVAE, MLPVQVAE, ViTVQ),
         *(VQGANf4, VQGANf8, VQGANf16, LlamaGenVQ16, RQVAE, VARTokenizer, MaskGITVQGAN, OpenMAGVIT2),
-        *(VideoVQVAE, MAGVIT2Video),
+        *(VideoVQVAE, MotionVQVAE, MAGVIT2Video),
     )
 }
 

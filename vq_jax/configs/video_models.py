@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from vq_jax.configs.data import ImageSize
 from vq_jax.configs.model_base import Architecture, check_multiple
 from vq_jax.configs.quantizer_base import QuantizerConfig
-from vq_jax.configs.quantizers import LFQConfig, VectorQuantizerEMAConfig
+from vq_jax.configs.quantizers import LFQConfig, ResidualQuantizerConfig, VectorQuantizerEMAConfig
 from vq_jax.errors import require
 from vq_jax.ranges import between, check_frames
 
 if TYPE_CHECKING:
     from flax import linen
+
+    from vq_jax import nn
 
 _Width = Annotated[int, between(1, 16)]
 
@@ -66,6 +68,60 @@ class VideoVQVAE(Architecture):
         return (
             nn.VideoPatchEncoder(latent_channels=self.quantizer.latent_channels, **shared),
             nn.VideoPatchDecoder(out_channels=out_channels, **shared),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MotionVQVAE(Architecture):
+    """A VQ-VAE that moves patches of the last decoded frame and codes what is left, as video codecs do.
+
+    Each position of each frame has a code for its motion, and then those of the quantizer for the rest.
+    """
+
+    architecture: ClassVar[str] = "vqvae-motion"
+
+    quantizer: QuantizerConfig = ResidualQuantizerConfig(
+        num_stages=3, inner=VectorQuantizerEMAConfig(codebook_size=128, code_dim=32)
+    )
+    patch_size: Annotated[int, between(1, 256)] = 8
+    """Pixels per code along height and width."""
+    radius: Annotated[int, between(0, 64)] = 5
+    """The longest motion from frame to frame along height and width, in pixels: (2 radius + 1)^2 codes."""
+    channels: int = 96
+    """Width of the network."""
+    residual_channels: int = 64
+    """Width inside the residual blocks."""
+    num_res_blocks: Annotated[int, between(0, 512)] = 3
+    """Number of residual blocks, in the encoder and in the decoder."""
+
+    @property
+    def latent_channels(self) -> int:
+        return 2 + self.quantizer.latent_channels
+
+    def check_image_size(self, size: ImageSize) -> None:
+        check_multiple(size, self.patch_size, f"a model with model.patch_size = {self.patch_size}")
+
+    def build(self, head: str = "picture", dtype: Any = None) -> "nn.VQModel":
+        from vq_jax import nn
+
+        encoder, decoder = self._networks(head, dtype)
+        quantizer = nn.MotionQuantizer(self.quantizer.build(), self.radius)
+        return nn.ClosedLoopVQModel(encoder, quantizer, decoder, head=head)
+
+    def networks(self, out_channels: int, dtype: Any) -> tuple["linen.Module", "linen.Module"]:
+        from vq_jax import nn
+
+        shared: dict[str, Any] = {
+            "patch_size": self.patch_size,
+            "channels": self.channels,
+            "residual_channels": self.residual_channels,
+            "num_res_blocks": self.num_res_blocks,
+            "latent_channels": self.quantizer.latent_channels,
+            "dtype": dtype,
+        }
+        return (
+            nn.MotionEncoder(radius=self.radius, **shared),
+            nn.MotionDecoder(out_channels=out_channels, **shared),
         )
 
 

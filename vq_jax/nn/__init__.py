@@ -6,11 +6,13 @@ from vq_jax.nn.backbones.magvit2_cnn import MAGVIT2Decoder, MAGVIT2Encoder
 from vq_jax.nn.backbones.magvit2_video import MAGVIT2VideoDecoder, MAGVIT2VideoEncoder
 from vq_jax.nn.backbones.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
 from vq_jax.nn.backbones.mlp import MLPDecoder, MLPEncoder
+from vq_jax.nn.backbones.motion import MotionDecoder, MotionEncoder
 from vq_jax.nn.backbones.patches import PatchDecoder, PatchEncoder
 from vq_jax.nn.backbones.residual import ResidualDecoder, ResidualEncoder
 from vq_jax.nn.backbones.video_patches import VideoPatchDecoder, VideoPatchEncoder
 from vq_jax.nn.backbones.vit import ViTDecoder, ViTEncoder
 from vq_jax.nn.blocks import Conv, DoubleConvTranspose, GroupNorm, UpsampleConv
+from vq_jax.nn.closed_loop import ClosedLoopVQModel
 from vq_jax.nn.discriminators import (
     ClipDiscriminator,
     MLPDiscriminator,
@@ -29,6 +31,7 @@ from vq_jax.nn.quantizers import (
     CodebookQuantizer,
     GroupedQuantizer,
     GumbelQuantizer,
+    MotionQuantizer,
     MultiScaleQuantizer,
     QuantizerOutput,
     RandomProjectionQuantizer,
@@ -47,6 +50,7 @@ __all__ = [
     "CNNEncoder",
     "CausalConv",
     "ClipDiscriminator",
+    "ClosedLoopVQModel",
     "CodeSpec",
     "CodebookQuantizer",
     "Condition",
@@ -71,6 +75,9 @@ __all__ = [
     "MaskedCNN",
     "MaskGITDecoder",
     "MaskGITEncoder",
+    "MotionDecoder",
+    "MotionEncoder",
+    "MotionQuantizer",
     "MultiScaleQuantizer",
     "NoiseGenerator",
     "PatchDecoder",

@@ -108,10 +108,7 @@ class VQModel(nn.Module):
         Raises:
           ValueError: the pictures are not float; `ops.normalize_pictures` converts them.
         """
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ValueError(
-                f"expected float pictures in [-1, 1], got {images.dtype}: use vq_jax.ops.normalize_pictures"
-            )
+        check_pictures(images)
         return self.encoder(images, train=train)
 
     def decode_latents(self, latents: Latents) -> Float[Array, "B *S C"]:
@@ -187,3 +184,11 @@ class VQModel(nn.Module):
             return padded
         strides = self.strides(len(lengths)) or (1,) * len(lengths)
         return tuple(-(-length // stride) * stride for length, stride in zip(lengths, strides, strict=True))
+
+
+def check_pictures(images: Array) -> None:
+    """Raises ValueError where pictures are not floating-point numbers."""
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"expected float pictures in [-1, 1], got {images.dtype}: use vq_jax.ops.normalize_pictures"
+        )

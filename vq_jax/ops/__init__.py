@@ -47,6 +47,7 @@ from vq_jax.ops.masking import (
     masked_count,
     random_mask,
 )
+from vq_jax.ops.motion import match_blocks, move_blocks
 from vq_jax.ops.normalization import group_norm
 from vq_jax.ops.patches import cosine_patches, from_patches, pad_edges, to_patches
 from vq_jax.ops.reconstruction import (
@@ -144,6 +145,8 @@ __all__ = [
     "largest_product",
     "lecam_loss",
     "look_up",
+    "match_blocks",
+    "move_blocks",
     "mask_fraction",
     "masked_count",
     "nearest_code",

@@ -69,7 +69,7 @@ def build_prior(
     """
     fields = {}
     if config.prior.needs_code_dim:
-        fields["code_dim"] = tokenizer.model.quantizer.latent_channels
+        fields["code_dim"] = tokenizer.model.latent_channels
     try:
         return config.prior.build(specs, num_classes, compute_dtype(config.training.dtype), **fields)
     except ValueError as error:

@@ -136,3 +136,45 @@ def as_clip(x: Float[Array, "B *S C"]) -> Float[Array, "B T H W C"]:
 def like_given(x: Float[Array, "B T H W C"], given: Float[Array, "B *S2 C2"]) -> Float[Array, "B *s C"]:
     """A clip of one frame as a picture where a picture was given."""
     return x[:, 0] if given.ndim == 4 else x
+
+
+def scan_frames(module: nn.Module, body: Any, clip: Float[Array, "B T ..."], first: Array) -> Array:
+    """Calls `body(module, previous, x)` for each frame x: it gives the next `previous` and a result.
+
+    Clips that come in parts are continued: the last `previous` is kept in the collection `stream`.
+
+    Args:
+      module: the one whose method calls this; its parts are called in `body`.
+      body: see above.
+      clip: what to go through.
+      first: the `previous` of a clip's first frame.
+
+    Returns:
+      The results, along the second axis as in `clip`.
+    """
+    scan = nn.scan(
+        body,
+        variable_broadcast=("params", "codebook"),
+        split_rngs={"params": False, "quantizer": False},
+        in_axes=1,
+        out_axes=1,
+    )
+    previous = module.get_variable(STREAM, "previous") if module.has_variable(STREAM, "previous") else first
+    previous, results = scan(module, previous, clip)
+    if in_parts(module):
+        module.put_variable(STREAM, "previous", previous)
+    found: Array = results
+    return found
+
+
+def at_once(
+    function: Callable[..., Array], clip: Float[Array, "B T ..."], previous: Float[Array, "B T ..."]
+) -> Float[Array, "B T ..."]:
+    """Calls `function(frames, previous)` once for all frames of all clips."""
+    results = function(ops.clips_to_frames(clip), ops.clips_to_frames(previous))
+    return ops.frames_to_clips(results, clip.shape[1])
+
+
+def in_range(frames: Float[Array, "B *S C"]) -> Float[Array, "B *S C"]:
+    """Decoded frames as the next ones start from them: cut to [-1, 1], so that no error grows in a loop."""
+    return jnp.clip(frames, -1, 1)

@@ -6,6 +6,7 @@ from vq_jax.nn.quantizers.grouped import GroupedQuantizer
 from vq_jax.nn.quantizers.gumbel import GumbelQuantizer
 from vq_jax.nn.quantizers.ibq import IBQ
 from vq_jax.nn.quantizers.lfq import LFQ
+from vq_jax.nn.quantizers.motion import MotionQuantizer
 from vq_jax.nn.quantizers.multi_scale import MultiScaleQuantizer
 from vq_jax.nn.quantizers.random_projection import RandomProjectionQuantizer
 from vq_jax.nn.quantizers.residual import ResidualQuantizer
@@ -21,6 +22,7 @@ __all__ = [
     "GroupedQuantizer",
     "IBQ",
     "GumbelQuantizer",
+    "MotionQuantizer",
     "MultiScaleQuantizer",
     "QuantizerOutput",
     "RandomProjectionQuantizer",

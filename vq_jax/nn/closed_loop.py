@@ -1,0 +1,59 @@
+"""ClosedLoopVQModel: an encoder that sees, for each frame, what the decoder made of the frames before it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vq_jax import ops
+from vq_jax.nn.backbones.causal import as_clip, at_once, in_range, like_given, scan_frames
+from vq_jax.nn.model import VQModel, check_pictures
+from vq_jax.types import Array, Float, Num
+
+
+class ClosedLoopVQModel(VQModel):
+    """A VQModel of clips whose codes say of each frame what the decoder cannot know from those before it.
+
+    The encoder is called as `encoder(frames, previous)` and the decoder has a method
+    `step(latents, previous)`: frames [B, H, W, C], latents [B, h, w, D], and the frame that the decoder made
+    before, zeros before the first. To encode, each frame is quantized and decoded before the next one is
+    encoded, so that errors do not add up: what the codes of one frame miss, those of the next can mend. The
+    rest is as in `VQModel`; `train` and `quantize` change nothing of the loop, which quantizes with the
+    codebook as it is and passes no gradient from one frame to the next.
+
+    References:
+      Predictive vector quantization: Gersho and Gray 1992, Vector Quantization and Signal Compression,
+      chapter 13. With networks: Lu et al. 2019, DVC, arXiv:1812.00101; Li, Li, Lu 2021, Deep Contextual Video
+      Compression, arXiv:2109.15047, whose codes are scalars under a learned entropy model.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head != "picture":
+            raise ValueError(
+                f"{type(self).__name__}.head must be picture, got {self.head!r}: the next frame starts from "
+                "the decoder's outputs, which are to be pixels; choose the reconstruction loss l2 or l1"
+            )
+
+    def encode_latents(self, images: Num[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:
+        """Encodes clips, or pictures, to continuous latents, before the quantizer; edges are repeated.
+
+        Raises:
+          ValueError: the pictures are not float, or neither clips nor pictures.
+        """
+        check_pictures(images)
+        clip = as_clip(images)
+        sides = clip.shape[2:4]
+        pads = [(0, whole - side) for whole, side in zip(self.padded_lengths(sides), sides, strict=True)]
+        clip = ops.pad_edges(clip, [(0, 0), *pads]).astype(jnp.float32)
+
+        def body(model: Any, previous: Array, frames: Array) -> tuple[Array, Array]:
+            latents = model.encoder(frames, previous)
+            vectors = model.quantizer(latents, train=False).quantized
+            decoded = jax.lax.stop_gradient(model.decoder.step(vectors, previous))
+            return in_range(decoded), previous if train else latents
+
+        found = scan_frames(self, body, clip, jnp.zeros_like(clip[:, 0]))
+        if train:  # in the loop there are no gradients: they are faster for all frames at once
+            found = at_once(self.encoder, clip, jax.lax.stop_gradient(found))
+        return like_given(found, images)

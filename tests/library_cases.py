@@ -205,7 +205,10 @@ MODULES = {
     ),
     "VideoPatchEncoder": _init_and_apply(nn.VideoPatchEncoder(**_VIDEO), CLIPS),
     "VideoPatchDecoder": _init_and_apply(nn.VideoPatchDecoder(**_VIDEO), CLIPS[:, :2, :4, :4]),
-    "MotionEncoder": _init_and_apply(nn.MotionEncoder(**_MOTION, radius=2), PICTURES, PICTURES[::-1]),
+    "MotionEncoder": (
+        lambda *x: nn.MotionEncoder(**_MOTION, radius=2).init_with_output(*x),
+        *(KEY, PICTURES, PICTURES[::-1]),
+    ),
     "MotionDecoder": _init_and_apply(nn.MotionDecoder(**_MOTION), floats(4, 3, 4, 4, 6)),
     "MotionQuantizer": _init_and_apply(nn.MotionQuantizer(nn.FSQ((3, 3)), 2), floats(5, 4)),
     "ClosedLoopVQModel": _init_and_apply(

@@ -6,7 +6,7 @@ from vq_jax.nn.backbones.magvit2_cnn import MAGVIT2Decoder, MAGVIT2Encoder
 from vq_jax.nn.backbones.magvit2_video import MAGVIT2VideoDecoder, MAGVIT2VideoEncoder
 from vq_jax.nn.backbones.maskgit_cnn import MaskGITDecoder, MaskGITEncoder
 from vq_jax.nn.backbones.mlp import MLPDecoder, MLPEncoder
-from vq_jax.nn.backbones.motion import MotionDecoder, MotionEncoder
+from vq_jax.nn.backbones.motion_patches import MotionDecoder, MotionEncoder
 from vq_jax.nn.backbones.patches import PatchDecoder, PatchEncoder
 from vq_jax.nn.backbones.residual import ResidualDecoder, ResidualEncoder
 from vq_jax.nn.backbones.video_patches import VideoPatchDecoder, VideoPatchEncoder

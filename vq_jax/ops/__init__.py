@@ -13,6 +13,7 @@ from vq_jax.ops.adversarial import (
     update_lecam,
 )
 from vq_jax.ops.augment import AUGMENTATIONS, diff_augment
+from vq_jax.ops.block_motion import match_blocks, move_blocks
 from vq_jax.ops.codebook import (
     CodeAverages,
     code_counts,
@@ -47,7 +48,6 @@ from vq_jax.ops.masking import (
     masked_count,
     random_mask,
 )
-from vq_jax.ops.motion import match_blocks, move_blocks
 from vq_jax.ops.normalization import group_norm
 from vq_jax.ops.patches import cosine_patches, from_patches, pad_edges, to_patches
 from vq_jax.ops.reconstruction import (

@@ -35,5 +35,5 @@ config = dataclasses.replace(
         by_frame=True,
         optimizer=OptimizerConfig(learning_rate=5e-4, b1=0.5),
     ),
-    training=TrainingConfig(steps=1200, ema_decay=0.99, eval_every=400, image_every=400, save_every=400),
+    training=TrainingConfig(steps=1600, ema_decay=0.99, eval_every=800, image_every=800, save_every=400),
 )

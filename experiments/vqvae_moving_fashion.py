@@ -25,7 +25,7 @@ config = ExperimentConfig(
     model=MotionVQVAE(
         image_channels=1,
         quantizer=ResidualQuantizerConfig(
-            num_stages=3,
+            num_stages=4,
             inner=VectorQuantizerEMAConfig(
                 codebook_size=128, code_dim=32, commitment_weight=1.0, revive_threshold=0.03
             ),
@@ -34,5 +34,5 @@ config = ExperimentConfig(
     data=DataConfig(source="moving-fashion", frames=17, batch_size=4, test_limit=128),
     losses=Losses(reconstruction="l2", reconstruction_weight=2.0),
     optimizer=OptimizerConfig(learning_rate=2e-3, b2=0.99, schedule="cosine", final_ratio=0.05),
-    training=TrainingConfig(steps=1500, ema_decay=0.99, eval_every=500, image_every=500, save_every=500),
+    training=TrainingConfig(steps=1600, ema_decay=0.99, eval_every=800, image_every=800, save_every=400),
 )

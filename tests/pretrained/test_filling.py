@@ -8,6 +8,7 @@ from prior_runs import untrained_prior
 import vq_jax
 from vq_jax.errors import UserError
 from vq_jax.pretrained.filling import context_frames
+from vq_jax.pretrained.prior import Prior
 
 
 def test_clips_are_drawn_longer_and_shorter_than_in_training_each_by_itself():
@@ -77,6 +78,14 @@ def test_a_hole_in_space_and_time_leaves_the_rest_as_it_is():
 @pytest.mark.parametrize("given, context", [(1, 1), (4, 1), (5, 5), (40, 5)])
 def test_the_given_frames_that_are_looked_at_fill_whole_codes(given, context):
     assert context_frames(clip_prior(), given) == context
+
+
+@pytest.mark.parametrize("tasks, context", [(("next", "prediction"), 9), (("next", "generation"), 13)])
+def test_a_prior_that_learnt_the_next_code_alone_looks_at_all_others(tasks, context):
+    small = clip_prior()
+    model = small.model.clone(grid=(5, 4, 4), tasks=tasks)
+    prior = Prior(model, {}, small.tokenizer, small.config, 0, SIDE, 17)
+    assert context_frames(prior, 17) == context and context_frames(prior, 9) == 9
 
 
 def test_what_cannot_be_continued_is_refused(tmp_path):

@@ -109,7 +109,8 @@ def continue_clips(
 def context_frames(prior: "Prior", given: int, context: int | None = None) -> int:
     """Returns how many of the given frames a prior looks at: as many as whole codes stand for.
 
-    By default they are the last ones that fill at most half of the prior's window.
+    By default they are the last ones that fill at most half of the prior's window; for a masked prior that has
+    learnt the task `next` and not `prediction`, all of the window but its last code in time.
 
     Args:
       prior: it.
@@ -131,7 +132,9 @@ def context_frames(prior: "Prior", given: int, context: int | None = None) -> in
             f"this prior draws clips of {whole} frames as one code in time, and cannot continue any"
         )
     if context is None:
-        wanted = max(first, min(given, (whole + first) // 2))
+        tasks = getattr(prior.model, "tasks", ())
+        one_by_one = "next" in tasks and "prediction" not in tasks
+        wanted = max(first, min(given, most if one_by_one else (whole + first) // 2))
         return wanted - (wanted - first) % stride
     if not first <= context <= min(most, given) or (context - first) % stride:
         raise UserError(

@@ -305,9 +305,10 @@ class Prior:
         """Draws the frames that follow those of clips.
 
         Codes stand for several frames, the first one perhaps for fewer: the prior is given the codes of the
-        last frames that fill whole codes, at most half of its clips, and draws the others. Beyond the end of
-        its clips it goes on with the last frames drawn, encoded anew: a window that slides over the frames.
-        It should have been trained on the task `prediction`.
+        last frames that fill whole codes, at most half of its clips, and draws the others; one that was
+        trained on the task `next` and not on `prediction` is given all but the last code in time. Beyond the
+        end of its clips it goes on with the last frames drawn, encoded anew: a window that slides over the
+        frames. It should have been trained on one of the two tasks.
 
         Args:
           clips: uint8 [B, N, H, W, C], of the size that the prior draws.

@@ -1,9 +1,8 @@
-"""VQ-GAN on clips of Fashion pictures that move and bounce, 64 px, 17 frames: for priors over few places.
+"""VQ-GAN on clips of Fashion pictures that move and bounce, 64 px, 17 frames.
 
-A clip becomes 5x8x8 places of four codes out of 512, 0.17 bits a pixel: the first 8x8 places stand for the
-first frame, every further 8x8 for four frames, with a code for each of these at first. The discriminator
-judges two frames of each clip alone; it joins after seven tenths of the steps, with little weight. The
-pictures of held-out clips are never trained on.
+A clip becomes 17x8x8 places of five codes out of 128, 0.55 bits a pixel: where the patch of 8x8 px moved
+from, and four for what is left. The discriminator judges two frames of each clip alone; it joins
+after seven tenths of the steps, with little weight. The pictures of held-out clips are never trained on.
 
 Command:   vq-jax train vqgan-moving-fashion
 Hardware:  2 CPU cores

@@ -1,14 +1,13 @@
 """Trained tokenizers of moving-fashion on held-out clips: PSNR, flicker, bits a pixel, and strips to look at.
 
-The question is what a code over several frames is worth beside frames that are encoded one by one, at about
-as many bits, by networks of the same layers that were trained for as long on the same processor. PSNR is
+The question is what codes that know the frames before are worth beside frames that are encoded one by one, at
+as many bits, by networks of like size that were trained for as long on the same processor. PSNR is
 that of a clip's mean squared error, flicker is `evaluate.temporal_flicker`; both are means over the clips.
 `seconds` are those of the training steps, without compilation and evaluation, as the run logged them.
 
 Needs: trained runs on moving-fashion, 17 frames, for instance
-         vq-jax train vqvae-moving-fashion --steps N
-         vq-jax train vqvae-moving-fashion --steps M --workdir runs/frame-wise --quantizer ema \
-             --model.codebook-size 1024 --model.code-dim 48 --model.frame-stride 1 --model.time-width 1
+         vq-jax train vqgan-moving-fashion
+         vq-jax train vqvae-moving-fashion-frames
 Run:   python experiments/benchmarks/video_tokenizers.py RUN... [--output FILE.json] [--picture FILE.png]
 """
 

@@ -109,8 +109,8 @@ def continue_clips(
 def context_frames(prior: "Prior", given: int, context: int | None = None) -> int:
     """Returns how many of the given frames a prior looks at: as many as whole codes stand for.
 
-    By default they are the last ones that fill at most half of the prior's window; for a masked prior that has
-    learnt the task `next` and not `prediction`, all of the window but its last code in time.
+    By default they are the last ones that fill at most half of the prior's window; for a masked prior that
+    has learnt the task `next` and not `prediction`, all of the window but its last code in time.
 
     Args:
       prior: it.

@@ -8,7 +8,10 @@ factor at which its packets are no larger than that.
 Needs: pip install "vq-jax[video]", and runs trained on colour videos, for instance of a directory with the
        folders train and test
          vq-jax train vqvae-moving-fashion --data.source video:DIRECTORY --model.image-channels 3 \
-             --data.image-size 64 --model.waves clip --quantizer residual:ema --model.quantizer.num-stages 3 \
+             --data.image-size 64
+       or, for codes of four frames each,
+         vq-jax train vqvae-moving-fashion-frames --data.source video:DIRECTORY --model.image-channels 3 \
+             --data.image-size 64 --model.frame-stride 4 --model.time-width 3 --model.quantizer.num-stages 3 \
              --model.quantizer.output-gradient whole --model.quantizer.inner.codebook-size 1024 \
              --model.quantizer.inner.code-dim 128
 Run:   python experiments/benchmarks/real_video.py VIDEO RUN... [--output FILE.json] [--picture FILE.jpg]

@@ -9,8 +9,16 @@ import pytest
 from jitted import apply, drawn
 
 from vq_jax import nn
-from vq_jax.configs import MotionVQVAE, ResidualQuantizerConfig, VectorQuantizerEMAConfig
+from vq_jax.configs import (
+    ExperimentConfig,
+    MotionVQVAE,
+    ResidualQuantizerConfig,
+    SimVQConfig,
+    VectorQuantizerEMAConfig,
+)
 from vq_jax.configs.quantizers import FSQConfig
+from vq_jax.errors import UserError
+from vq_jax.pretrained.tokenizer import Tokenizer
 
 QUANTIZER = ResidualQuantizerConfig(
     num_stages=2, inner=VectorQuantizerEMAConfig(codebook_size=16, code_dim=6)
@@ -166,6 +174,17 @@ def test_the_first_stages_of_the_other_codes_decode_alone():
     changed[..., 2] = 0
     first, second = (apply(model, variables, each, stages=1, method="decode") for each in (codes, changed))
     np.testing.assert_array_equal(first, second)
+
+
+def test_codes_beside_motion_are_neither_left_out_nor_folded():
+    config = ExperimentConfig(
+        name="motion", model=MotionVQVAE(quantizer=SimVQConfig(codebook_size=8, code_dim=4), **SMALL)
+    )
+    model = config.model.build()
+    tokenizer = Tokenizer(model, drawn(model, clips(1, 1, 8, 8, 3)), config, 0)
+    assert tokenizer.folded().config == config
+    with pytest.raises(UserError, match="none of its codes can be left out"):
+        tokenizer.keep_used(np.ones(25))
 
 
 def test_heads_of_likelihoods_and_bytes_are_refused():

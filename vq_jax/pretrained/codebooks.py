@@ -69,7 +69,7 @@ def folded_codebook(
 ) -> tuple[ExperimentConfig, dict[str, Params]]:
     """Returns configuration and variables with the codebook as a plain table; see `Tokenizer.folded`."""
     plain = config.model.quantizer.folded()
-    if plain == config.model.quantizer:
+    if plain == config.model.quantizer or not hasattr(quantizer, "codebook"):  # or it is inside another
         return config, dict(variables)
     own = {name: tree["quantizer"] for name, tree in variables.items() if "quantizer" in tree}
     table: Any = jax.jit(lambda own: quantizer.apply(own, method="codebook"))(own)

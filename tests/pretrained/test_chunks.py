@@ -7,7 +7,14 @@ import pytest
 from jitted import drawn
 
 from vq_jax import VideoChunks
-from vq_jax.configs import DataConfig, ExperimentConfig, PatchVQVAE, VectorQuantizerEMAConfig, VideoVQVAE
+from vq_jax.configs import (
+    DataConfig,
+    ExperimentConfig,
+    MotionVQVAE,
+    PatchVQVAE,
+    VectorQuantizerEMAConfig,
+    VideoVQVAE,
+)
 from vq_jax.errors import UserError
 from vq_jax.pretrained.build import build_model, image_shape
 from vq_jax.pretrained.tokenizer import Tokenizer
@@ -54,6 +61,17 @@ def test_a_video_in_chunks_is_encoded_and_decoded_as_the_whole(tokenizer, frames
     assert np.abs(found.astype(int) - wanted).max() <= 1  # levels: where rounding falls the other way
     again = np.concatenate(list(chunks.reconstruct(parts(given, sizes))))
     np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.ci
+def test_a_video_whose_frames_are_moved_from_the_last_is_too():
+    tokenizer, given = made(MotionVQVAE), video(25)
+    chunks = VideoChunks(tokenizer, frames=7)
+    assert chunks.frames == 7
+    codes = list(chunks.encode(parts(given, (3, 1, 20))))
+    np.testing.assert_array_equal(np.concatenate(codes), tokenizer.encode(given))
+    decoded = np.concatenate(list(chunks.decode(iter(codes), size=given.shape[:-1])))
+    assert np.abs(decoded.astype(int) - tokenizer.reconstruct(given)).max() <= 1  # levels, of rounding
 
 
 def test_codes_come_while_the_video_is_read(tokenizer):

@@ -1,7 +1,7 @@
 """Masked prior over the codes of vqgan-moving-fashion: new clips, and the frames that follow given ones.
 
-It sees 6 frames at a time and mostly learns the codes of the last from those of the five before, which is what
-a window that slides over a longer clip asks of it.
+It sees 6 frames at a time and mostly learns the codes of the last from those of the five before, which is
+what a window that slides over a longer clip asks of it.
 
 Command:   vq-jax train prior-moving-fashion
            after vq-jax train vqgan-moving-fashion; for a tokenizer elsewhere, give --tokenizer RUN

@@ -191,5 +191,7 @@ def test_heads_of_likelihoods_and_bytes_are_refused():
     with pytest.raises(ValueError, match="head must be picture, got 'bernoulli'"):
         MotionVQVAE(**SMALL).build(head="bernoulli")
     model, variables, _ = made()
+    with pytest.raises(ValueError, match="radius must be at least 0 pixels, got -1"):
+        nn.MotionQuantizer(nn.FSQ((3, 3)), -1)
     with pytest.raises(ValueError, match="expected float pictures"):
         model.apply(variables, jnp.zeros((1, 3, 8, 8, 3), jnp.uint8), method="encode_latents")

@@ -27,6 +27,11 @@ class MotionQuantizer(nn.Module):
     quantizer: nn.Module
     radius: int
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.radius < 0:
+            raise ValueError(f"MotionQuantizer.radius must be at least 0 pixels, got {self.radius}")
+
     @nn.nowrap
     def code_spec(self, latent_shape: tuple[int, ...]) -> CodeSpec:
         """Returns the spec of one picture's codes, given the shape (*s, 2 + D) of its latents."""

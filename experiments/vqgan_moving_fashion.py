@@ -6,8 +6,9 @@ after seven tenths of the steps, with little weight. The pictures of held-out cl
 
 Command:   vq-jax train vqgan-moving-fashion
 Hardware:  2 CPU cores
-Run time:  about 8 minutes
-Expected:  PSNR 22.7 dB and a flicker of 9.9 grey levels on held-out clips
+Run time:  20 minutes on one core
+Expected:  PSNR 30.8 dB (mean over frames) and a flicker of 3.8 grey levels on 128 held-out clips; frame by
+           frame, vqvae-moving-fashion-frames has 27.5 dB and 6.1 after as long
 """
 
 import dataclasses

@@ -5,8 +5,8 @@ from, and four for what is left. The pictures of held-out clips are never traine
 
 Command:   vq-jax train vqvae-moving-fashion
 Hardware:  2 CPU cores
-Run time:  about TODO minutes
-Expected:  PSNR TODO dB on held-out clips
+Run time:  as long as vqgan-moving-fashion or a little less
+Expected:  about the PSNR of vqgan-moving-fashion, 30.8 dB; this one was not run whole
 """
 
 from vq_jax.configs import (

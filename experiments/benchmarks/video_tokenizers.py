@@ -1,8 +1,9 @@
 """Trained tokenizers of moving-fashion on held-out clips: PSNR, flicker, bits a pixel, and strips to look at.
 
 The question is what codes that know the frames before are worth beside frames that are encoded one by one, at
-as many bits, by networks of like size that were trained for as long on the same processor. PSNR is
-that of a clip's mean squared error, flicker is `evaluate.temporal_flicker`; both are means over the clips.
+as many bits, by networks of like size that were trained for as long on the same processor. `psnr`
+is the mean over frames, as runs log it, `psnr_clip` that of a clip's mean squared error, in which its worst
+frames weigh more, and flicker is `evaluate.temporal_flicker`; all are means over the clips.
 `seconds` are those of the training steps, without compilation and evaluation, as the run logged them.
 
 Needs: trained runs on moving-fashion, 17 frames, for instance
@@ -65,7 +66,8 @@ def measure(tokenizer: Any, clips: np.ndarray) -> tuple[dict[str, float], np.nda
     flicker = temporal_flicker(ops.normalize_pictures(reconstructed), ops.normalize_pictures(clips))
     bits = bits_a_clip(tokenizer, clips)
     figures = {
-        "psnr": float(np.mean(10 * np.log10(255**2 / errors.mean((1, 2, 3, 4))))),
+        "psnr": float(np.mean(10 * np.log10(255**2 / errors.mean((2, 3, 4))))),
+        "psnr_clip": float(np.mean(10 * np.log10(255**2 / errors.mean((1, 2, 3, 4))))),
         "psnr_first_frame": float(np.mean(10 * np.log10(255**2 / errors[:, 0].mean((1, 2, 3))))),
         "flicker": float(np.mean(flicker)),
         "bits_a_clip": bits,

@@ -8,8 +8,11 @@ Command:   vq-jax train prior-moving-fashion
            vq-jax predict runs/prior-moving-fashion CLIP --given 5 --frames 12 -o predicted.gif
            vq-jax sample runs/prior-moving-fashion --frames 17 -o samples.gif
 Hardware:  2 CPU cores
-Run time:  TODO
-Expected:  TODO
+Run time:  about 9 minutes (0.33 seconds a step on two quiet cores)
+Expected:  2.09 bits a code on held-out clips. With the likeliest codes (--steps 1 --temperature 0) the first
+           of the frames that follow is right within 2 px in half of the clips, the second in a seventh; things
+           keep their look for two or three frames, then smear (experiments/benchmarks/video_prediction.py).
+           New clips are blocks that move, not clothes
 """
 
 from vq_jax.configs import (
@@ -34,7 +37,7 @@ config = PriorConfig(
         name="adamw", learning_rate=2e-3, b2=0.98, weight_decay=0.03, schedule="cosine", warmup_steps=50
     ),
     training=TrainingConfig(
-        steps=1800, ema_decay=0.99, log_every=25, eval_every=600, image_every=900, save_every=600
+        steps=1500, ema_decay=0.99, log_every=25, eval_every=500, image_every=750, save_every=500
     ),
     sampling=MaskedOptions(steps=16, order="halton"),  # most confident first would draw the black first
 )

@@ -23,6 +23,7 @@ from flax import linen as nn
 from vq_jax import ops
 from vq_jax.nn.backbones.causal import as_clip, at_once, in_range, like_given, padded_clip, scan_frames
 from vq_jax.nn.backbones.residual import ResidualStack
+from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Float, Int
 
 _ZEROS = nn.initializers.zeros
@@ -120,9 +121,9 @@ class MotionDecoder(nn.Module):
     def __call__(self, latents: Float[Array, "B *s D2"], *, train: bool = False) -> Float[Array, "B *S C"]:
         """Decodes clips of latents, frame by frame, or the latents of pictures."""
         clip = as_clip(latents)
-        batch, _, *grid, _ = clip.shape
-        sides = [self.patch_size * length for length in grid]
-        first = jnp.zeros_like(clip, jnp.float32, shape=(batch, *sides, self.out_channels))
+        nothing = jnp.zeros_like(clip[:, 0, :, :, :1], jnp.float32)  # spread over devices as the latents are
+        pixels = self.patch_size**2 * self.out_channels
+        first = ops.from_patches(jnp.broadcast_to(nothing, (*nothing.shape[:3], pixels)), self.patch_size)
 
         def body(decoder: Any, previous: Array, latents: Array) -> tuple[Array, Array]:
             frames = decoder.step(latents, previous)
@@ -174,6 +175,7 @@ class _Gain(nn.Module):
         return jnp.exp(_MOST * jnp.tanh(x / _MOST))
 
 
+@auto_axes(lambda previous, *_: rows_of(previous))
 def _moved(
     previous: Float[Array, "B H W C"], motion: Int[Array, "B h w 2"], size: int
 ) -> list[Float[Array, "B h w P"]]:

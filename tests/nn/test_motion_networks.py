@@ -124,6 +124,21 @@ def test_gradients_pass_through_a_frame_and_not_to_those_before_it():
     assert not np.any(np.delete(gradient, 5, axis=1))
 
 
+@pytest.mark.ci
+def test_in_bfloat16_frames_stay_float32_and_near_those_of_float32():
+    exact, variables, given = made()
+    model = MotionVQVAE(quantizer=QUANTIZER, **SMALL).build(dtype=jnp.bfloat16)
+    codes = apply(exact, variables, given, method="encode")
+    found = apply(model, variables, np.asarray(codes), method="decode")
+    wanted = np.asarray(apply(exact, variables, np.asarray(codes), method="decode"))
+    assert found.dtype == jnp.float32
+    # Eight bits a number, over the layers of one frame; later ones start from what those before have made.
+    np.testing.assert_allclose(found[:, 0], wanted[:, 0], rtol=0, atol=0.05 * np.abs(wanted[:, 0]).max())
+    for train in (False, True):
+        out = apply(model, variables, given, train=train)
+        assert out.latents.dtype == jnp.bfloat16 and out.reconstruction.dtype == jnp.float32
+
+
 def test_what_moves_is_coded_as_motion_and_the_last_frame_moved():
     model = MotionVQVAE(image_channels=1, quantizer=QUANTIZER, **SMALL | {"radius": 3}).build()
     given = np.full((1, 4, 16, 16, 1), -1, np.float32)

@@ -32,7 +32,7 @@ class ClosedLoopVQModel(VQModel):
         if self.head != "picture":
             raise ValueError(
                 f"{type(self).__name__}.head must be picture, got {self.head!r}: the next frame starts from "
-                "the decoder's outputs, which are to be pixels; choose the reconstruction loss l2 or l1"
+                "the decoder's outputs, which are to be pixels; choose losses.reconstruction l2 or l1"
             )
 
     def encode_latents(self, images: Num[Array, "B *S C"], *, train: bool = False) -> Float[Array, "B *s D"]:

@@ -140,8 +140,9 @@ class MotionDecoder(nn.Module):
         """Decodes one frame of each clip, given the one before it, float32."""
         motion = jnp.round(jax.lax.stop_gradient(latents[..., :2]).astype(jnp.float32)).astype(jnp.int32)
         moved, *others = _moved(previous, motion, self.patch_size)
-        vectors = latents[..., 2:] * self.gain(moved)
-        x = self.blocks(jnp.concatenate([vectors, moved, *(other - moved for other in others)], axis=-1))
+        vectors = latents[..., 2:].astype(self.dtype) * self.gain(moved)
+        seen = jnp.concatenate([moved, *(other - moved for other in others)], axis=-1).astype(self.dtype)
+        x = self.blocks(jnp.concatenate([vectors, seen], axis=-1))
         shares = self.shares(x).reshape(*moved.shape[:3], 1 + len(others), -1).astype(jnp.float32)
         mixed = jnp.sum(nn.softmax(shares, axis=-2) * jnp.stack([moved, *others], axis=-2), axis=-2)
         left = (self.linear(vectors) + self.conv_out(x)).astype(jnp.float32)

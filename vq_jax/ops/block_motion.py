@@ -8,7 +8,7 @@ from vq_jax.ops.patches import pad_edges
 from vq_jax.types import Array, Float, Int
 
 _NEIGHBOURS = 1 / 64  # weight of the differences around a block: where its own are equal, it moves with them
-_STILL = 1e-3  # a difference, summed over a block, that a motion of one pixel must be worth
+_STILL = 1.5e-3  # mean difference that a motion of one pixel must be worth: noise in the dark is not
 
 
 @auto_axes(lambda frames, *_, **__: rows_of(frames))
@@ -18,7 +18,8 @@ def match_blocks(
     """Finds for each block of a frame where in the previous frame it is most alike, by trying all places.
 
     The difference of two blocks is the sum of the absolute differences of their pixels, plus one part in
-    64 of that of the eight blocks around: a block without anything in it moves as its neighbours do.
+    64 of that of the eight blocks around, so that a block without anything in it moves as its neighbours do,
+    and a small part for each pixel of the way, so that noise does not move.
 
     Args:
       frames: H and W are multiples of `size`.
@@ -40,6 +41,7 @@ def match_blocks(
     wide = pad_edges(previous, ((radius, radius), (radius, radius)))
     columns_of_blocks = jnp.repeat(jnp.eye(width // size, dtype=jnp.float32), size, axis=0)
     steps = jnp.arange(-radius, radius + 1, dtype=jnp.int32)
+    still = _STILL * size**2 * frames.shape[-1]
 
     def differences(row: Int[Array, ""]) -> Float[Array, "places B h w"]:
         rows = jax.lax.dynamic_slice_in_dim(wide, row + radius, height, axis=1)
@@ -51,7 +53,7 @@ def match_blocks(
         down = around[:, :, :-2] + around[:, :, 1:-1] + around[:, :, 2:]
         square = down[..., :-2] + down[..., 1:-1] + down[..., 2:]
         length = jnp.hypot(row.astype(jnp.float32), steps.astype(jnp.float32))
-        return blocks + _NEIGHBOURS * (square - blocks) + _STILL * length[:, None, None, None]
+        return blocks + _NEIGHBOURS * (square - blocks) + still * length[:, None, None, None]
 
     all_places = jax.lax.map(differences, steps).reshape(places * places, *frames.shape[:1], -1)
     best = jnp.argmin(all_places, axis=0).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""A small tokenizer of clips and a small masked prior over it, which several test files share."""
+"""Small tokenizers of clips and small priors over them, which several test files share."""
 
 import functools
 from pathlib import Path
@@ -10,9 +10,12 @@ from shared import made_once
 
 from vq_jax import load
 from vq_jax.configs import (
+    CodesConfig,
     DataConfig,
     ExperimentConfig,
     MaskedCNNArchitecture,
+    MotionVQVAE,
+    NextFrameArchitecture,
     PriorConfig,
     PriorDataConfig,
     TrainingConfig,
@@ -64,6 +67,50 @@ def clip_prior_config(prior=None, **training) -> PriorConfig:
             **{"steps": 2, "log_every": 1, "eval_every": 2, "image_every": 2, "save_every": 2, **training}
         ),
     )
+
+
+def motion_tokenizer_run() -> Path:
+    """The run of a tokenizer of clips [6, 32, 32, 1] with codes [6, 4, 4, 2] for each frame by itself."""
+
+    def make(run: Path) -> None:
+        config = ExperimentConfig(
+            name="motion",
+            model=MotionVQVAE(
+                image_channels=1,
+                channels=8,
+                residual_channels=4,
+                num_res_blocks=1,
+                quantizer=VectorQuantizerEMAConfig(codebook_size=16, code_dim=4),
+            ),
+            data=DataConfig(source="moving-fashion", frames=6, image_size=SIDE, batch_size=4, test_limit=8),
+            training=TrainingConfig(steps=1, log_every=1, eval_every=1, image_every=1, save_every=1),
+        )
+        train(config, run)
+
+    return made_once("motion-tokenizer", make)
+
+
+def next_frame_config(prior=None, **training) -> PriorConfig:
+    """A run of seconds of a prior that sees frames."""
+    return PriorConfig(
+        name="next-frame",
+        tokenizer=str(motion_tokenizer_run()),
+        prior=NextFrameArchitecture(**{"width": 8, "num_layers": 1, "context": 3, **(prior or {})}),
+        data=PriorDataConfig(batch_size=4, source="moving-fashion:8"),
+        codes=CodesConfig(mode="fly"),
+        training=TrainingConfig(
+            **{"steps": 2, "log_every": 1, "eval_every": 2, "image_every": 2, "save_every": 2, **training}
+        ),
+    )
+
+
+@functools.cache
+def next_frame_prior() -> Prior:
+    """A prior of frames whose variables are drawn at random."""
+    config, tokenizer = next_frame_config(), load(motion_tokenizer_run())
+    model = build_prior(config, tokenizer.code_specs((6, SIDE, SIDE)), None, tokenizer.config)
+    variables = drawn(model, jnp.zeros((1, 6, 4, 4, 2), jnp.int32), std=0.3)
+    return Prior(model, variables, tokenizer, config, 0, SIDE, 6)
 
 
 @functools.cache

@@ -173,6 +173,23 @@ PRIORS = {
 }
 
 
+def _closed_loop():
+    return nn.ClosedLoopVQModel(
+        nn.MotionEncoder(**_MOTION, radius=2),
+        nn.MotionQuantizer(nn.VectorQuantizerEMA(8, 4), 2),
+        nn.MotionDecoder(**_MOTION),
+    )
+
+
+NEXT_FRAME = nn.NextFrameCNN(
+    *(25, (3, 4, 4), 6), patch_size=4, context=2, width=8, num_layers=1, codes_per_position=2, num_classes=3
+)
+
+
+def _frames_given(inputs, frames, labels):
+    return inputs, nn.Condition(labels, features=frames)
+
+
 def _prior_codes(model):
     return integers(8, 4, *model.code_shape)
 
@@ -212,11 +229,7 @@ MODULES = {
     "MotionDecoder": _init_and_apply(nn.MotionDecoder(**_MOTION), floats(4, 3, 4, 4, 6)),
     "MotionQuantizer": _init_and_apply(nn.MotionQuantizer(nn.FSQ((3, 3)), 2), floats(5, 4)),
     "ClosedLoopVQModel": _init_and_apply(
-        nn.ClosedLoopVQModel(
-            nn.MotionEncoder(**_MOTION, radius=2),
-            nn.MotionQuantizer(nn.VectorQuantizerEMA(8, 4), 2),
-            nn.MotionDecoder(**_MOTION),
-        ),
+        _closed_loop(),
         CLIPS,
         mutable=("codebook",),
     ),
@@ -245,6 +258,12 @@ MODULES = {
         name: _init_and_apply(model, _prior_codes(model), LABELS, method="loss", wrap=_labelled)
         for name, model in PRIORS.items()
     },
+    "NextFrameCNN": _init_and_apply(
+        NEXT_FRAME,
+        *(_prior_codes(NEXT_FRAME), floats(4, 3, 16, 16, 3), LABELS),
+        method="loss",
+        wrap=_frames_given,
+    ),
     "NoiseGenerator": _init_and_apply(
         nn.NoiseGenerator(8, (2, 2), 4, 6, 8, 1, num_classes=3), floats(4, 6), LABELS, wrap=_labelled
     ),
@@ -367,6 +386,26 @@ def _samples_from_noise():
     return run, KEY, LABELS
 
 
+def _next_frames(method):
+    tokenizer = _closed_loop()
+
+    def run(rng, clips, labels):
+        first = nn.Condition(jnp.zeros((1,), jnp.int32))
+        codes = jnp.zeros((1, *NEXT_FRAME.code_shape), jnp.int32)
+        variables = NEXT_FRAME.init(rng, codes, first)
+        given = {"tokenizer_model": tokenizer, "tokenizer_variables": tokenizer.init(rng, clips[:1])}
+        if method == "own_frames":
+            return train.own_frames(
+                *(variables["params"], clips, rng), prior_model=NEXT_FRAME, labels=labels, share=0.5, **given
+            )
+        options = generate.MaskedOptions(steps=2, **DRAWS)
+        return generate.sample_frames(
+            NEXT_FRAME, variables, rng, nn.Condition(labels), options=options, **given
+        )
+
+    return run, KEY, floats(4, 3, 16, 16, 3), LABELS
+
+
 def _evaluations():
     model = vq_model()
     specs = model.code_specs((16, 16, 3))
@@ -400,5 +439,7 @@ STEPS = {
         for name, model in PRIORS.items()
     },
     "samples of NoiseGenerator": _samples_from_noise(),
+    "samples of NextFrameCNN": _next_frames("sample_frames"),
+    "clips of own frames": _next_frames("own_frames"),
     "evaluation": _evaluations(),
 }

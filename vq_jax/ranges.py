@@ -100,7 +100,8 @@ _RANGES = {
     between(0, 16): "num_downsamples",
     NUMBER: "minibatch_group",
     between(2, 2**16): "levels",
-    between(0, 1): "convolution_weight",
+    between(0, 1): "convolution_weight own_frames",
+    between(1, 64): "context",
     between(1, 30): "bits",
     between(1, 20): "group_size",
 }

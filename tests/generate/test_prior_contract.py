@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from closed_loops import CODE_DIM, PATCH, closed_loop
 from jitted import drawn
 
 from vq_jax import nn, train
@@ -26,6 +27,7 @@ SMALL = {
 }
 SPEC, NUM_CLASSES = CodeSpec((2, 3), 11), 4
 SEVERAL = CodeSpec((2, 3), 11, codes_per_position=2)
+FRAMES = 3  # of the clips of a prior that sees frames
 every_prior = pytest.mark.parametrize("name", sorted(PRIORS))
 for_several = pytest.mark.parametrize("name", sorted(name for name in PRIORS if PRIORS[name].several_codes))
 
@@ -35,16 +37,27 @@ def configured(name):
     return PRIORS[name](**{field: value for field, value in SMALL.items() if field in fields})
 
 
+def spec_of(name, spec=SPEC):
+    """The spec as that of clips for a prior that sees frames."""
+    return dataclasses.replace(spec, shape=(FRAMES, *spec.shape)) if PRIORS[name].sees_frames else spec
+
+
 def built(name, spec=SPEC):
     config = configured(name)
-    return config.build(spec, NUM_CLASSES, **({"code_dim": 4} if config.needs_code_dim else {}))
+    fields = {"code_dim": CODE_DIM} if config.needs_code_dim else {}
+    fields |= {"patch_size": PATCH, "channels": 1} if config.sees_frames else {}
+    return config.build(spec_of(name, spec), NUM_CLASSES, **fields)
 
 
 @functools.cache
 def made(name, spec=SPEC):
     """The prior, its variables, and what its sampler needs beside them."""
     model, extra = built(name, spec), {}
-    if SAMPLERS[type(model)].needs_tokenizer:
+    start = np.zeros((1, *spec_of(name, spec).array_shape), np.int32)
+    if PRIORS[name].sees_frames:
+        tokenizer, variables = closed_loop(spec.codebook_size, spec.codes_per_position, spec.shape)
+        extra = {"tokenizer_model": tokenizer, "tokenizer_variables": variables}
+    elif SAMPLERS[type(model)].needs_tokenizer:
         tokenizer = nn.VQModel(
             nn.ResidualEncoder(channels=8, latent_channels=4, num_res_blocks=0),
             nn.VectorQuantizerEMA(spec.codebook_size, 4),
@@ -54,8 +67,6 @@ def made(name, spec=SPEC):
         variables = drawn(tokenizer, pictures, std=0.3)
         extra = {"tokenizer_model": tokenizer, "tokenizer_variables": variables}
         start = np.zeros((1, model.noise_dim), np.float32)
-    else:
-        start = np.zeros((1, *spec.array_shape), np.int32)
     return model, drawn(model, start, labelled([0]), std=0.3), extra
 
 
@@ -66,12 +77,13 @@ def labelled(labels):
 @every_prior
 def test_the_prior_models_the_codes_that_it_was_built_for(name):
     model, _, _ = made(name)
-    assert model.code_specs == SPEC and model.code_shape == SPEC.array_shape
+    spec = spec_of(name)
+    assert model.code_specs == spec and model.code_shape == spec.array_shape
     assert model.num_classes == NUM_CLASSES
     with pytest.raises(ValueError, match="one grid of codes, but .* several, 2: use one with another"):
         configured(name).build((SPEC, SPEC), NUM_CLASSES)
     if PRIORS[name].several_codes:
-        assert built(name, SEVERAL).code_specs == SEVERAL
+        assert built(name, SEVERAL).code_specs == spec_of(name, SEVERAL)
     else:
         with pytest.raises(ValueError, match="models one code per position"):
             configured(name).build(SEVERAL, NUM_CLASSES)
@@ -85,9 +97,11 @@ def test_a_training_step_lowers_the_loss_of_its_batch(name, getkey):
     optimizer = optax.adam(1e-2)
     state = jax.jit(functools.partial(train.init_prior, prior_model=model, optimizer=optimizer))(getkey())
     step = jax.jit(functools.partial(train.prior_step, prior_model=model, optimizer=optimizer))
-    codes = np.random.default_rng(0).integers(0, SPEC.codebook_size, (8, *SPEC.array_shape), np.int32)
+    codes = np.random.default_rng(0).integers(0, SPEC.codebook_size, (8, *model.code_shape), np.int32)
     codes = jnp.asarray(codes)
     condition, rng, rows = labelled(np.arange(8) % NUM_CLASSES), getkey(), []
+    if PRIORS[name].sees_frames:
+        condition = condition.replace(features=jnp.zeros((8, FRAMES, *model.frame_shape), jnp.float32))
     for _ in range(5):
         state, metrics = step(state, codes, condition, rng)
         rows.append(jax.device_get(metrics))
@@ -105,7 +119,7 @@ def test_the_sampler_draws_codes_of_the_spec_and_the_same_for_the_same_key(name)
     condition = labelled(np.arange(8) % NUM_CLASSES)
     draw = functools.partial(sample_prior, model, variables, condition=condition, **extra)
     codes = np.asarray(draw(rng=jax.random.key(3)))
-    assert codes.shape == (8, *SPEC.array_shape) and codes.dtype == jnp.int32
+    assert codes.shape == (8, *model.code_shape) and codes.dtype == jnp.int32
     assert 0 <= codes.min() and codes.max() < SPEC.codebook_size
     np.testing.assert_array_equal(codes, draw(rng=jax.random.key(3)))
     assert (codes != draw(rng=jax.random.key(4))).any()
@@ -134,7 +148,7 @@ def test_what_is_drawn_with_a_key_of_its_own_depends_on_no_other_picture(name):
 def test_a_hole_is_filled_and_the_known_codes_stay(name, getkey):
     model, variables, _ = made(name)
     condition = labelled([0, 1])
-    codes = np.random.default_rng(0).integers(0, SPEC.codebook_size, (2, *SPEC.array_shape), np.int32)
+    codes = np.random.default_rng(0).integers(0, SPEC.codebook_size, (2, *model.code_shape), np.int32)
     known = np.zeros(codes.shape, bool)
     known[:, 0] = True
     given = (jnp.asarray(codes), jnp.asarray(known))
@@ -150,12 +164,14 @@ def test_a_hole_is_filled_and_the_known_codes_stay(name, getkey):
 
 @for_several
 def test_several_codes_per_position_are_drawn_and_kept_one_by_one(name, getkey):
-    model, variables, _ = made(name, SEVERAL)
-    codes = np.asarray(sample_prior(model, variables, getkey(), labelled(np.arange(8) % NUM_CLASSES)))
-    assert codes.shape == (8, *SEVERAL.array_shape) and 0 <= codes.min() and codes.max() < 11
+    model, variables, extra = made(name, SEVERAL)
+    condition = labelled(np.arange(8) % NUM_CLASSES)
+    codes = np.asarray(sample_prior(model, variables, getkey(), condition, **extra))
+    assert codes.shape == (8, *model.code_shape) and 0 <= codes.min() and codes.max() < 11
+    if SAMPLERS[type(model)].fill is None:
+        return
     known = np.zeros(codes.shape, bool)
     known[:, 0], known[:, 1, :, 0] = True, True  # of the second row, the first code of each position
-    condition = labelled(np.arange(8) % NUM_CLASSES)
     given = (jnp.asarray((codes + 3) % 11), jnp.asarray(known))
     filled = np.asarray(fill_codes(model, variables, getkey(), condition, *given))
     np.testing.assert_array_equal(filled[known], ((codes + 3) % 11)[known])

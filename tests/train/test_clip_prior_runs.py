@@ -1,51 +1,84 @@
 """The run of a prior over codes of clips: trained, drawn, reported, resumed to the bit and used."""
 
+import dataclasses
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from clip_runs import FRAMES, SIDE, clip_prior_config, clips
+from clip_runs import FRAMES, SIDE, clip_prior_config, clip_tokenizer_run, clips, next_frame_config
 from PIL import Image
 
 from vq_jax import load
+from vq_jax.configs import CodesConfig
+from vq_jax.errors import UserError
 from vq_jax.train import train
 
 pytestmark = pytest.mark.ci
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "clip-prior"
-    train(clip_prior_config(), workdir)
-    return workdir
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How a prior of clips is trained, the frames of its clips, and those that its report is given."""
+
+    config: Callable[..., Any]
+    frames: int
+    given: int
+    workdir: Path = Path()
 
 
-def test_a_run_over_clips_is_drawn_and_reported(run):
+KINDS = {"masked-cnn": Kind(clip_prior_config, FRAMES, 5), "next-frame": Kind(next_frame_config, 6, 3)}
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def kind(request, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / request.param
+    train(KINDS[request.param].config(), workdir)
+    return dataclasses.replace(KINDS[request.param], workdir=workdir)
+
+
+def test_a_run_over_clips_is_drawn_and_reported(kind):
+    run, frames = kind.workdir, kind.frames
     report = (run / "report.md").read_text()
-    assert "a new clip, a held-out one, and its first 5 frames, continued:" in report
+    assert f"a new clip, a held-out one, and its first {kind.given} frames, continued:" in report
     assert "](images/final.gif)" in report and (run / "images" / "final.gif").exists()
-    with Image.open(run / "images" / "2.png") as image:  # four times three strips of nine frames
-        assert image.size == (FRAMES * (2 * SIDE + 4) - 4, 12 * 2 * SIDE + 8 * 4 + 3 * 12)
-    assert json.loads((run / "tokenizer.json").read_text())["frames"] == FRAMES
+    with Image.open(run / "images" / "2.png") as image:  # four times three strips of frames
+        assert image.size == (frames * (2 * SIDE + 4) - 4, 12 * 2 * SIDE + 8 * 4 + 3 * 12)
+    assert json.loads((run / "tokenizer.json").read_text())["frames"] == frames
 
 
-def test_its_model_directory_draws_the_same_clips_and_continues_the_same(run, tmp_path):
-    prior = load(run)
+def test_its_model_directory_draws_the_same_clips_and_continues_the_same(kind, tmp_path):
+    prior = load(kind.workdir)
     prior.save(tmp_path / "model")
     saved, given = load(tmp_path / "model"), clips(2, 5)
-    assert prior.frames == saved.frames == FRAMES
+    assert prior.frames == saved.frames == kind.frames
     np.testing.assert_array_equal(prior.sample(2), saved.sample(2))
     np.testing.assert_array_equal(prior.predict(given), saved.predict(given))
 
 
-def test_an_interrupted_run_over_clips_ends_with_the_same_weights(run, tmp_path):
+def test_an_interrupted_run_over_clips_ends_with_the_same_weights(kind, tmp_path):
     def stop(step, row):
         if step == 2:
             raise KeyboardInterrupt
 
-    config = clip_prior_config(save_every=1)
+    config = kind.config(save_every=1)
     with pytest.raises(KeyboardInterrupt):
         train(config, tmp_path / "again", callbacks=[stop])
     assert train(config, tmp_path / "again").step == 2
-    jax.tree.map(np.testing.assert_array_equal, load(run).variables, load(tmp_path / "again").variables)
+    jax.tree.map(
+        np.testing.assert_array_equal, load(kind.workdir).variables, load(tmp_path / "again").variables
+    )
+
+
+def test_a_prior_of_frames_is_refused_a_cache_and_another_tokenizer_before_the_first_step(tmp_path):
+    config = next_frame_config()
+    cached = dataclasses.replace(config, codes=CodesConfig())
+    with pytest.raises(UserError, match="a cache holds codes alone: give --codes.mode fly"):
+        train(cached, tmp_path / "cached")
+    other = dataclasses.replace(config, tokenizer=str(clip_tokenizer_run()))
+    with pytest.raises(UserError, match="expected a tokenizer such as vqvae-motion, got one of vqvae-video"):
+        train(other, tmp_path / "other")
+    assert not (tmp_path / "cached").exists() and not (tmp_path / "other").exists()

@@ -35,6 +35,8 @@ class PriorArchitecture(Checked):
     """Whether the prior models several codes per position."""
     needs_code_dim: ClassVar[bool] = False
     """Whether its module has a field `code_dim`, the width of the tokenizer's latents."""
+    sees_frames: ClassVar[bool] = False
+    """Whether it sees decoded frames: its module has fields `patch_size` and `channels`, the tokenizer's."""
     options: ClassVar[type[Options]] = SamplingOptions
     """Class of its sampler's options."""
 
@@ -188,6 +190,40 @@ class MaskedCNNArchitecture(PriorArchitecture):
 
 
 @dataclasses.dataclass(frozen=True)
+class NextFrameArchitecture(PriorArchitecture):
+    """Predicts the masked codes of a frame from its others and from the last decoded frames, by convolutions:
+    draws clips frame by frame."""
+
+    architecture: ClassVar[str] = "next-frame"
+    module: ClassVar[str] = "NextFrameCNN"
+    several_codes: ClassVar[bool] = True
+    needs_code_dim: ClassVar[bool] = True
+    sees_frames: ClassVar[bool] = True
+    options: ClassVar[type[Options]] = MaskedOptions
+
+    context: Annotated[int, between(1, 64)] = 5
+    """Frames that it sees before the one that it predicts."""
+    width: int = 96
+    """Channels of the convolutions."""
+    num_layers: int = 6
+    """Number of residual blocks."""
+    class_dropout: float = 0.1
+    """Share of labels that training drops, to make guidance possible; 0: no guidance."""
+    dropout: float = 0.0
+    """Dropout rate inside the blocks."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the training loss."""
+    mask_schedule: Literal["cosine", "arccos", "linear", "square"] = "cosine"
+    """Schedule of the training masks."""
+    unmasked_weight: float = 0.0
+    """Weight in the loss of the codes that are not masked."""
+    regression_weight: float = 10.0
+    """Weight in the loss of the mean squared error of the predicted vectors."""
+    own_frames: Annotated[float, between(0, 1)] = 0.5
+    """Share of the training clips that go on, from some frame, with the prior's own guesses."""
+
+
+@dataclasses.dataclass(frozen=True)
 class PixelCNNArchitecture(PriorArchitecture):
     """Predicts codes one after another by gated convolutions."""
 
@@ -231,7 +267,7 @@ PRIORS: dict[str, type[PriorArchitecture]] = {
     cls.architecture: cls
     for cls in (
         *(GPTArchitecture, MaskGITArchitecture, PostNormMaskGITArchitecture),
-        *(MaskedCNNArchitecture, PixelCNNArchitecture, NoiseArchitecture),
+        *(MaskedCNNArchitecture, NextFrameArchitecture, PixelCNNArchitecture, NoiseArchitecture),
     )
 }
 

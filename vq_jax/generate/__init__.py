@@ -9,6 +9,7 @@ from vq_jax.generate.autoregressive import (
     uncached_step,
 )
 from vq_jax.generate.masked import sample_masked, sample_maskgit
+from vq_jax.generate.next_frames import continue_frames, sample_frames
 from vq_jax.generate.noise import sample_noise
 from vq_jax.generate.options import TracedOptions, trace_options
 from vq_jax.generate.samplers import SAMPLERS, Sampler, adapt_options, fill_codes, sample_prior, sampler_of
@@ -23,8 +24,10 @@ __all__ = [
     "Step",
     "TracedOptions",
     "adapt_options",
+    "continue_frames",
     "fill_codes",
     "sample_autoregressive",
+    "sample_frames",
     "sample_gpt",
     "sample_masked",
     "sample_maskgit",

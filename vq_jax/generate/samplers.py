@@ -11,8 +11,19 @@ from jax.sharding import NamedSharding
 from vq_jax.configs.sampling import MaskedOptions, NoiseOptions, Options, SamplingOptions
 from vq_jax.generate.autoregressive import fill_autoregressive, sample_gpt, sample_pixelcnn
 from vq_jax.generate.masked import adapt_steps, fill_masked, sample_maskgit
+from vq_jax.generate.next_frames import adapt_frame_steps, continue_frames, sample_frames
 from vq_jax.generate.noise import sample_noise
-from vq_jax.nn import GPT, Condition, MaskedCNN, MaskGIT, NoiseGenerator, PixelCNN, PostNormMaskGIT, VQModel
+from vq_jax.nn import (
+    GPT,
+    Condition,
+    MaskedCNN,
+    MaskGIT,
+    NextFrameCNN,
+    NoiseGenerator,
+    PixelCNN,
+    PostNormMaskGIT,
+    VQModel,
+)
 from vq_jax.types import Array, Key, Params
 
 
@@ -32,7 +43,10 @@ class Sampler:
       fill: called as `fill(model, variables, rng, condition, codes, known, *, options, candidates)`; returns
         the codes with those that are not known drawn given the others. None where the prior cannot.
       adapt: called as `adapt(options, model)`; returns the options of a run as the model can take them.
-      needs_tokenizer: whether `sample` takes `tokenizer_model` and `tokenizer_variables` too.
+      needs_tokenizer: whether `sample` and `proceed` take `tokenizer_model` and `tokenizer_variables` too.
+      proceed: called as `proceed(model, variables, rng, condition, codes, frames, *, options)`; returns the
+        codes of the frames that follow those of given codes, int32 [B, frames, ...]. None where a clip is
+        continued by filling a window, or not at all.
     """
 
     sample: Callable[..., Any]
@@ -40,6 +54,7 @@ class Sampler:
     fill: Callable[..., Any] | None = None
     adapt: Callable[[Any, Any], Any] = _unchanged
     needs_tokenizer: bool = False
+    proceed: Callable[..., Any] | None = None
 
 
 SAMPLERS: dict[type[linen.Module], Sampler] = {
@@ -50,6 +65,13 @@ SAMPLERS: dict[type[linen.Module], Sampler] = {
     MaskGIT: Sampler(sample_maskgit, MaskedOptions, fill_masked, adapt_steps),
     PostNormMaskGIT: Sampler(sample_maskgit, MaskedOptions, fill_masked, adapt_steps),
     MaskedCNN: Sampler(sample_maskgit, MaskedOptions, fill_masked, adapt_steps),
+    NextFrameCNN: Sampler(
+        sample_frames,
+        MaskedOptions,
+        adapt=adapt_frame_steps,
+        needs_tokenizer=True,
+        proceed=continue_frames,
+    ),
     NoiseGenerator: Sampler(sample_noise, NoiseOptions, needs_tokenizer=True),
 }
 """Samplers by the class of the prior; a subclass of a prior has its sampler unless it has its own."""
@@ -107,7 +129,7 @@ def sample_prior(
       codes: given codes where `known` is true, laid out like `model.code_specs`, int32 [B, ...].
       known: bool, laid out like the codes; positions that keep their given codes.
       sharding: of the batch over a mesh.
-      tokenizer_model: whose codes are drawn; a noise generator needs it.
+      tokenizer_model: whose codes are drawn; a noise generator and a prior of frames need it.
       tokenizer_variables: variables of the tokenizer.
 
     Returns:
@@ -174,6 +196,6 @@ def fill_codes(
 def _check_fill(sampler: Sampler, model: linen.Module) -> Callable[..., Any]:
     if sampler.fill is None:
         raise ValueError(
-            f"a {type(model).__name__} draws all codes of a picture at once and cannot keep given ones"
+            f"a {type(model).__name__} draws whole pictures or frames and cannot keep given ones"
         )
     return sampler.fill

@@ -23,7 +23,17 @@ from vq_jax.nn.features.lpips import LPIPS
 from vq_jax.nn.features.lpips_weights import load_lpips
 from vq_jax.nn.inflation import inflate
 from vq_jax.nn.model import VQModel, VQOutput
-from vq_jax.nn.priors import GPT, Condition, MaskedCNN, MaskGIT, NoiseGenerator, PixelCNN, PostNormMaskGIT
+from vq_jax.nn.priors import (
+    GPT,
+    Condition,
+    MaskedCNN,
+    MaskGIT,
+    NextFrameCNN,
+    NoiseGenerator,
+    Past,
+    PixelCNN,
+    PostNormMaskGIT,
+)
 from vq_jax.nn.quantizers import (
     FSQ,
     IBQ,
@@ -79,10 +89,12 @@ __all__ = [
     "MotionEncoder",
     "MotionQuantizer",
     "MultiScaleQuantizer",
+    "NextFrameCNN",
     "NoiseGenerator",
     "PatchDecoder",
     "PatchDiscriminator",
     "PatchEncoder",
+    "Past",
     "PixelCNN",
     "PostNormMaskGIT",
     "QuantizerOutput",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from vq_jax import ops
 from vq_jax.nn.backbones.causal import as_clip, at_once, in_range, like_given, scan_frames
 from vq_jax.nn.model import VQModel, check_pictures
-from vq_jax.types import Array, Float, Num
+from vq_jax.types import Array, Float, Int, Num
 
 
 class ClosedLoopVQModel(VQModel):
@@ -57,3 +57,23 @@ class ClosedLoopVQModel(VQModel):
         if train:  # in the loop there are no gradients: they are faster for all frames at once
             found = at_once(self.encoder, clip, jax.lax.stop_gradient(found))
         return like_given(found, images)
+
+    def encode_next(
+        self, frames: Float[Array, "B H W C"], previous: Float[Array, "B H W C"]
+    ) -> Int[Array, "B *s"]:
+        """Encodes one frame of each clip to codes, int32, given what stands in place of the one before.
+
+        Args:
+          frames: in [-1, 1]; sides are multiples of the strides.
+          previous: what `decode_next` gave, or any frames that it is to go on from; zeros before the first.
+        """
+        codes: Array = self.quantizer(self.encoder(frames, previous), train=False).indices
+        return codes
+
+    def decode_next(
+        self, indices: Int[Array, "B *s"], previous: Float[Array, "B H W C"]
+    ) -> Float[Array, "B H W C"]:
+        """Decodes the codes of one frame of each clip, float32 in [-1, 1], given the frame before it."""
+        vectors = self.quantizer.lookup(indices)
+        frames: Array = self.decoder.step(vectors, previous)
+        return in_range(frames)

@@ -10,7 +10,7 @@ from vq_jax.configs.models import make_architecture
 from vq_jax.configs.runs import ExperimentConfig, PriorConfig, RegressorConfig, RestorerConfig
 from vq_jax.errors import UserError
 from vq_jax.host.dtypes import compute_dtype
-from vq_jax.nn import Condition, NoiseGenerator, RegressorModel, RestorerModel, VQModel
+from vq_jax.nn import ClosedLoopVQModel, Condition, NoiseGenerator, RegressorModel, RestorerModel, VQModel
 from vq_jax.types import CodeSpecs, Params
 
 
@@ -67,13 +67,27 @@ def build_prior(
     Raises:
       UserError: the configuration does not fit the codes.
     """
-    fields = {}
+    fields: dict[str, Any] = {}
     if config.prior.needs_code_dim:
         fields["code_dim"] = tokenizer.model.latent_channels
+    if config.prior.sees_frames:
+        fields |= _frame_fields(config, tokenizer)
     try:
         return config.prior.build(specs, num_classes, compute_dtype(config.training.dtype), **fields)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _frame_fields(config: PriorConfig, tokenizer: ExperimentConfig) -> dict[str, Any]:
+    """Fields of a prior that sees the tokenizer's decoded frames."""
+    model = build_model(tokenizer)
+    if not isinstance(model, ClosedLoopVQModel):
+        raise UserError(
+            f"the prior {config.prior.architecture} goes on from the frame decoded before: expected a "
+            f"tokenizer such as vqvae-motion, got one of {tokenizer.model.architecture}; for that one, take "
+            "masked-cnn or maskgit"
+        )
+    return {"patch_size": model.strides(2)[0], "channels": tokenizer.model.image_channels}
 
 
 def build_restorer(

@@ -93,6 +93,9 @@ def continue_clips(
     if frames < 1:
         raise UserError(f"expected at least 1 frame to draw, got {frames}")
     context = context_frames(prior, clips.shape[1], context)
+    if sampler_of(prior.model).proceed is not None:
+        codes = prior.tokenizer.encode(clips[:, -context:])
+        return _followed(prior, codes, frames, condition, keys, options)[:, context:]
     whole, out = window_frames(prior), progress_stream()
     new = whole - context
     mask = np.broadcast_to((np.arange(whole) >= context)[:, None, None], (whole, *clips.shape[2:4]))
@@ -106,11 +109,48 @@ def continue_clips(
     return np.concatenate(drawn, axis=1)[:, :frames]
 
 
+def longer_clips(
+    prior: "Prior",
+    codes: np.ndarray,
+    frames: int,
+    condition: Condition,
+    keys: Key[Array, " B"],
+    options: dict[str, Any],
+) -> np.ndarray:
+    """Decodes drawn codes, and draws what `frames` frames lack; returns uint8 [B, frames, H, W, C]."""
+    whole = window_frames(prior)
+    if sampler_of(prior.model).proceed is not None and frames > whole:
+        return _followed(prior, codes, frames - whole, condition, keys, options)
+    drawn = prior.tokenizer.decode(codes, size=prior.lengths)
+    if frames > whole:
+        more = continue_clips(prior, drawn, frames - whole, condition, keys, options=options)
+        drawn = np.concatenate([drawn, more], axis=1)
+    return drawn[:, :frames]
+
+
+def _followed(
+    prior: "Prior",
+    codes: np.ndarray,
+    frames: int,
+    condition: Condition,
+    keys: Key[Array, " B"],
+    options: dict[str, Any],
+) -> np.ndarray:
+    """Decodes the codes of clips and of the frames that the prior draws after them."""
+    proceed, more = sampler_of(prior.model).proceed, prior.sampler_arguments()
+    new = prior.call(
+        proceed, keys, condition, jnp.asarray(codes), frames, options=prior.options(options), **more
+    )
+    whole = np.concatenate([codes, np.asarray(new)], axis=1)
+    return prior.tokenizer.decode(whole, size=(whole.shape[1], *prior.lengths[1:]))
+
+
 def context_frames(prior: "Prior", given: int, context: int | None = None) -> int:
     """Returns how many of the given frames a prior looks at: as many as whole codes stand for.
 
     By default they are the last ones that fill at most half of the prior's window; for a masked prior that
-    has learnt the task `next` and not `prediction`, all of the window but its last code in time.
+    has learnt the task `next` and not `prediction`, all of the window but its last code in time; for a prior
+    that draws frame by frame, as many as it sees.
 
     Args:
       prior: it.
@@ -121,10 +161,14 @@ def context_frames(prior: "Prior", given: int, context: int | None = None) -> in
       UserError: there are none, the prior is one of pictures, or as many leave nothing to draw or do not
         stand for whole codes.
     """
-    whole, (_, strides, lead) = window_frames(prior), code_window(prior)
-    stride = strides[0]
-    first = stride - lead  # frames of the first code
-    most = whole - stride
+    whole = window_frames(prior)
+    one_by_one = sampler_of(prior.model).proceed is not None
+    if one_by_one:
+        stride, first, most = 1, 1, given
+    else:
+        _, strides, lead = code_window(prior)
+        stride = strides[0]
+        first, most = stride - lead, whole - stride  # frames of the first code, and of all but the last
     if given < first:
         raise UserError(f"expected at least {first} given frames, got {given}")
     if most < first:
@@ -133,8 +177,9 @@ def context_frames(prior: "Prior", given: int, context: int | None = None) -> in
         )
     if context is None:
         tasks = getattr(prior.model, "tasks", ())
-        one_by_one = "next" in tasks and "prediction" not in tasks
-        wanted = max(first, min(given, most if one_by_one else (whole + first) // 2))
+        longest = most if "next" in tasks and "prediction" not in tasks else (whole + first) // 2
+        longest = getattr(prior.model, "context", longest) if one_by_one else longest
+        wanted = max(first, min(given, longest))
         return wanted - (wanted - first) % stride
     if not first <= context <= min(most, given) or (context - first) % stride:
         raise UserError(
@@ -224,7 +269,10 @@ def code_window(prior: "Prior") -> tuple[tuple[int, ...], tuple[int, ...], int]:
     specs, tokenizer, lengths = prior.model.code_specs, prior.tokenizer, prior.lengths
     reason = ""
     if sampler_of(prior.model).fill is None:
-        reason = "it draws whole pictures and cannot keep given codes; train another kind, as prior-fashion"
+        reason = (
+            "it draws whole pictures or frames and cannot keep given codes; train another kind, as "
+            "prior-fashion"
+        )
     elif not isinstance(specs, CodeSpec):
         reason = "it models several grids of codes, and a hole is filled in one"
     elif not tokenizer.strides:

@@ -26,6 +26,7 @@ from vq_jax.pretrained.filling import (
     context_frames,
     continue_clips,
     fill_holes,
+    longer_clips,
     window_frames,
     with_gap,
     with_margins,
@@ -179,8 +180,7 @@ class Prior:
         Yields:
           uint8 [B, H, W, C] or [B, frames, H, W, C], B up to `batch_size`.
         """
-        whole = None if frames is None else window_frames(self)
-        if frames is not None and frames < 1:
+        if frames is not None and (frames < 1 or not window_frames(self)):
             raise UserError(f"expected at least 1 frame, got {frames}")
         first = 0
         for codes in code_batches(
@@ -193,16 +193,16 @@ class Prior:
             progress=progress,
             options=options,
         ):
-            drawn = self.tokenizer.decode(codes, size=self.lengths)
-            if frames is not None and whole is not None and frames > whole:
-                numbers = np.arange(first, first + len(drawn))
-                cycle, _ = turns(self, num, labels)
-                given = condition(None if cycle is None else cycle[numbers % len(cycle)])
-                keys = fold_in(row_keys(seed, first, len(drawn)), _CONTINUED)
-                more = continue_clips(self, drawn, frames - whole, given, keys, options=options)
-                drawn = np.concatenate([drawn, more], axis=1)
-            first += len(drawn)
-            yield drawn if frames is None else drawn[:, :frames]
+            if frames is None:
+                yield self.tokenizer.decode(codes, size=self.lengths)
+                continue
+            count = len(jax.tree.leaves(codes)[0])
+            numbers = np.arange(first, first + count)
+            cycle, _ = turns(self, num, labels)
+            given = condition(None if cycle is None else cycle[numbers % len(cycle)])
+            keys = fold_in(row_keys(seed, first, count), _CONTINUED)
+            yield longer_clips(self, codes, frames, given, keys, options)
+            first += count
 
     def sample_codes(
         self,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from vq_jax.train.steps.discriminator import discriminator_step
     from vq_jax.train.steps.noise import init_noise, noise_step
+    from vq_jax.train.steps.own_frames import own_frames
     from vq_jax.train.steps.prior import PriorState, init_prior, prior_step
     from vq_jax.train.steps.tokenizer import generator_loss, generator_step
 
@@ -57,6 +58,7 @@ _NAMES = {
     "make_optimizer": "vq_jax.train.optimizers",
     "make_schedule": "vq_jax.train.optimizers",
     "noise_step": "vq_jax.train.steps.noise",
+    "own_frames": "vq_jax.train.steps.own_frames",
     "prior_step": "vq_jax.train.steps.prior",
     "shard_local_batch": "vq_jax.train.sharding",
     "train": "vq_jax.train.loop",
@@ -90,6 +92,7 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
     "noise_step",
+    "own_frames",
     "prior_step",
     "shard_local_batch",
     "train",

@@ -4,7 +4,6 @@ columns."""
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -12,21 +11,17 @@ from vq_jax import ops
 from vq_jax.nn.blocks import Conv
 from vq_jax.nn.priors.base import Condition
 from vq_jax.nn.priors.layers import RMSNorm, init_kernel
-from vq_jax.nn.priors.masked_loss import MaskedPrior
-from vq_jax.types import Array, Bool, Float, Int, Metrics, Params
-
-_SHARPNESS = 0.3  # of the logits that begin as distances to the predicted vector
+from vq_jax.nn.priors.vector_prior import VectorPrior
+from vq_jax.types import Array, Bool, Float, Int, Metrics
 
 
-class MaskedCNN(MaskedPrior, nn.Module):
+class MaskedCNN(VectorPrior, nn.Module):
     """Convolutions that predict the masked codes of a grid from the others: `MaskGIT` for small grids.
 
     It learns what moves, and where to, in a fraction of the steps that a transformer takes. Of a grid
     [T, h, w] all T codes of a place are its channels, so that one network over rows and columns sees all
-    times at once (SimVP). Codes are read as the vectors that they stand for: the table starts from the
-    tokenizer's codebook, see `with_vectors`, so that alike codes are alike to the prior from the first step.
-    It predicts the vector of each position, and logits: a code is the likelier the closer it is to that
-    vector, and a head adds what more there is to say.
+    times at once (SimVP). Codes are read and predicted as the vectors that they stand for, see `VectorPrior`,
+    so that alike codes are alike to the prior from the first step.
 
     Attributes:
       codebook_size: number of codes K.
@@ -73,21 +68,14 @@ class MaskedCNN(MaskedPrior, nn.Module):
             raise ValueError(f"{type(self).__name__}.grid must have rows and columns, got {self.grid}")
 
     def setup(self) -> None:
-        depth, size, dim, width = self.codes_per_position, self.codebook_size, self.code_dim, self.width
-        times = math.prod(self.grid[:-2])
-        unit = nn.initializers.normal(depth**-0.5)
-        self.embedding = self.param("embedding", unit, (depth * size, dim), jnp.float32)
+        width, times = self.width, math.prod(self.grid[:-2])
+        self._make_readout(width)
         self.label = self.param("label", init_kernel, (self.label_rows, width), jnp.float32)
         self.place = self.param("place", init_kernel, (*self.grid[-2:], width), jnp.float32)
         self.fold = nn.Dense(width, dtype=self.dtype)
         self.blocks = [ConvBlock(width, self.dropout, self.dtype) for _ in range(self.num_layers)]
         self.norm = RMSNorm()
         self.unfold = nn.Dense(times * width, dtype=self.dtype)
-        self.vector = nn.Dense(dim, kernel_init=nn.initializers.zeros, dtype=self.dtype)
-        zeros = nn.initializers.zeros
-        self.head = self.param("head", zeros, (depth, width, size), jnp.float32)
-        self.bias = self.param("bias", zeros, (depth, size), jnp.float32)
-        self.sharpness = self.param("sharpness", nn.initializers.constant(_SHARPNESS), (depth,), jnp.float32)
 
     def __call__(
         self,
@@ -136,9 +124,7 @@ class MaskedCNN(MaskedPrior, nn.Module):
         x = self.unfold(self.norm(x)).reshape(batch, rows * columns, times, self.width)
         x = x.swapaxes(1, 2).reshape(batch, positions, self.width)
 
-        vector = self.vector(x).astype(jnp.float32)
-        added = jnp.einsum("bne,qek->bnqk", x, self.head.astype(self.dtype)).astype(jnp.float32)
-        logits = added + self._nearness(jax.lax.stop_gradient(vector)) + self.bias[None, None]
+        logits, vector = self._read_out(x)
         return logits.reshape(*codes.shape, self.codebook_size), vector
 
     def loss(
@@ -148,44 +134,7 @@ class MaskedCNN(MaskedPrior, nn.Module):
         mask = self._training_mask(codes)
         logits, vector = self.predict(codes, condition, mask=mask, train=train)
         loss, metrics = self._masked_loss(logits, codes, mask, train)
-        hidden = mask.reshape(*vector.shape[:2], -1)
-        true = jax.lax.stop_gradient(self._vectors(codes, jnp.zeros_like(hidden)))
-        error = jnp.mean(jnp.square(vector - true), axis=-1)
-        counted = jnp.any(hidden, axis=-1).astype(jnp.float32)
-        error = jnp.sum(error * counted) / jnp.sum(counted)
-        return loss + self.regression_weight * error, metrics
-
-    @nn.nowrap
-    def with_vectors(self, params: Params, vectors: Float[Array, "Q K D"]) -> Params:
-        """Returns parameters whose table of codes starts from vectors of the tokenizer.
-
-        Args:
-          params: of this module.
-          vectors: what each code adds to the latent of its position; they are centred, and scaled so that
-            latents of random codes have a variance of 1.
-        """
-        centred = vectors - jnp.mean(vectors, axis=1, keepdims=True)
-        scale = jnp.sqrt(jnp.mean(jnp.sum(jnp.var(centred, axis=1), axis=0)))
-        return {**params, "embedding": (centred / scale).reshape(-1, self.code_dim)}
-
-    def _vectors(self, codes: Int[Array, "B *s"], hidden: Bool[Array, "B N Q"]) -> Float[Array, "B N D"]:
-        """What the codes of each position stand for: the sum of their vectors, without the hidden ones."""
-        depth = self.codes_per_position
-        rows = codes.reshape(hidden.shape)
-        parts = [
-            jnp.where(
-                hidden[..., q, None], 0.0, ops.look_up(self.embedding, rows[..., q] + q * self.codebook_size)
-            )
-            for q in range(depth)
-        ]
-        return sum(parts[1:], start=parts[0])
-
-    def _nearness(self, vector: Float[Array, "B N D"]) -> Float[Array, "B N Q K"]:
-        """Minus half the squared distance of each code from the vector, but for what is the same for all."""
-        table = self.embedding.reshape(self.codes_per_position, self.codebook_size, self.code_dim)
-        near = jnp.einsum("bnd,qkd->bnqk", vector, table)
-        near = near - 0.5 * jnp.sum(jnp.square(table), axis=-1)[None, None]
-        return near * self.sharpness[None, None, :, None]
+        return loss + self._vector_loss(vector, codes, mask), metrics
 
 
 class ConvBlock(nn.Module):

@@ -14,7 +14,7 @@ from vq_jax.errors import UserError
 from vq_jax.nn import VQModel
 from vq_jax.pretrained.build import abstract_variables, build_model
 from vq_jax.train import sharding
-from vq_jax.types import CodeSpecs
+from vq_jax.types import CodeSpec, CodeSpecs
 
 # Sources whose pictures have labels, with the number of classes.
 _CLASSES = {
@@ -36,6 +36,7 @@ class PlannedCodes:
       image_shape: shape (*S, C) of the pictures that it encodes for the prior.
       specs: of the codes.
       num_classes: of the pictures; None without labels.
+      sees_frames: whether the prior sees the clips beside their codes.
     """
 
     config: ExperimentConfig
@@ -43,18 +44,26 @@ class PlannedCodes:
     image_shape: tuple[int, ...]
     specs: CodeSpecs
     num_classes: int | None
+    sees_frames: bool = False
 
     def abstract_batch(self, batch_size: int, mesh: Mesh) -> dict[str, Any]:
-        """Shapes and shardings of a batch of codes, and of their labels where there are any."""
-        return abstract_batch(self.specs, self.num_classes, batch_size, mesh)
+        """Shapes and shardings of a batch of codes, and of their labels and frames where there are any."""
+        frames = self.image_shape if self.sees_frames else None
+        return abstract_batch(self.specs, self.num_classes, batch_size, mesh, frames)
 
     def abstract_variables(self, mesh: Mesh) -> Any:
         """Shapes of the tokenizer's variables, whole on every device."""
         return sharding.abstract(abstract_variables(self.config, self.model), sharding.replicated(mesh))
 
 
-def abstract_batch(specs: CodeSpecs, num_classes: int | None, batch_size: int, mesh: Mesh) -> dict[str, Any]:
-    """Shapes and shardings of a batch of codes, and of their labels if there are classes."""
+def abstract_batch(
+    specs: CodeSpecs,
+    num_classes: int | None,
+    batch_size: int,
+    mesh: Mesh,
+    frames: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    """Shapes and shardings of a batch of codes, of their labels if there are classes, and of seen frames."""
     batch = {
         "codes": jax.tree.map(
             lambda spec: jax.ShapeDtypeStruct((batch_size, *spec.array_shape), jnp.int32), specs
@@ -62,6 +71,9 @@ def abstract_batch(specs: CodeSpecs, num_classes: int | None, batch_size: int, m
     }
     if num_classes is not None:
         batch["label"] = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    if frames is not None and isinstance(specs, CodeSpec):
+        batch["past"] = batch["codes"]
+        batch["frames"] = jax.ShapeDtypeStruct((batch_size, *frames), jnp.float32)
     return sharding.abstract(batch, sharding.batch_sharding(mesh))
 
 
@@ -85,7 +97,8 @@ def planned_codes(
     model = build_model(found)
     image_shape = (*data.lengths, found.model.image_channels)
     classes = num_classes(config, data.source, classes)
-    return PlannedCodes(found, model, image_shape, model.code_specs(image_shape), classes)
+    sees_frames = isinstance(config, PriorConfig) and config.prior.sees_frames
+    return PlannedCodes(found, model, image_shape, model.code_specs(image_shape), classes, sees_frames)
 
 
 def tokenizer_preset(config: PriorConfig | RestorerConfig, tokenizer: str | None) -> ExperimentConfig:

@@ -38,6 +38,7 @@ from vq_jax.train.prefetch import Batches, DeviceBatches
 from vq_jax.train.steps.prior import PriorState, init_prior, prior_evaluation
 from vq_jax.train.tasks.check import abstract_networks, abstract_pictures, check_memory, check_step
 from vq_jax.train.tasks.planned_codes import abstract_batch, planned_codes
+from vq_jax.train.tasks.seen_frames import seen_frames
 from vq_jax.types import Array, Metrics, Params
 
 _CODES = "codes"
@@ -104,6 +105,7 @@ class PriorTask:
         self.data = f"{self.record.fingerprint}-{self.source.fingerprint}"
         self.data_name = f"the codes of {self._pictures.source}"
         self._make_networks()
+        self._seen = seen_frames(config, self.model, self.tokenizer, self.mesh)
         self._check_step()
         self._check_sampling()
         self._initial = initial_prior(config, workdir, self.model, self.tokenizer)
@@ -142,7 +144,9 @@ class PriorTask:
     def _check_step(self) -> None:
         """Raises UserError if a step cannot be taken."""
         record = self.record
-        batch = abstract_batch(record.specs, record.num_classes, self._pictures.batch_size, self.mesh)
+        frames = None if self._seen is None else (*self._pictures.lengths, self.tokenizer.channels)
+        size = self._pictures.batch_size
+        batch = abstract_batch(record.specs, record.num_classes, size, self.mesh, frames)
         state = abstract_networks(lambda: self._init(jax.random.key(0)))
         self._abstract_state = sharding.with_sharding(state, self.mesh)
         frozen = jax.tree.map(jax.typeof, self._frozen)
@@ -256,9 +260,13 @@ class PriorTask:
 
     def take_step(self, state: Any, batch: dict[str, Array], step: int) -> tuple[Any, Metrics]:
         """One update."""
-        inputs = {"codes": batch["codes"] if "codes" in batch else self._encode(batch["image"])}
-        if self.record.num_classes is not None:
-            inputs["label"] = batch["label"]
+        labels = {"label": batch["label"]} if self.record.num_classes is not None else {}
+        if self._seen is not None:
+            given = {"image": batch["image"], **labels}
+            inputs = labels | self._seen.inputs(state.params, given, self.rng, step)
+        else:
+            codes = batch["codes"] if "codes" in batch else self._encode(batch["image"])
+            inputs = labels | {"codes": codes}
         new: tuple[Any, Metrics] = self._step(state, inputs, self.rng, *self._frozen)
         return new
 
@@ -280,7 +288,8 @@ class PriorTask:
             arrays: Any = (batch["codes"], batch["label"] if conditional else None, batch["valid"])
             codes, labels, valid = sharding.replicate(arrays, self.mesh)
             rng = jax.random.fold_in(sharding.make_key(0, self.mesh), number)
-            state = jax.device_get(self._evaluate(params, codes, Condition(labels), valid, rng))
+            given = Condition(labels) if self._seen is None else self._seen.condition(codes, labels)
+            state = jax.device_get(self._evaluate(params, codes, given, valid, rng))
             return {"codes": jax.tree.map(float, state)}  # added up in float64
 
         return evaluate(sums, enumerate(self._held_out), {"codes": Likelihood()}).figures

@@ -1,0 +1,71 @@
+"""What a prior of frames sees in training beside codes: decoded frames, some of them its own guesses."""
+
+import functools
+from typing import Any
+
+import jax
+from flax import linen
+from jax.sharding import Mesh
+
+from vq_jax import ops
+from vq_jax.configs.runs import PriorConfig
+from vq_jax.errors import UserError
+from vq_jax.nn import Condition
+from vq_jax.nn.backbones.causal import in_range
+from vq_jax.pretrained.tokenizer import Tokenizer
+from vq_jax.train import sharding
+from vq_jax.train.steps.own_frames import own_frames
+from vq_jax.types import Array, Params
+
+
+class SeenFrames:
+    """Makes the inputs of a step from pictures, and those of an evaluation from codes; see `own_frames`."""
+
+    def __init__(self, config: PriorConfig, model: Any, tokenizer: Tokenizer, mesh: Mesh) -> None:
+        """Makes it.
+
+        Raises:
+          UserError: the run keeps codes, whose frames would be lost.
+        """
+        if config.codes.mode != "fly":
+            raise UserError(
+                f"the prior {config.prior.architecture} learns from frames, and a cache holds codes alone: "
+                "give --codes.mode fly"
+            )
+        whole, parts = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+        self._variables: Params = sharding.replicate(tokenizer.variables, mesh)
+        networks: Any = {"prior_model": model, "tokenizer_model": tokenizer.model}
+
+        def encode(
+            variables: Params, params: Params, batch: dict[str, Array], rng: Array, step: Array
+        ) -> dict[str, Array]:
+            codes, seen = own_frames(
+                params,
+                ops.normalize_pictures(batch["image"]),
+                jax.random.fold_in(rng, step),
+                tokenizer_variables=variables,
+                labels=batch.get("label"),
+                share=model.own_frames,
+                **networks,
+            )
+            return {"codes": codes, "past": seen.codes, "frames": seen.features}
+
+        self._encode = jax.jit(encode, in_shardings=(whole, None, parts, whole, whole), out_shardings=parts)
+        self._decode = jax.jit(functools.partial(tokenizer.model.apply, method="decode"))
+
+    def inputs(self, params: Params, batch: dict[str, Array], rng: Array, step: int) -> dict[str, Array]:
+        """Codes, those of the frames that the prior sees, and these frames, of pictures and labels."""
+        found: dict[str, Array] = self._encode(self._variables, params, batch, rng, step)
+        return found
+
+    def condition(self, codes: Array, labels: Array | None) -> Condition:
+        """The condition of codes on the true frames before them."""
+        frames: Any = self._decode(self._variables, codes)
+        return Condition(labels=labels, features=in_range(frames))
+
+
+def seen_frames(
+    config: PriorConfig, model: linen.Module, tokenizer: Tokenizer, mesh: Mesh
+) -> SeenFrames | None:
+    """Returns what makes the frames that a prior sees; None for one that sees codes alone."""
+    return SeenFrames(config, model, tokenizer, mesh) if config.prior.sees_frames else None

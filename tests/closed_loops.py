@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jitted import drawn
 
@@ -38,7 +37,12 @@ def moving(count, frames, grid=(2, 3), dtype=np.float32):
 
 
 def encoded(model, variables, clips):
-    """Codes of clips, and the frames as the decoder makes them, in [-1, 1]."""
+    """Codes of clips, and views of the frames as the decoder makes them."""
     codes = jax.jit(functools.partial(model.apply, method="encode"))(variables, clips)
-    frames = jax.jit(functools.partial(model.apply, method="decode"))(variables, codes)
-    return codes, jnp.clip(frames, -1, 1)
+    return codes, jax.jit(functools.partial(model.apply, method="views"))(variables, codes)
+
+
+def view_fields(model):
+    """Fields of a prior that sees this tokenizer's frames."""
+    frame, view = model.decoder.view_features
+    return {"frame_features": frame, "view_features": view}

@@ -182,12 +182,13 @@ def _closed_loop():
 
 
 NEXT_FRAME = nn.NextFrameCNN(
-    *(25, (3, 4, 4), 6), patch_size=4, context=2, width=8, num_layers=1, codes_per_position=2, num_classes=3
+    *(25, (3, 4, 4), 6, *nn.MotionDecoder(**_MOTION).view_features),
+    **dict(context=2, width=8, num_layers=1, codes_per_position=2, num_classes=3),
 )
 
 
-def _frames_given(inputs, frames, labels):
-    return inputs, nn.Condition(labels, features=frames)
+def _views_given(inputs, views, labels):
+    return inputs, nn.Condition(labels, features=views)
 
 
 def _prior_codes(model):
@@ -260,9 +261,9 @@ MODULES = {
     },
     "NextFrameCNN": _init_and_apply(
         NEXT_FRAME,
-        *(_prior_codes(NEXT_FRAME), floats(4, 3, 16, 16, 3), LABELS),
+        *(_prior_codes(NEXT_FRAME), floats(4, 3, 4, 4, NEXT_FRAME.view_features), LABELS),
         method="loss",
-        wrap=_frames_given,
+        wrap=_views_given,
     ),
     "NoiseGenerator": _init_and_apply(
         nn.NoiseGenerator(8, (2, 2), 4, 6, 8, 1, num_classes=3), floats(4, 6), LABELS, wrap=_labelled

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from closed_loops import CODE_DIM, PATCH, closed_loop
+from closed_loops import CODE_DIM, closed_loop, view_fields
 from jitted import drawn
 
 from vq_jax import nn, train
@@ -45,7 +45,7 @@ def spec_of(name, spec=SPEC):
 def built(name, spec=SPEC):
     config = configured(name)
     fields = {"code_dim": CODE_DIM} if config.needs_code_dim else {}
-    fields |= {"patch_size": PATCH, "channels": 1} if config.sees_frames else {}
+    fields |= view_fields(closed_loop()[0]) if config.sees_frames else {}
     return config.build(spec_of(name, spec), NUM_CLASSES, **fields)
 
 
@@ -101,7 +101,7 @@ def test_a_training_step_lowers_the_loss_of_its_batch(name, getkey):
     codes = jnp.asarray(codes)
     condition, rng, rows = labelled(np.arange(8) % NUM_CLASSES), getkey(), []
     if PRIORS[name].sees_frames:
-        condition = condition.replace(features=jnp.zeros((8, FRAMES, *model.frame_shape), jnp.float32))
+        condition = condition.replace(features=jnp.zeros((8, *model.grid, model.view_features), jnp.float32))
     for _ in range(5):
         state, metrics = step(state, codes, condition, rng)
         rows.append(jax.device_get(metrics))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from closed_loops import closed_loop, encoded, moving
+from closed_loops import closed_loop, encoded, moving, view_fields
 from jitted import drawn
 
 from vq_jax import train
@@ -21,7 +21,8 @@ def setup():
     model, variables = closed_loop(depth=2)
     prior = NextFrameCNN(
         *(11, (FRAMES, 2, 3), 4),
-        **dict(patch_size=4, channels=1, context=2, width=8, num_layers=1, codes_per_position=2),
+        **dict(context=2, width=8, num_layers=1, codes_per_position=2),
+        **view_fields(model),
     )
     codes = np.zeros((1, *prior.code_shape), np.int32)
     networks = {"prior_model": prior, "tokenizer_model": model, "tokenizer_variables": variables}
@@ -38,10 +39,10 @@ def test_without_a_share_codes_and_frames_are_the_tokenizers():
     networks, _ = setup()
     clips = moving(3, FRAMES)
     codes, given = made(0.0, clips)
-    expected, frames = encoded(networks["tokenizer_model"], networks["tokenizer_variables"], clips)
+    expected, views = encoded(networks["tokenizer_model"], networks["tokenizer_variables"], clips)
     np.testing.assert_array_equal(codes, expected)
     np.testing.assert_array_equal(given.codes, expected)
-    np.testing.assert_allclose(given.features, frames, atol=1e-6)  # compiled apart
+    np.testing.assert_allclose(given.features, views, atol=1e-6)  # compiled apart
 
 
 def test_own_frames_are_the_likeliest_ones_and_the_codes_lead_from_them_to_the_true_ones():
@@ -66,8 +67,9 @@ def test_own_frames_are_the_likeliest_ones_and_the_codes_lead_from_them_to_the_t
         truth = np.array([np.array_equal(*both) for both in zip(used, right, strict=True)])
         assert (own[:, number] | truth).all()
         frame = of_model(used, previous, method="decode_next")
-        np.testing.assert_allclose(given.features[:, number], frame, atol=1e-5)
-        past, previous = past.followed_by(used, given.features[:, number]), given.features[:, number]
+        view = of_model(used, frame, method="view_next")
+        np.testing.assert_allclose(given.features[:, number], view, atol=1e-5)
+        past, previous = past.followed_by(used, view), frame
     assert not own[:, 0].any() and own[:, -1].all()  # each clip goes over to its own frames, and stays
     assert (np.diff(own.astype(int), axis=1) >= 0).all()
 

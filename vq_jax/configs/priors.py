@@ -36,7 +36,7 @@ class PriorArchitecture(Checked):
     needs_code_dim: ClassVar[bool] = False
     """Whether its module has a field `code_dim`, the width of the tokenizer's latents."""
     sees_frames: ClassVar[bool] = False
-    """Whether it sees decoded frames: its module has fields `patch_size` and `channels`, the tokenizer's."""
+    """Whether it sees decoded frames: its module has fields for the widths of the tokenizer's views."""
     options: ClassVar[type[Options]] = SamplingOptions
     """Class of its sampler's options."""
 

@@ -123,7 +123,8 @@ def _draw_frames(
     def after(state: tuple[Past, Array], codes: Array) -> tuple[tuple[Past, Array], Array]:
         past, previous = state
         frame: Any = tokenizer_model.apply(tokenizer_variables, codes, previous, method="decode_next")
-        return (past.followed_by(codes, frame), frame), codes
+        view: Any = tokenizer_model.apply(tokenizer_variables, codes, frame, method="view_next")
+        return (past.followed_by(codes, view), frame), codes
 
     def draw(state: tuple[Past, Array], number: Array) -> tuple[tuple[Past, Array], Array]:
         past = Past(*(doubled(x, options.guided) for x in state[0]))
@@ -136,7 +137,7 @@ def _draw_frames(
         codes: Any = sample_masked(logits_of, rngs, shape, options=options, sharding=sharding)
         return after(state, codes)
 
-    start = (model.no_past(batch), jnp.zeros((batch, *model.frame_shape), jnp.float32))
+    start = (model.no_past(batch), tokenizer_model.no_frames(batch, model.grid[1:]))
     state = jax.tree.map(lambda x: shard(x, sharding), start)
     if given is not None:
         state, _ = jax.lax.scan(after, state, given.astype(jnp.int32).swapaxes(0, 1))

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from vq_jax import ops
 from vq_jax.nn.backbones.causal import as_clip, at_once, in_range, like_given, scan_frames
@@ -77,3 +78,22 @@ class ClosedLoopVQModel(VQModel):
         vectors = self.quantizer.lookup(indices)
         frames: Array = self.decoder.step(vectors, previous)
         return in_range(frames)
+
+    def view_next(
+        self, indices: Int[Array, "B *s"], frames: Float[Array, "B H W C"]
+    ) -> Float[Array, "B h w V"]:
+        """What a prior sees of frames that `decode_next` made of these codes, see the decoder's `view`."""
+        view: Array = self.decoder.view(self.quantizer.lookup(indices), frames)
+        return view
+
+    def views(self, indices: Int[Array, "B T *s"]) -> Float[Array, "B T h w V"]:
+        """What a prior sees of all frames of clips, given their codes."""
+        codes, frames = (x.reshape(-1, *x.shape[2:]) for x in (indices, in_range(self.decode(indices))))
+        return ops.frames_to_clips(self.view_next(codes, frames), indices.shape[1])
+
+    @nn.nowrap
+    def no_frames(self, batch: int, grid: tuple[int, ...]) -> Float[Array, "B H W C"]:
+        """Returns what stands before the first frames of clips whose codes have so many rows and columns."""
+        sides = (stride * length for stride, length in zip(self.strides(2), grid, strict=True))
+        decoder: Any = self.decoder
+        return jnp.zeros((batch, *sides, decoder.out_channels), jnp.float32)

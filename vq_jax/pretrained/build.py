@@ -87,7 +87,9 @@ def _frame_fields(config: PriorConfig, tokenizer: ExperimentConfig) -> dict[str,
             f"tokenizer such as vqvae-motion, got one of {tokenizer.model.architecture}; for that one, take "
             "masked-cnn or maskgit"
         )
-    return {"patch_size": model.strides(2)[0], "channels": tokenizer.model.image_channels}
+    decoder: Any = model.decoder
+    frame, view = decoder.view_features
+    return {"frame_features": frame, "view_features": view}
 
 
 def build_restorer(

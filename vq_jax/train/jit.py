@@ -161,7 +161,7 @@ def jit_prior_step(
 
     Returns:
       A function of state, batch (`codes`, int32 arrays laid out like the prior's `code_specs`, batch first;
-      `label` int32 [B] for a class-conditional prior; `past` and `frames` for one that sees frames, see
+      `label` int32 [B] for a class-conditional prior; `past` and `views` for one that sees frames, see
       `steps.own_frames`) and key to the new state and metrics. The key is the run's, as in
       `jit_train_step`.
     """
@@ -170,7 +170,7 @@ def jit_prior_step(
         return prior_step(
             unshard_network(state, mesh),
             batch["codes"],
-            Condition(batch.get("label"), codes=batch.get("past"), features=batch.get("frames")),
+            Condition(batch.get("label"), codes=batch.get("past"), features=batch.get("views")),
             jax.random.fold_in(rng, state.step),
             prior_model=prior_model,
             optimizer=sharded_optimizer(optimizer, mesh),

@@ -8,7 +8,7 @@ from jitted import apply, drawn
 
 from vq_jax.nn import Condition, NextFrameCNN
 
-SMALL = {"code_dim": 6, "patch_size": 2, "channels": 1, "context": 2, "width": 8, "num_layers": 1}
+SMALL = {"code_dim": 6, "frame_features": 4, "view_features": 7, "context": 2, "width": 8, "num_layers": 1}
 GRID = (5, 2, 3)
 
 
@@ -16,8 +16,8 @@ def make(depth=2, **fields):
     model = NextFrameCNN(24, GRID, codes_per_position=depth, **(SMALL | fields))
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 24, (2, *model.code_shape), np.int32)
-    frames = rng.uniform(-1, 1, (2, 5, 4, 6, 1)).astype(np.float32)
-    return model, drawn(model, codes, std=0.3), codes, jnp.asarray(frames)
+    views = rng.uniform(-1, 1, (2, *GRID, 7)).astype(np.float32)
+    return model, drawn(model, codes, std=0.3), codes, jnp.asarray(views)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -32,7 +32,7 @@ def prior(request):
     return model, variables, codes, frames, logits
 
 
-def changed(prior, *, codes=None, frame=None, used=None):
+def changed(prior, *, codes=None, frame=None, used=None, features=slice(None)):
     """The frames whose logits change where codes (all masked but the first row), a frame or its codes do."""
     model, _, given, frames, logits = prior
     mask = np.ones(given.shape, bool)
@@ -41,7 +41,7 @@ def changed(prior, *, codes=None, frame=None, used=None):
     for array, at in ((other, codes), (other_used, used)):
         if at is not None:
             array[:, at] = (array[:, at] + 5) % 24
-    seen = frames if frame is None else frames.at[:, frame].multiply(-0.5)
+    seen = frames if frame is None else frames.at[:, frame, ..., features].multiply(-0.5)
     apart = jnp.abs(logits(other, seen, other_used, mask) - logits(given, frames, given, mask))
     assert apart.shape == (*given.shape, 24)
     return [number for number in range(5) if float(jnp.max(apart[:, number])) > 1e-5]
@@ -50,6 +50,7 @@ def changed(prior, *, codes=None, frame=None, used=None):
 def test_a_frame_depends_on_its_own_codes_and_on_the_last_two_frames_and_their_codes(prior):
     assert changed(prior, codes=2) == [2]
     assert changed(prior, frame=1) == [2, 3]
+    assert changed(prior, frame=1, features=slice(4, None)) == [2]  # what would come next: of the last alone
     assert changed(prior, used=1) == [2, 3]
     assert changed(prior, frame=4) == []
 
@@ -91,8 +92,8 @@ def test_mistakes_are_refused():
     model, variables, codes, frames = make()
     codes = jnp.asarray(codes)
     for given, message in [
-        (None, r"sees the frames before each: expected condition.features of shape \(2, 5, 4, 6, 1\)"),
-        (Condition(features=frames[:, :4]), r"got \(2, 4, 4, 6, 1\)"),
+        (None, r"sees the frames before each: expected condition.features of shape \(2, 5, 2, 3, 7\)"),
+        (Condition(features=frames[:, :4]), r"got \(2, 4, 2, 3, 7\)"),
         (Condition(features=frames, codes=codes[:, :4]), r"condition.codes of shape \(2, 5, 2, 3, 2\)"),
         (Condition(jnp.zeros(2, jnp.int32), features=frames), "unconditional"),
     ]:

@@ -28,6 +28,8 @@ from vq_jax.types import Array, Float, Int
 
 _ZEROS = nn.initializers.zeros
 _MOST = 3.0  # of a gain's logarithm
+_OWN, _FOUR = ((0, 0),), ((-1, 0), (1, 0), (0, -1), (0, 1))  # steps along rows and columns
+_CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
 class MotionEncoder(nn.Module):
@@ -70,7 +72,7 @@ class MotionEncoder(nn.Module):
     ) -> Float[Array, "B h w D2"]:
         """Encodes frames, each with the one that the decoder made before it."""
         motion = ops.match_blocks(frames, previous, self.patch_size, self.radius)
-        moved, *others = _moved(previous, motion, self.patch_size)
+        moved, *others = _moved(previous, motion, self.patch_size, _OWN + _FOUR)
         patches = ops.to_patches(frames, self.patch_size)
         left = patches - moved
         waves = _waves(self.patch_size, frames.shape[-1], self.latent_channels)
@@ -138,8 +140,7 @@ class MotionDecoder(nn.Module):
         self, latents: Float[Array, "B h w D2"], previous: Float[Array, "B H W C"]
     ) -> Float[Array, "B H W C"]:
         """Decodes one frame of each clip, given the one before it, float32."""
-        motion = jnp.round(jax.lax.stop_gradient(latents[..., :2]).astype(jnp.float32)).astype(jnp.int32)
-        moved, *others = _moved(previous, motion, self.patch_size)
+        moved, *others = _moved(previous, _motion(latents), self.patch_size, _OWN + _FOUR)
         vectors = latents[..., 2:].astype(self.dtype) * self.gain(moved)
         seen = jnp.concatenate([moved, *(other - moved for other in others)], axis=-1).astype(self.dtype)
         x = self.blocks(jnp.concatenate([vectors, seen], axis=-1))
@@ -147,6 +148,27 @@ class MotionDecoder(nn.Module):
         mixed = jnp.sum(nn.softmax(shares, axis=-2) * jnp.stack([moved, *others], axis=-2), axis=-2)
         left = (self.linear(vectors) + self.conv_out(x)).astype(jnp.float32)
         return ops.from_patches(mixed + left, self.patch_size)
+
+    @property
+    def view_features(self) -> tuple[int, int]:
+        """Width of a patch, and of a view, which begins with it."""
+        pixels = self.patch_size**2 * self.out_channels
+        return pixels, (1 + len(_OWN + _FOUR + _CORNERS)) * pixels
+
+    def view(
+        self, latents: Float[Array, "B h w D2"], frames: Float[Array, "B H W C"]
+    ) -> Float[Array, "B h w V"]:
+        """What a prior sees of frames that these latents led to, in [-1, 1].
+
+        At each position it is the frame's patch, and what would come in its place if motion went on: moved as
+        the patch was, and as each of the eight around it.
+        """
+        moved = _moved(frames, _motion(latents), self.patch_size, _OWN + _FOUR + _CORNERS)
+        return jnp.concatenate([ops.to_patches(frames, self.patch_size), *moved], axis=-1)
+
+
+def _motion(latents: Float[Array, "B h w D2"]) -> Int[Array, "B h w 2"]:
+    return jnp.round(jax.lax.stop_gradient(latents[..., :2]).astype(jnp.float32)).astype(jnp.int32)
 
 
 class _Network(nn.Module):
@@ -178,16 +200,16 @@ class _Gain(nn.Module):
 
 @auto_axes(lambda previous, *_: rows_of(previous))
 def _moved(
-    previous: Float[Array, "B H W C"], motion: Int[Array, "B h w 2"], size: int
+    previous: Float[Array, "B H W C"],
+    motion: Int[Array, "B h w 2"],
+    size: int,
+    whose: tuple[tuple[int, int], ...],
 ) -> list[Float[Array, "B h w P"]]:
-    """Patches of the previous frame, moved with their own motion and with that of the four around each."""
+    """Patches of the previous frame, each moved with the motion of those some steps from it."""
+    rows, columns = motion.shape[1:3]
     wide = jnp.pad(motion, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    above, below = wide[:, :-2, 1:-1], wide[:, 2:, 1:-1]
-    before, after = wide[:, 1:-1, :-2], wide[:, 1:-1, 2:]
-    return [
-        ops.to_patches(ops.move_blocks(previous, each, size), size)
-        for each in (motion, above, below, before, after)
-    ]
+    motions = (wide[:, 1 + row : 1 + row + rows, 1 + column : 1 + column + columns] for row, column in whose)
+    return [ops.to_patches(ops.move_blocks(previous, each, size), size) for each in motions]
 
 
 def _mostly_own(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, " O"]:

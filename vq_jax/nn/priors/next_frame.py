@@ -15,7 +15,8 @@ from vq_jax.nn.priors.vector_prior import VectorPrior
 from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Metrics
 
 _FIRST_STEPS = 0.3  # share of frames with all codes hidden, as the first step of sampling has them
-_CARRIED = 0.5  # share of the last frame's vector that a predicted vector begins with
+_CARRIED = 0.5  # what a predicted vector begins with, of those of the last frame
+_OWN = 3.0  # a position's own vector among those around it, before the softmax
 
 
 class Past(NamedTuple):
@@ -23,15 +24,15 @@ class Past(NamedTuple):
 
     Attributes:
       codes: int32 [B, n, h, w] or [B, n, h, w, Q]; -1 for a frame that does not exist.
-      frames: what the decoder made of them, [B, n, H, W, C] in [-1, 1].
+      views: of the frames that the decoder made of them, see `ClosedLoopVQModel.view_next`.
     """
 
     codes: Int[Array, "B n *s"]
-    frames: Float[Array, "B n H W C"]
+    views: Float[Array, "B n h w V"]
 
-    def followed_by(self, codes: Int[Array, "B *s"], frame: Float[Array, "B H W C"]) -> "Past":
+    def followed_by(self, codes: Int[Array, "B *s"], view: Float[Array, "B h w V"]) -> "Past":
         """The past of the frame after one with these codes."""
-        both = zip(self, (codes, frame), strict=True)
+        both = zip(self, (codes, view), strict=True)
         return Past(*(jnp.concatenate([past[:, 1:], new[:, None]], axis=1) for past, new in both))
 
 
@@ -39,17 +40,18 @@ class NextFrameCNN(VectorPrior, nn.Module):
     """Convolutions that predict the masked codes of a frame from its other codes and from the last frames.
 
     A clip is drawn frame by frame, of any length. The prior does not have to find out what codes look like:
-    it sees the decoded pixels of the frames before, beside their codes, of which those of `vqvae-motion` say
-    where each patch moved. Codes are read and predicted as the vectors that they stand for, see
-    `VectorPrior`. The tokenizer must have codes for each frame that depend on nothing but it and the frame
-    decoded before, as a `ClosedLoopVQModel` has.
+    it sees the decoded frames before, beside their codes, and of the last one also what would come next if
+    each patch moved on as it did, or as those around it. Codes are read and predicted as the vectors that
+    they stand for, see `VectorPrior`; a predicted vector starts from a mixture of those that the last frame
+    had around its position. The tokenizer must be a `ClosedLoopVQModel`: each frame has codes that depend on
+    nothing but it and the frame decoded before.
 
     Attributes:
       codebook_size: number of codes K.
       grid: lengths (T, h, w) of the grid of a clip's codes.
       code_dim: width D of the vectors that codes stand for.
-      patch_size: pixels per code along rows and columns.
-      channels: of the frames.
+      frame_features: width of a frame's patch, with which a view begins.
+      view_features: width V of the views, see `ClosedLoopVQModel.view_next`.
       context: number n of frames that it sees before the one that it predicts.
       width: channels of the convolutions.
       num_layers: number of residual blocks, of two 3 x 3 convolutions each.
@@ -74,8 +76,8 @@ class NextFrameCNN(VectorPrior, nn.Module):
     codebook_size: int
     grid: tuple[int, ...]
     code_dim: int
-    patch_size: int = 8
-    channels: int = 3
+    frame_features: int
+    view_features: int
     context: int = 5
     width: int = 96
     num_layers: int = 6
@@ -102,6 +104,7 @@ class NextFrameCNN(VectorPrior, nn.Module):
         self.place = self.param("place", init_kernel, (*self.grid[1:], width), jnp.float32)
         carried = nn.initializers.constant(_CARRIED)
         self.carried = self.param("carried", carried, (self.code_dim,), jnp.float32)
+        self.shares = nn.Dense(9, kernel_init=nn.initializers.zeros, bias_init=_mostly_own, dtype=self.dtype)
         self.fold = nn.Dense(width, dtype=self.dtype)
         self.blocks = [ConvBlock(width, self.dropout, self.dtype) for _ in range(self.num_layers)]
         self.norm = RMSNorm()
@@ -112,18 +115,12 @@ class NextFrameCNN(VectorPrior, nn.Module):
         """Spec of the codes of one frame."""
         return CodeSpec(self.grid[1:], self.codebook_size, self.codes_per_position)
 
-    @property
-    def frame_shape(self) -> tuple[int, ...]:
-        """Shape (H, W, C) of one frame."""
-        rows, columns = (self.patch_size * length for length in self.grid[1:])
-        return rows, columns, self.channels
-
     @nn.nowrap
     def no_past(self, batch: int) -> Past:
         """Returns the past of first frames."""
         return Past(
             jnp.full((batch, self.context, *self.frame_specs.array_shape), -1, jnp.int32),
-            jnp.zeros((batch, self.context, *self.frame_shape), jnp.float32),
+            jnp.zeros((batch, self.context, *self.grid[1:], self.view_features), jnp.float32),
         )
 
     def check_condition(self, condition: Condition | None, batch: int) -> None:
@@ -143,9 +140,9 @@ class NextFrameCNN(VectorPrior, nn.Module):
 
         Args:
           codes: int32, [B, T, h, w] or [B, T, h, w, Q]; ignored where masked.
-          condition: labels int32 [B] as in `MaskedCNN`; `features`, the decoded frames [B, T, H, W, C], each
-            of which those after it see; `codes`, theirs, [B, T, h, w] or [B, T, h, w, Q], where they are
-            others than those to predict.
+          condition: labels int32 [B] as in `MaskedCNN`; `features`, views of all frames [B, T, h, w, V],
+            each of which those after it see; `codes`, theirs, [B, T, h, w] or [B, T, h, w, Q], where they
+            are others than those to predict.
           mask: codes to hide, of the codes' shape; None hides none.
           train: drop labels and features, with the rng stream `dropout`.
 
@@ -153,7 +150,7 @@ class NextFrameCNN(VectorPrior, nn.Module):
           Logits, float32.
 
         Raises:
-          ValueError: codes, mask or frames do not have the prior's shapes, or it does not accept the labels.
+          ValueError: codes, mask or views do not have the prior's shapes, or it does not accept the labels.
         """
         return self.predict(codes, condition, mask=mask, train=train)[0]
 
@@ -169,17 +166,17 @@ class NextFrameCNN(VectorPrior, nn.Module):
         self._check_mask(codes, mask)
         batch, times = codes.shape[:2]
         condition = Condition() if condition is None else condition
-        frames, used = condition.features, codes if condition.codes is None else condition.codes
-        if frames is None and self.is_initializing():
-            frames = jnp.zeros((batch, times, *self.frame_shape), jnp.float32)
-        expected = (batch, times, *self.frame_shape)
-        if frames is None or frames.shape != expected or used.shape != codes.shape:
+        views, used = condition.features, codes if condition.codes is None else condition.codes
+        expected = (batch, *self.grid, self.view_features)
+        if views is None and self.is_initializing():
+            views = jnp.zeros(expected, jnp.float32)
+        if views is None or views.shape != expected or used.shape != codes.shape:
             raise ValueError(
                 f"{type(self).__name__} sees the frames before each: expected condition.features of shape "
                 f"{expected} and condition.codes of shape {codes.shape}, got "
-                f"{None if frames is None else frames.shape} and {used.shape}"
+                f"{None if views is None else views.shape} and {used.shape}"
             )
-        both = zip(self.no_past(batch), (used, frames), strict=True)
+        both = zip(self.no_past(batch), (used, views), strict=True)
         pasts = [jnp.concatenate([before, clip], axis=1) for before, clip in both]
         windows = np.arange(times)[:, None] + np.arange(self.context)[None]  # of the frames before each
         flat_past = Past(*(_flat(past[:, windows]) for past in pasts))
@@ -241,12 +238,12 @@ class NextFrameCNN(VectorPrior, nn.Module):
         past_hidden = jnp.zeros((batch, count * positions, depth), bool)
         vectors = self._vectors(jnp.maximum(past.codes, 0), past_hidden)
         vectors = vectors.reshape(batch, count, positions, -1) * shown
-        patches = ops.to_patches(ops.clips_to_frames(past.frames), self.patch_size)
-        patches = (1.0 + patches.reshape(batch, count, positions, -1)) * shown
+        views = (1.0 + past.views.reshape(batch, count, positions, -1)) * shown
         flags = jnp.broadcast_to(shown, (batch, count, positions, 1))
+        patches, outlook = views[..., : self.frame_features], views[:, -1, :, self.frame_features :]
         seen = jnp.concatenate([vectors, patches, flags], axis=-1).swapaxes(1, 2)
         own = [self._vectors(codes, hidden), hidden.astype(jnp.float32)]
-        x = jnp.concatenate([*own, seen.reshape(batch, positions, -1)], axis=-1)
+        x = jnp.concatenate([*own, seen.reshape(batch, positions, -1), outlook], axis=-1)
 
         x = self.fold(x.reshape(batch, height, width, -1).astype(self.dtype))
         label = ops.look_up(self.label, rows)
@@ -254,7 +251,23 @@ class NextFrameCNN(VectorPrior, nn.Module):
         for block in self.blocks:
             x = block(x, train)
         x = self.unfold(self.norm(x)).reshape(batch, positions, self.width)
-        return self._read_out(x, self.carried[None, None] * jax.lax.stop_gradient(vectors[:, -1]))
+        last = _around(jax.lax.stop_gradient(vectors[:, -1]).reshape(batch, height, width, -1))
+        shares = nn.softmax(self.shares(x).astype(jnp.float32))[..., None]
+        mixed = jnp.sum(shares * last.reshape(batch, positions, 9, -1), axis=-2)
+        return self._read_out(x, self.carried[None, None] * mixed)
+
+
+def _around(x: Float[Array, "B h w D"]) -> Float[Array, "B h w 9 D"]:
+    """What is at each position and the eight around it, the edges repeated."""
+    height, width = x.shape[1:3]
+    wide = ops.pad_edges(x, ((1, 1), (1, 1)))
+    rows = [wide[:, row : row + height] for row in range(3)]
+    return jnp.stack([row[:, :, column : column + width] for row in rows for column in range(3)], axis=-2)
+
+
+def _mostly_own(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, "9"]:
+    """Shares that begin with most for the position itself; nothing is drawn."""
+    return jnp.zeros(shape, dtype).at[4].set(_OWN)
 
 
 def _flat(x: Array) -> Array:

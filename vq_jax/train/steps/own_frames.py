@@ -35,11 +35,11 @@ def own_frames(
       tokenizer_model: whose codes it learns.
       tokenizer_variables: the tokenizer's.
       labels: of the clips, for a class-conditional prior.
-      share: of the clips, in [0, 1]; 0 gives the tokenizer's codes and frames.
+      share: of the clips, in [0, 1]; 0 gives the tokenizer's own codes.
 
     Returns:
-      Codes to learn, int32, and the condition of `NextFrameCNN.loss`: the frames as the decoder made them,
-      and the codes that it made them of.
+      Codes to learn, int32, and the condition of `NextFrameCNN.loss`: views of the frames as the decoder
+      made them, and the codes that it made them of.
 
     References:
       Ross, Gordon, Bagnell 2011, A Reduction of Imitation Learning to No-Regret Online Learning,
@@ -66,10 +66,11 @@ def own_frames(
             own = (number >= begin).reshape(batch, *(1,) * (codes.ndim - 1))
             used = jnp.where(own, jnp.argmax(logits, axis=-1).astype(jnp.int32), codes)
         frame = of_tokenizer("decode_next", used, previous)
-        return (past.followed_by(used, frame), frame), (codes, used, frame)
+        view = of_tokenizer("view_next", used, frame)
+        return (past.followed_by(used, view), frame), (codes, used, view)
 
     start = (prior_model.no_past(batch), jnp.zeros_like(images[:, 0]))
     numbers = jnp.arange(times, dtype=jnp.int32)
     _, results = jax.lax.scan(body, start, (images.swapaxes(0, 1), numbers))
-    codes, used, frames = (jax.lax.stop_gradient(result.swapaxes(0, 1)) for result in results)
-    return codes, Condition(labels=labels, codes=used, features=frames)
+    codes, used, views = (jax.lax.stop_gradient(result.swapaxes(0, 1)) for result in results)
+    return codes, Condition(labels=labels, codes=used, features=views)

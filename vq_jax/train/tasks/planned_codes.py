@@ -36,7 +36,6 @@ class PlannedCodes:
       image_shape: shape (*S, C) of the pictures that it encodes for the prior.
       specs: of the codes.
       num_classes: of the pictures; None without labels.
-      sees_frames: whether the prior sees the clips beside their codes.
     """
 
     config: ExperimentConfig
@@ -44,12 +43,11 @@ class PlannedCodes:
     image_shape: tuple[int, ...]
     specs: CodeSpecs
     num_classes: int | None
-    sees_frames: bool = False
 
-    def abstract_batch(self, batch_size: int, mesh: Mesh) -> dict[str, Any]:
-        """Shapes and shardings of a batch of codes, and of their labels and frames where there are any."""
-        frames = self.image_shape if self.sees_frames else None
-        return abstract_batch(self.specs, self.num_classes, batch_size, mesh, frames)
+    def abstract_batch(self, batch_size: int, mesh: Mesh, views: int | None = None) -> dict[str, Any]:
+        """Shapes and shardings of a batch of codes, and of their labels where there are any, see
+        `abstract_batch`."""
+        return abstract_batch(self.specs, self.num_classes, batch_size, mesh, views)
 
     def abstract_variables(self, mesh: Mesh) -> Any:
         """Shapes of the tokenizer's variables, whole on every device."""
@@ -57,13 +55,9 @@ class PlannedCodes:
 
 
 def abstract_batch(
-    specs: CodeSpecs,
-    num_classes: int | None,
-    batch_size: int,
-    mesh: Mesh,
-    frames: tuple[int, ...] | None = None,
+    specs: CodeSpecs, num_classes: int | None, batch_size: int, mesh: Mesh, views: int | None = None
 ) -> dict[str, Any]:
-    """Shapes and shardings of a batch of codes, of their labels if there are classes, and of seen frames."""
+    """Shapes and shardings of a batch of codes, of labels if there are classes, and of views of a width."""
     batch = {
         "codes": jax.tree.map(
             lambda spec: jax.ShapeDtypeStruct((batch_size, *spec.array_shape), jnp.int32), specs
@@ -71,9 +65,9 @@ def abstract_batch(
     }
     if num_classes is not None:
         batch["label"] = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    if frames is not None and isinstance(specs, CodeSpec):
+    if views is not None and isinstance(specs, CodeSpec):
         batch["past"] = batch["codes"]
-        batch["frames"] = jax.ShapeDtypeStruct((batch_size, *frames), jnp.float32)
+        batch["views"] = jax.ShapeDtypeStruct((batch_size, *specs.shape, views), jnp.float32)
     return sharding.abstract(batch, sharding.batch_sharding(mesh))
 
 
@@ -97,8 +91,7 @@ def planned_codes(
     model = build_model(found)
     image_shape = (*data.lengths, found.model.image_channels)
     classes = num_classes(config, data.source, classes)
-    sees_frames = isinstance(config, PriorConfig) and config.prior.sees_frames
-    return PlannedCodes(found, model, image_shape, model.code_specs(image_shape), classes, sees_frames)
+    return PlannedCodes(found, model, image_shape, model.code_specs(image_shape), classes)
 
 
 def tokenizer_preset(config: PriorConfig | RestorerConfig, tokenizer: str | None) -> ExperimentConfig:

@@ -122,11 +122,11 @@ class PriorTask:
     ) -> Any:
         """Lowers the step, see `Task.lower`."""
         codes = planned_codes(config, tokenizer, classes)
-        model = build_prior(config, codes.specs, codes.num_classes, codes.config)
+        model: Any = build_prior(config, codes.specs, codes.num_classes, codes.config)
         state = abstract_networks(lambda: prior_state(jax.random.key(0), config, model))
         return jit_step(config, mesh, model).lower(
             sharding.with_sharding(state, mesh),
-            codes.abstract_batch(config.data.batch_size, mesh),
+            codes.abstract_batch(config.data.batch_size, mesh, getattr(model, "view_features", None)),
             sharding.abstract_key(mesh),
         )
 
@@ -144,9 +144,8 @@ class PriorTask:
     def _check_step(self) -> None:
         """Raises UserError if a step cannot be taken."""
         record = self.record
-        frames = None if self._seen is None else (*self._pictures.lengths, self.tokenizer.channels)
-        size = self._pictures.batch_size
-        batch = abstract_batch(record.specs, record.num_classes, size, self.mesh, frames)
+        size, views = self._pictures.batch_size, getattr(self.model, "view_features", None)
+        batch = abstract_batch(record.specs, record.num_classes, size, self.mesh, views)
         state = abstract_networks(lambda: self._init(jax.random.key(0)))
         self._abstract_state = sharding.with_sharding(state, self.mesh)
         frozen = jax.tree.map(jax.typeof, self._frozen)

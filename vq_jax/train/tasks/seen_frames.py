@@ -1,4 +1,4 @@
-"""What a prior of frames sees in training beside codes: decoded frames, some of them its own guesses."""
+"""What a prior of frames sees in training beside codes: views of decoded frames, some its own guesses."""
 
 import functools
 from typing import Any
@@ -11,7 +11,6 @@ from vq_jax import ops
 from vq_jax.configs.runs import PriorConfig
 from vq_jax.errors import UserError
 from vq_jax.nn import Condition
-from vq_jax.nn.backbones.causal import in_range
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.train import sharding
 from vq_jax.train.steps.own_frames import own_frames
@@ -48,20 +47,19 @@ class SeenFrames:
                 share=model.own_frames,
                 **networks,
             )
-            return {"codes": codes, "past": seen.codes, "frames": seen.features}
+            return {"codes": codes, "past": seen.codes, "views": seen.features}
 
         self._encode = jax.jit(encode, in_shardings=(whole, None, parts, whole, whole), out_shardings=parts)
-        self._decode = jax.jit(functools.partial(tokenizer.model.apply, method="decode"))
+        self._views = jax.jit(functools.partial(tokenizer.model.apply, method="views"))
 
     def inputs(self, params: Params, batch: dict[str, Array], rng: Array, step: int) -> dict[str, Array]:
-        """Codes, those of the frames that the prior sees, and these frames, of pictures and labels."""
+        """Codes, those of the frames that the prior sees, and views of these, of pictures and labels."""
         found: dict[str, Array] = self._encode(self._variables, params, batch, rng, step)
         return found
 
     def condition(self, codes: Array, labels: Array | None) -> Condition:
         """The condition of codes on the true frames before them."""
-        frames: Any = self._decode(self._variables, codes)
-        return Condition(labels=labels, features=in_range(frames))
+        return Condition(labels=labels, features=self._views(self._variables, codes))
 
 
 def seen_frames(

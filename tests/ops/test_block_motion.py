@@ -25,7 +25,8 @@ def by_hand(frame, previous, size, radius):
         for column in range(columns):
             around = apart[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2].sum((1, 2))
             own = apart[:, row, column]
-            cost = own + (around - own) / 64 + 1e-3 * np.array([np.hypot(*place) for place in places])
+            way = 1.5e-3 * size**2 * frame.shape[-1] * np.array([np.hypot(*place) for place in places])
+            cost = own + (around - own) / 64 + way
             found[row, column] = places[int(np.argmin(cost))]
     return found
 
@@ -52,6 +53,14 @@ def test_blocks_that_moved_are_found_and_moved_again():
     np.testing.assert_array_equal(motion[0, 1, 2], [-3, 2])
     # Where nothing tells a motion, there is none.
     np.testing.assert_array_equal(ops.match_blocks(previous, previous, 8, 4), np.zeros((1, 4, 4, 2)))
+
+
+def test_noise_does_not_move():
+    noise = (-1 + 1e-3 * RNG.uniform(-1, 1, (2, 2, 16, 16, 1))).astype(
+        np.float32
+    )  # an eighth of a grey level
+    motion = jax.jit(ops.match_blocks, static_argnums=(2, 3))(*map(jnp.asarray, noise), 4, 3)
+    np.testing.assert_array_equal(motion, np.zeros((2, 4, 4, 2)))
 
 
 def test_beyond_the_edges_the_outermost_pixels_go_on():

@@ -44,5 +44,5 @@ def encoded(model, variables, clips):
 
 def view_fields(model):
     """Fields of a prior that sees this tokenizer's frames."""
-    frame, view = model.decoder.view_features
+    frame, view = model.decoder.view_widths
     return {"frame_features": frame, "view_features": view}

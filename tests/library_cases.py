@@ -182,7 +182,7 @@ def _closed_loop():
 
 
 NEXT_FRAME = nn.NextFrameCNN(
-    *(25, (3, 4, 4), 6, *nn.MotionDecoder(**_MOTION).view_features),
+    *(25, (3, 4, 4), 6, *nn.MotionDecoder(**_MOTION).view_widths),
     **dict(context=2, width=8, num_layers=1, codes_per_position=2, num_classes=3),
 )
 
@@ -394,7 +394,10 @@ def _next_frames(method):
         first = nn.Condition(jnp.zeros((1,), jnp.int32))
         codes = jnp.zeros((1, *NEXT_FRAME.code_shape), jnp.int32)
         variables = NEXT_FRAME.init(rng, codes, first)
-        given = {"tokenizer_model": tokenizer, "tokenizer_variables": tokenizer.init(rng, clips[:1])}
+        given = {
+            "tokenizer_model": tokenizer,
+            "tokenizer_variables": tokenizer.init(rng, jnp.zeros((1, *clips.shape[1:]), jnp.float32)),
+        }
         if method == "own_frames":
             return train.own_frames(
                 *(variables["params"], clips, rng), prior_model=NEXT_FRAME, labels=labels, share=0.5, **given

@@ -23,7 +23,7 @@ from vq_jax.types import CodeSpec
 # Small values of the fields that priors have; a prior takes those that are its own.
 SMALL = {
     **dict(width=16, num_layers=1, num_heads=2, head_features=16, depth_layers=1, num_blocks=1, noise_dim=4),
-    **dict(dropout=0.0, token_dropout=0.0),
+    **dict(dropout=0.0, token_dropout=0.0, context=2),
 }
 SPEC, NUM_CLASSES = CodeSpec((2, 3), 11), 4
 SEVERAL = CodeSpec((2, 3), 11, codes_per_position=2)

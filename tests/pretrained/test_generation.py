@@ -126,7 +126,7 @@ def test_a_prior_without_classes_takes_no_label_no_guidance_and_no_steps(plain):
         ({"guidance": 2.0}, "guidance needs classes"),
         (
             {"steps": 3},
-            "steps is an option of maskgit, maskgit-post-norm, masked-cnn; this prior, gpt, takes",
+            "steps is an option of maskgit, maskgit-post-norm, masked-cnn, next-frame; this prior, gpt,",
         ),
         ({"temprature": 3}, "unknown option temprature; did you mean temperature"),
     ):
@@ -279,7 +279,7 @@ def test_a_noise_generator_draws_by_seed_label_and_scale_and_takes_nothing_else(
         noise.inpaint(pictures(1, 16, 16), hole)
     assert call("sample", run, "--num", 4, "-o", tmp_path / "x.png") == 0
     assert (
-        "top_p is an option of gpt, maskgit, maskgit-post-norm, masked-cnn, pixelcnn; this prior, noise,"
+        "top_p is an option of gpt, maskgit, maskgit-post-norm, masked-cnn, next-frame, pixelcnn; this prior,"
         in refused("sample", run, "--top-p", 0.5, "-o", tmp_path / "y.png")
     )
 

@@ -13,6 +13,7 @@ from clip_runs import FRAMES, SIDE, clip_prior_config, clip_tokenizer_run, clips
 from PIL import Image
 
 from vq_jax import load
+from vq_jax.cli import main
 from vq_jax.configs import CodesConfig
 from vq_jax.errors import UserError
 from vq_jax.train import train
@@ -82,3 +83,10 @@ def test_a_prior_of_frames_is_refused_a_cache_and_another_tokenizer_before_the_f
     with pytest.raises(UserError, match="expected a tokenizer such as vqvae-motion, got one of vqvae-video"):
         train(other, tmp_path / "other")
     assert not (tmp_path / "cached").exists() and not (tmp_path / "other").exists()
+
+
+def test_a_run_is_evaluated_as_it_was_when_it_ended(kind, capsys):
+    rows = [json.loads(line) for line in (kind.workdir / "metrics.jsonl").read_text().splitlines()]
+    ended = [row["validation/bits_per_code"] for row in rows if "validation/bits_per_code" in row][-1]
+    assert main(["evaluate", str(kind.workdir)]) == 0
+    assert f"{ended:.3f}" in capsys.readouterr().out

@@ -199,13 +199,15 @@ def _likelihood(prior: "Prior", batches: "Iterator[tuple[int, Batch]]") -> dict[
     from vq_jax.train.steps.prior import prior_evaluation
 
     step = jax.jit(functools.partial(prior_evaluation, prior_model=prior.model))
+    views = jax.jit(functools.partial(prior.tokenizer.model.apply, method="views"))
 
     def sums(numbered: "tuple[int, Batch]") -> dict[str, Any]:
         number, batch = numbered
         labels = batch["label"] if prior.num_classes is not None else None
         codes, labels, valid = jax.tree.map(jnp.asarray, (batch["codes"], labels, batch["valid"]))
         rng = jax.random.fold_in(jax.random.key(0), number)
-        state = step(prior.variables["params"], codes, Condition(labels), valid, rng)
+        seen = views(prior.tokenizer.variables, codes) if prior.config.prior.sees_frames else None
+        state = step(prior.variables["params"], codes, Condition(labels, features=seen), valid, rng)
         return {"codes": jax.tree.map(float, state)}  # added up in float64
 
     return evaluate(sums, batches, {"codes": Likelihood()}).figures

@@ -201,7 +201,7 @@ class NextFrameArchitecture(PriorArchitecture):
     sees_frames: ClassVar[bool] = True
     options: ClassVar[type[Options]] = MaskedOptions
 
-    context: Annotated[int, between(1, 64)] = 5
+    context: int = 5
     """Frames that it sees before the one that it predicts."""
     width: int = 96
     """Channels of the convolutions."""
@@ -219,7 +219,7 @@ class NextFrameArchitecture(PriorArchitecture):
     """Weight in the loss of the codes that are not masked."""
     regression_weight: float = 10.0
     """Weight in the loss of the mean squared error of the predicted vectors."""
-    own_frames: Annotated[float, between(0, 1)] = 0.5
+    own_frames: float = 0.5
     """Share of the training clips that go on, from some frame, with the prior's own guesses."""
 
 

@@ -96,6 +96,8 @@ def continue_frames(
             f"expected integer codes of frames [B, T, {', '.join(map(str, model.code_shape[1:]))}], got "
             f"{codes.dtype} {list(codes.shape)}"
         )
+    if frames < 1:
+        raise ValueError(f"expected at least 1 frame to draw, got {frames}")
     traced = trace_options(options, MaskedOptions)
     batch = check_labels(model, condition, None, codes, guided=traced.guided)
     both = (variables, tokenizer_variables)

@@ -17,10 +17,11 @@ class ClosedLoopVQModel(VQModel):
 
     The encoder is called as `encoder(frames, previous)` and the decoder has a method
     `step(latents, previous)`: frames [B, H, W, C], latents [B, h, w, D], and the frame that the decoder made
-    before, zeros before the first. To encode, each frame is quantized and decoded before the next one is
-    encoded, so that errors do not add up: what the codes of one frame miss, those of the next can mend. The
-    rest is as in `VQModel`; `train` and `quantize` change nothing of the loop, which quantizes with the
-    codebook as it is and passes no gradient from one frame to the next.
+    before, zeros before the first. For a prior that sees frames it also has `view` and `view_widths`, as
+    `MotionDecoder` has. To encode, each frame is quantized and decoded before the next one is encoded, so
+    that errors do not add up: what the codes of one frame miss, those of the next can mend. The rest is as in
+    `VQModel`; `train` and `quantize` change nothing of the loop, which quantizes with the codebook as it is
+    and passes no gradient from one frame to the next.
 
     References:
       Predictive vector quantization: Gersho and Gray 1992, Vector Quantization and Signal Compression,

@@ -88,7 +88,7 @@ def _frame_fields(config: PriorConfig, tokenizer: ExperimentConfig) -> dict[str,
             "masked-cnn or maskgit"
         )
     decoder: Any = model.decoder
-    frame, view = decoder.view_features
+    frame, view = decoder.view_widths
     return {"frame_features": frame, "view_features": view}
 
 

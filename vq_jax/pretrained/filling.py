@@ -75,7 +75,7 @@ def continue_clips(
     progress: bool = False,
     options: dict[str, Any],
 ) -> np.ndarray:
-    """Draws the frames that follow clips, a window of the prior's length at a time; see `Prior.predict`.
+    """Draws the frames that follow clips, one by one or a window at a time; see `Prior.predict`.
 
     Args:
       prior: what draws the codes.
@@ -83,8 +83,8 @@ def continue_clips(
       frames: to draw.
       condition: of the prior.
       keys: one for each clip.
-      context: frames that each window begins with, see `context_frames`.
-      progress: show a bar where there is a terminal.
+      context: frames that the prior, or each window, begins with, see `context_frames`.
+      progress: show a bar of the windows where there is a terminal.
       options: of the prior's sampler.
 
     Returns:
@@ -244,6 +244,17 @@ def with_margins(
     margins = [*((0, 0) for _ in pictures.shape[:-3]), (top, bottom), (left, right)]
     masks = np.pad(np.zeros(pictures.shape[:-1], bool), margins, constant_values=True)
     return np.pad(pictures, [*margins, (0, 0)], mode="edge"), masks
+
+
+def check_length(prior: "Prior", frames: int) -> None:
+    """Checks how many frames a clip is to be drawn with.
+
+    Raises:
+      UserError: the prior draws pictures, or there are none.
+    """
+    window_frames(prior)
+    if frames < 1:
+        raise UserError(f"expected at least 1 frame, got {frames}")
 
 
 def window_frames(prior: "Prior") -> int:

@@ -21,6 +21,7 @@ from vq_jax.generate.common import fold_in, row_keys
 from vq_jax.nn import Condition
 from vq_jax.pretrained.drawing import check_names, code_batches, condition, require_room, turns
 from vq_jax.pretrained.filling import (
+    check_length,
     checked_clips,
     code_window,
     context_frames,
@@ -180,8 +181,8 @@ class Prior:
         Yields:
           uint8 [B, H, W, C] or [B, frames, H, W, C], B up to `batch_size`.
         """
-        if frames is not None and (frames < 1 or not window_frames(self)):
-            raise UserError(f"expected at least 1 frame, got {frames}")
+        if frames is not None:
+            check_length(self, frames)
         first = 0
         for codes in code_batches(
             self,
@@ -304,11 +305,11 @@ class Prior:
     ) -> np.ndarray:
         """Draws the frames that follow those of clips.
 
-        Codes stand for several frames, the first one perhaps for fewer: the prior is given the codes of the
-        last frames that fill whole codes, at most half of its clips, and draws the others; one that was
-        trained on the task `next` and not on `prediction` is given all but the last code in time. Beyond the
-        end of its clips it goes on with the last frames drawn, encoded anew: a window that slides over the
-        frames. It should have been trained on one of the two tasks.
+        A prior `next-frame` is given the last frames that it sees, and draws one after another. Of others,
+        codes stand for several frames: the prior is given those of the last frames that fill whole codes, at
+        most half of its clips (trained on the task `next` and not on `prediction`, all but the last code in
+        time), and draws the rest. Beyond its clips it goes on with the last frames drawn, encoded anew: a
+        window that slides over the frames. It should have been trained on one of the two tasks.
 
         Args:
           clips: uint8 [B, N, H, W, C], of the size that the prior draws.

@@ -102,6 +102,7 @@ def test_mistakes_are_refused():
     for fields, message in [
         ({"grid": (2, 3)}, "the task next is about frames: expected codes of clips"),
         ({"context": 0}, "NextFrameCNN.context must be at least 1, got 0"),
+        ({"context": 5}, "context must be below the 5 codes in time of its clips, got 5: see fewer frames"),
         ({"own_frames": 1.5}, r"NextFrameCNN.own_frames must lie in \[0, 1\], got 1.5"),
     ]:
         with pytest.raises(ValueError, match=message):

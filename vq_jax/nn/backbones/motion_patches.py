@@ -150,7 +150,7 @@ class MotionDecoder(nn.Module):
         return ops.from_patches(mixed + left, self.patch_size)
 
     @property
-    def view_features(self) -> tuple[int, int]:
+    def view_widths(self) -> tuple[int, int]:
         """Width of a patch, and of a view, which begins with it."""
         pixels = self.patch_size**2 * self.out_channels
         return pixels, (1 + len(_OWN + _FOUR + _CORNERS)) * pixels

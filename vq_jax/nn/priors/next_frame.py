@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from vq_jax import ops
@@ -12,6 +11,7 @@ from vq_jax.nn.priors.base import Condition
 from vq_jax.nn.priors.layers import RMSNorm, init_kernel
 from vq_jax.nn.priors.masked_cnn import ConvBlock
 from vq_jax.nn.priors.vector_prior import VectorPrior
+from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Metrics
 
 _FIRST_STEPS = 0.3  # share of frames with all codes hidden, as the first step of sampling has them
@@ -96,6 +96,11 @@ class NextFrameCNN(VectorPrior, nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_fields()
+        if self.context >= self.grid[0]:
+            raise ValueError(
+                f"{type(self).__name__}.context must be below the {self.grid[0]} codes in time of its clips, "
+                f"got {self.context}: see fewer frames, or train on longer clips"
+            )
 
     def setup(self) -> None:
         width = self.width
@@ -141,10 +146,10 @@ class NextFrameCNN(VectorPrior, nn.Module):
         Args:
           codes: int32, [B, T, h, w] or [B, T, h, w, Q]; ignored where masked.
           condition: labels int32 [B] as in `MaskedCNN`; `features`, views of all frames [B, T, h, w, V],
-            each of which those after it see; `codes`, theirs, [B, T, h, w] or [B, T, h, w, Q], where they
-            are others than those to predict.
+            of which those before a frame are seen; `codes`, the codes of these frames, of the same shape as
+            the codes to predict, where they are others.
           mask: codes to hide, of the codes' shape; None hides none.
-          train: drop labels and features, with the rng stream `dropout`.
+          train: drop labels and activations, with the rng stream `dropout`.
 
         Returns:
           Logits, float32.
@@ -176,13 +181,17 @@ class NextFrameCNN(VectorPrior, nn.Module):
                 f"{expected} and condition.codes of shape {codes.shape}, got "
                 f"{None if views is None else views.shape} and {used.shape}"
             )
-        both = zip(self.no_past(batch), (used, views), strict=True)
-        pasts = [jnp.concatenate([before, clip], axis=1) for before, clip in both]
-        windows = np.arange(times)[:, None] + np.arange(self.context)[None]  # of the frames before each
-        flat_past = Past(*(_flat(past[:, windows]) for past in pasts))
-        rows = jnp.repeat(self._rows(condition, batch, train), times)
-        hidden = jnp.zeros(codes.shape, bool) if mask is None else mask
-        logits, vector = self._of_frames(_flat(codes), _flat(hidden), flat_past, rows, train)
+        hidden = jnp.zeros_like(codes, bool)  # spread over devices as the codes are
+        hidden = hidden if mask is None else hidden | mask
+        patches, outlook = views[..., : self.frame_features], views[..., self.frame_features :]
+        before = (
+            _flat(_before(used, self.context, -1)),
+            _flat(_before(patches, self.context)),
+            _flat(_before(outlook, 1)[:, :, 0]),
+        )
+        rows = jnp.broadcast_to(self._rows(condition, batch, train)[:, None], (batch, times))
+        logits, vector = self._of_frames(_flat(codes), _flat(hidden), *before, _flat(rows), train)
+        logits, vector = (ops.frames_to_clips(x, times) for x in (logits, vector))
         return logits.reshape(*codes.shape, -1), vector.reshape(batch, self.positions, -1)
 
     def of_frame(
@@ -205,12 +214,15 @@ class NextFrameCNN(VectorPrior, nn.Module):
           Logits, float32.
         """
         rows = self._rows(condition, codes.shape[0], False)
-        return self._of_frames(codes, mask, past, rows, False)[0].reshape(*codes.shape, -1)
+        patches = past.views[..., : self.frame_features]
+        outlook = past.views[:, -1, ..., self.frame_features :]
+        logits, _ = self._of_frames(codes, mask, past.codes, patches, outlook, rows, False)
+        return logits.reshape(*codes.shape, -1)
 
     def loss(
         self, codes: Int[Array, "B T *s"], condition: Condition | None = None, *, train: bool = True
     ) -> tuple[Float[Array, ""], Metrics]:
-        """As `MaskedCNN.loss`; each frame has a mask of its own."""
+        """As `MaskedCNN.loss`; each frame has a mask of its own, which in three of ten hides all codes."""
         shape = (codes.shape[0] * codes.shape[1], *codes.shape[2:])
         mask = ops.random_mask(self.make_rng("mask"), shape, self.mask_schedule)
         whole = jax.random.bernoulli(self.make_rng("mask"), jnp.float32(_FIRST_STEPS), shape[:1])
@@ -223,24 +235,36 @@ class NextFrameCNN(VectorPrior, nn.Module):
         self,
         codes: Int[Array, "B *s"],
         mask: Bool[Array, "B *s"],
-        past: Past,
+        past: Int[Array, "B n *s"],
+        patches: Float[Array, "B n h w P"],
+        outlook: Float[Array, "B h w O"],
         rows: Int[Array, " B"],
         train: bool,
     ) -> tuple[Float[Array, "B N Q K"], Float[Array, "B N D"]]:
-        """Logits and vectors of single frames, given rows of the table of labels."""
+        """Logits and vectors of single frames.
+
+        Args:
+          codes: of the frames.
+          mask: those to hide.
+          past: codes of the frames before; -1 for a frame that does not exist.
+          patches: with which the views of these begin.
+          outlook: the rest of the last view.
+          rows: of the table of labels.
+          train: drop activations.
+        """
         batch, depth, count = codes.shape[0], self.codes_per_position, self.context
         height, width = self.grid[1:]
         positions = height * width
         hidden = mask.reshape(batch, positions, depth)
-        there = past.codes.reshape(batch, count, -1)[..., 0] >= 0
+        there = past.reshape(batch, count, -1)[..., 0] >= 0
         shown = there.astype(jnp.float32)[:, :, None, None]
 
-        past_hidden = jnp.zeros((batch, count * positions, depth), bool)
-        vectors = self._vectors(jnp.maximum(past.codes, 0), past_hidden)
+        past = past.reshape(batch, count * positions, depth)
+        vectors = self._vectors(jnp.maximum(past, 0), past < 0)
         vectors = vectors.reshape(batch, count, positions, -1) * shown
-        views = (1.0 + past.views.reshape(batch, count, positions, -1)) * shown
+        patches = (1.0 + patches.reshape(batch, count, positions, -1)) * shown
+        outlook = (1.0 + outlook.reshape(batch, positions, -1)) * shown[:, -1]
         flags = jnp.broadcast_to(shown, (batch, count, positions, 1))
-        patches, outlook = views[..., : self.frame_features], views[:, -1, :, self.frame_features :]
         seen = jnp.concatenate([vectors, patches, flags], axis=-1).swapaxes(1, 2)
         own = [self._vectors(codes, hidden), hidden.astype(jnp.float32)]
         x = jnp.concatenate([*own, seen.reshape(batch, positions, -1), outlook], axis=-1)
@@ -270,6 +294,13 @@ def _mostly_own(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) ->
     return jnp.zeros(shape, dtype).at[4].set(_OWN)
 
 
+def _before(x: Array, count: int, fill: int = 0) -> Array:
+    """The `count` frames before each frame of clips [B, T, ...], as [B, T, count, ...]."""
+    wide = jnp.pad(x, ((0, 0), (count, 0), *((0, 0),) * (x.ndim - 2)), constant_values=fill)
+    return jnp.stack([wide[:, number : number + x.shape[1]] for number in range(count)], axis=2)
+
+
+@auto_axes(lambda x: rows_of(x))
 def _flat(x: Array) -> Array:
     """Clips [B, T, ...] as [B T, ...]."""
     return x.reshape(-1, *x.shape[2:])

@@ -63,7 +63,7 @@ class VectorPrior(MaskedPrior):
         true = jax.lax.stop_gradient(self._vectors(codes, jnp.zeros_like(hidden)))
         error = jnp.mean(jnp.square(vector - true), axis=-1)
         counted = jnp.any(hidden, axis=-1).astype(jnp.float32)
-        return self.regression_weight * jnp.sum(error * counted) / jnp.sum(counted)
+        return self.regression_weight * (jnp.sum(error * counted) / jnp.sum(counted))
 
     @nn.nowrap
     def with_vectors(self, params: Params, vectors: Float[Array, "Q K D"]) -> Params:

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from vq_jax.nn import ClosedLoopVQModel, Condition, NextFrameCNN, Past
+from vq_jax.ops.meshes import auto_axes, rows_of
 from vq_jax.types import Array, Float, Int, Key, Params
 
 
+@auto_axes(lambda params, images, *_, **__: rows_of(images))
 def own_frames(
     params: Params,
     images: Float[Array, "B T H W C"],
@@ -49,7 +51,7 @@ def own_frames(
     batch, times = images.shape[:2]
     which, when = jax.random.split(rng)
     chosen = jax.random.bernoulli(which, jnp.float32(share), (batch,))
-    begin = jnp.where(chosen, jax.random.randint(when, (batch,), 1, times), times)
+    begin = jnp.where(chosen, jax.random.randint(when, (batch,), 1, times, jnp.int32), jnp.int32(times))
 
     def of_tokenizer(method: str, x: Array, previous: Array) -> Array:
         result: Any = tokenizer_model.apply(tokenizer_variables, x, previous, method=method)

@@ -16,6 +16,8 @@ from vq_jax.train import sharding
 from vq_jax.train.steps.own_frames import own_frames
 from vq_jax.types import Array, Params
 
+_OWN = 1  # folded into the run's key: the step's own draws are others
+
 
 class SeenFrames:
     """Makes the inputs of a step from pictures, and those of an evaluation from codes; see `own_frames`."""
@@ -39,9 +41,9 @@ class SeenFrames:
             variables: Params, params: Params, batch: dict[str, Array], rng: Array, step: Array
         ) -> dict[str, Array]:
             codes, seen = own_frames(
-                params,
+                jax.lax.with_sharding_constraint(params, whole),  # each device guesses for its own clips
                 ops.normalize_pictures(batch["image"]),
-                jax.random.fold_in(rng, step),
+                jax.random.fold_in(jax.random.fold_in(rng, _OWN), step),
                 tokenizer_variables=variables,
                 labels=batch.get("label"),
                 share=model.own_frames,

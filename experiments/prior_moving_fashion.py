@@ -9,10 +9,10 @@ Command:   vq-jax train prior-moving-fashion
            vq-jax sample runs/prior-moving-fashion --frames 17 -o samples.gif
 Hardware:  2 CPU cores
 Run time:  about 9 minutes (0.33 seconds a step on two quiet cores)
-Expected:  measured while noise still moved in the codes: 2.09 bits a code on held-out clips. With the likeliest
-           codes (--steps 1 --temperature 0) the first of the frames that follow is right within 2 px in half
-           of the clips, the second in a seventh; things keep their look for two or three frames, then smear
-           (benchmarks/video_prediction.py). New clips are blocks that move, not clothes
+Expected:  measured while noise still moved in the codes: 2.09 bits a code on held-out clips. With the
+           likeliest codes (--steps 1 --temperature 0) the first of the frames that follow is right within
+           2 px in half of the clips, the second in a seventh; things keep their look for two or three
+           frames, then smear (benchmarks/video_prediction.py). New clips are blocks that move, not clothes
 """
 
 from vq_jax.configs import (

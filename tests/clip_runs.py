@@ -10,6 +10,7 @@ from shared import made_once
 
 from vq_jax import load
 from vq_jax.configs import (
+    Architecture,
     CodesConfig,
     DataConfig,
     ExperimentConfig,
@@ -31,28 +32,35 @@ GRID = (3, 4, 4)
 TASKS = ("generation", "prediction", "next", "interpolation", "inpainting", "outpainting")
 
 
+SMALL = {"image_channels": 1, "channels": 8, "residual_channels": 4, "num_res_blocks": 1, "patch_size": 8}
+
+
 def clip_tokenizer_run() -> Path:
     """The run of a tokenizer of clips [9, 32, 32, 1] with codes [3, 4, 4]."""
+    return tokenizer_run("clips", VideoVQVAE, FRAMES)
+
+
+def motion_tokenizer_run() -> Path:
+    """The run of a tokenizer of clips [6, 32, 32, 1] with codes [6, 4, 4, 2], for each frame by itself."""
+    return tokenizer_run("motion", MotionVQVAE, 6)
+
+
+def tokenizer_run(name: str, architecture: type[Architecture], frames: int) -> Path:
+    """The run, of one step, of a small tokenizer of clips of 32 px."""
 
     def make(run: Path) -> None:
+        quantizer = VectorQuantizerEMAConfig(codebook_size=16, code_dim=4)
         config = ExperimentConfig(
-            name="clips",
-            model=VideoVQVAE(
-                image_channels=1,
-                patch_size=8,
-                channels=8,
-                residual_channels=4,
-                num_res_blocks=1,
-                quantizer=VectorQuantizerEMAConfig(codebook_size=16, code_dim=4),
-            ),
+            name=name,
+            model=architecture(**SMALL, quantizer=quantizer),
             data=DataConfig(
-                source="moving-fashion", frames=FRAMES, image_size=SIDE, batch_size=4, test_limit=8
+                source="moving-fashion", frames=frames, image_size=SIDE, batch_size=4, test_limit=8
             ),
             training=TrainingConfig(steps=1, log_every=1, eval_every=1, image_every=1, save_every=1),
         )
         train(config, run)
 
-    return made_once("clip-tokenizer", make)
+    return made_once(f"{name}-tokenizer", make)
 
 
 def clip_prior_config(prior=None, **training) -> PriorConfig:
@@ -67,27 +75,6 @@ def clip_prior_config(prior=None, **training) -> PriorConfig:
             **{"steps": 2, "log_every": 1, "eval_every": 2, "image_every": 2, "save_every": 2, **training}
         ),
     )
-
-
-def motion_tokenizer_run() -> Path:
-    """The run of a tokenizer of clips [6, 32, 32, 1] with codes [6, 4, 4, 2] for each frame by itself."""
-
-    def make(run: Path) -> None:
-        config = ExperimentConfig(
-            name="motion",
-            model=MotionVQVAE(
-                image_channels=1,
-                channels=8,
-                residual_channels=4,
-                num_res_blocks=1,
-                quantizer=VectorQuantizerEMAConfig(codebook_size=16, code_dim=4),
-            ),
-            data=DataConfig(source="moving-fashion", frames=6, image_size=SIDE, batch_size=4, test_limit=8),
-            training=TrainingConfig(steps=1, log_every=1, eval_every=1, image_every=1, save_every=1),
-        )
-        train(config, run)
-
-    return made_once("motion-tokenizer", make)
 
 
 def next_frame_config(prior=None, **training) -> PriorConfig:

@@ -139,7 +139,7 @@ def test_options_must_be_of_the_samplers_class_and_given_codes_need_a_prior_that
     np.testing.assert_array_equal(
         drawn, sample_maskgit(model, variables, jax.random.key(0), num=3, options=options)
     )
-    with pytest.raises(ValueError, match="a TwoGrids draws all codes of a picture at once"):
+    with pytest.raises(ValueError, match="a TwoGrids draws whole pictures or frames and cannot keep"):
         fill_codes(TwoGrids(), {}, jax.random.key(0), None, codes, codes > 0)
     noise = nn.NoiseGenerator(16, (2, 2), 4)
     with pytest.raises(ValueError, match="draws codes of a tokenizer: give tokenizer_model"):

@@ -125,6 +125,7 @@ def test_a_prior_of_frames_goes_on_from_codes_and_draws_any_length():
     assert drawn.shape == (2, 8, SIDE, SIDE, 1) and np.ptp(drawn[:, 7]) > 0
 
 
+@pytest.mark.ci  # trains a tokenizer
 def test_what_a_prior_of_frames_cannot_do_is_said():
     prior, given = next_frame_prior(), clips(1, 2)
     with pytest.raises(UserError, match="expected a context of 1 .* up to 2, got 3"):

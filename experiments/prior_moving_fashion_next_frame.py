@@ -7,7 +7,7 @@ Command:   vq-jax train prior-moving-fashion-next-frame
            after vq-jax train vqgan-moving-fashion; for a tokenizer elsewhere, give --tokenizer RUN
            vq-jax predict runs/prior-moving-fashion-next-frame CLIP --given 5 --frames 12 -o predicted.gif
 Hardware:  2 CPU cores
-Run time:  29 minutes on two cores of an AMD EPYC on which the tokenizer took 28, with tests beside it
+Run time:  29 minutes on two cores of an AMD EPYC, with tests beside it
 Expected:  2.02 bits a code on held-out clips. With --steps 8 --temperature 0 the first of the frames that
            follow is right within 2 px in half of the clips, the second in one of 25; things keep their
            substance and stay in the picture, but their shapes melt (benchmarks/video_prediction.py). New

@@ -397,23 +397,14 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
         time.sleep(0.05)
 
 
-def processor_seconds(call, times):
-    before = time.process_time()
-    for _ in range(times):
-        call()
-    return (time.process_time() - before) / times
-
-
-def test_a_batch_of_photograph_crops_costs_a_twentieth_of_a_training_step_at_most():
-    """A step of vqgan-photos has 62 GFLOP for 32 pictures; how long one takes here, products tell."""
-    gigaflop = np.ones((1024, 512), np.float32), np.ones((512, 1024), np.float32)
+def test_a_batch_of_photograph_crops_costs_far_less_than_a_training_step():
     config = DataConfig(batch_size=32, image_size=64, crops_per_picture=100)
     source = data.open_source("photos", "train", config, 3)
     with data.train_batches(source, config, seed=0) as batches:
         for _ in range(20):
             next(batches)
-        seconds = processor_seconds(lambda: next(batches), 60)
-    step = 62 * processor_seconds(lambda: np.matmul(*gigaflop), 20)
-    assert seconds < step / 20, (
-        f"{seconds * 1e3:.1f} ms of processor time a batch, {step * 1e3:.0f} ms a step"
-    )
+        before = time.process_time()
+        for _ in range(60):
+            next(batches)
+        seconds = (time.process_time() - before) / 60
+    assert seconds < 0.02, f"{seconds * 1e3:.1f} ms of processor time a batch"

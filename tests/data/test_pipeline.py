@@ -397,14 +397,25 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
         time.sleep(0.05)
 
 
+_CROPS = """
+import time
+from vq_jax import data
+from vq_jax.configs import DataConfig
+
+config = DataConfig(batch_size=32, image_size=64, crops_per_picture=100)
+source = data.open_source("photos", "train", config, 3)
+with data.train_batches(source, config, seed=0) as batches:
+    for _ in range(20):
+        next(batches)
+    before = time.process_time()
+    for _ in range(60):
+        next(batches)
+    print((time.process_time() - before) / 60)
+"""
+
+
 def test_a_batch_of_photograph_crops_costs_far_less_than_a_training_step():
-    config = DataConfig(batch_size=32, image_size=64, crops_per_picture=100)
-    source = data.open_source("photos", "train", config, 3)
-    with data.train_batches(source, config, seed=0) as batches:
-        for _ in range(20):
-            next(batches)
-        before = time.process_time()
-        for _ in range(60):
-            next(batches)
-        seconds = (time.process_time() - before) / 60
-    assert seconds < 0.02, f"{seconds * 1e3:.1f} ms of processor time a batch"
+    # in a process of its own, as users run it: checks of every annotated shape, which tests add, cost more
+    run = subprocess.run([sys.executable, "-c", _CROPS], capture_output=True, text=True, check=True)
+    seconds = float(run.stdout)
+    assert seconds < 0.01, f"{seconds * 1e3:.1f} ms of processor time a batch"

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from clip_runs import clips, next_frame_config, next_frame_prior
 from closed_loops import closed_loop, encoded, moving, view_fields
 from jitted import drawn
 
 from vq_jax import train
 from vq_jax.nn import Condition, NextFrameCNN
-from vq_jax.train.sharding import batch_sharding, make_mesh
+from vq_jax.train.sharding import batch_sharding, make_key, make_mesh, replicate
+from vq_jax.train.tasks.seen_frames import SeenFrames
 
 FRAMES = 6
 
@@ -70,7 +72,9 @@ def test_own_frames_are_the_likeliest_ones_and_the_codes_lead_from_them_to_the_t
         view = of_model(used, frame, method="view_next")
         np.testing.assert_allclose(given.features[:, number], view, atol=1e-5)
         past, previous = past.followed_by(used, view), frame
-    assert not own[:, 0].any() and own[:, -1].all()  # each clip goes over to its own frames, and stays
+    assert (
+        not own[:, : prior.context].any() and own[:, -1].all()
+    )  # each clip goes over to its own frames, and stays
     assert (np.diff(own.astype(int), axis=1) >= 0).all()
 
 
@@ -83,6 +87,17 @@ def test_the_share_is_that_of_the_clips_and_the_key_draws_them():
 
     counts = [count(key) for key in range(4)]
     assert 20 <= sum(counts) <= 44 and len(set(counts)) > 1  # of 64, 4 standard deviations
+
+
+@pytest.mark.ci
+def test_a_run_begins_with_true_frames_alone():
+    prior, mesh = next_frame_prior(), make_mesh(4)
+    seen = SeenFrames(next_frame_config(steps=20), prior.model, prior.tokenizer, mesh)
+    batch = jax.device_put({"image": clips(8, 6)}, batch_sharding(mesh))
+    key, params = make_key(0, mesh), replicate(prior.variables["params"], mesh)
+    made = [seen.inputs(params, batch, key, step) for step in (2, 3)]
+    own = [np.any(np.asarray(inputs["past"] != inputs["codes"])) for inputs in made]
+    assert own == [False, True]
 
 
 @pytest.mark.ci

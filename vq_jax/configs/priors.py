@@ -219,8 +219,9 @@ class NextFrameArchitecture(PriorArchitecture):
     """Weight in the loss of the codes that are not masked."""
     regression_weight: float = 10.0
     """Weight in the loss of the mean squared error of the predicted vectors."""
-    own_frames: float = 0.5
-    """Share of the training clips that go on, from some frame, with the prior's own guesses."""
+    own_frames: float = 0.8
+    """Share of the training clips that go on, from some frame, with the prior's own guesses, but for
+    the first steps."""
 
 
 @dataclasses.dataclass(frozen=True)

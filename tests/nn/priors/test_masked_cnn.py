@@ -48,7 +48,12 @@ def test_the_table_starts_from_the_codebook_centred_and_of_unit_variance():
         np.linalg.norm(t[0, 3] - t[0, 4]) / np.linalg.norm(t[1, 5] - t[1, 9]) for t in (vectors, table)
     )
     np.testing.assert_allclose(before, after, rtol=1e-5)
-    assert all(params[name] is variables["params"][name] for name in params if name != "embedding")
+    kept = set(params) - {"embedding", "sharpness"}
+    assert all(params[name] is variables["params"][name] for name in kept)
+    nearest = [
+        np.mean([np.sort(np.sum(np.square(codes - code), axis=-1))[1] for code in codes]) for codes in table
+    ]
+    np.testing.assert_allclose(params["sharpness"] * np.array(nearest), 0.3, rtol=1e-4)  # float32
 
 
 def test_a_code_near_the_predicted_vector_is_the_likeliest_where_no_head_is_learnt(getkey):

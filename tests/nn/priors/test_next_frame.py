@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jitted import apply, drawn
+from jitted import apply, drawn, init
 
 from vq_jax.nn import Condition, NextFrameCNN
 
@@ -107,3 +107,15 @@ def test_mistakes_are_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             NextFrameCNN(24, **({"grid": GRID} | SMALL | fields))
+
+
+def test_at_first_the_likeliest_first_code_is_that_of_the_last_frame(getkey):
+    model, _, codes, views = make()
+    variables = init(model, getkey(), codes, Condition(features=views))
+    vectors = np.random.default_rng(0).normal(0, 1, (2, 24, 6)).astype(np.float32)
+    params = model.with_vectors(variables["params"], jnp.asarray(vectors))
+    codes = jnp.asarray(codes)
+    given = Condition(codes=codes, features=views)
+    hidden = jnp.ones(codes.shape, bool)
+    logits = np.asarray(jax.jit(lambda p: model.apply({"params": p}, codes, given, mask=hidden))(params))
+    np.testing.assert_array_equal(logits[:, 1:, ..., 0, :].argmax(-1), codes[:, :-1, ..., 0])

@@ -12,11 +12,12 @@ from vq_jax.nn.priors.layers import RMSNorm, init_kernel
 from vq_jax.nn.priors.masked_cnn import ConvBlock
 from vq_jax.nn.priors.vector_prior import VectorPrior
 from vq_jax.ops.meshes import auto_axes, rows_of
-from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Metrics
+from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Metrics, Params
 
 _FIRST_STEPS = 0.3  # share of frames with all codes hidden, as the first step of sampling has them
-_CARRIED = 0.5  # what a predicted vector begins with, of those of the last frame
-_OWN = 3.0  # a position's own vector among those around it, before the softmax
+_OWN = 3.0  # a position's own code among those around it, before the softmax
+_COPIED = 0.5  # weight with which first codes begin as copies, given a tokenizer's vectors
+_LEAST = 1e-4  # share of a code that is at none of the nine positions
 
 
 class Past(NamedTuple):
@@ -43,7 +44,8 @@ class NextFrameCNN(VectorPrior, nn.Module):
     it sees the decoded frames before, beside their codes, and of the last one also what would come next if
     each patch moved on as it did, or as those around it. Codes are read and predicted as the vectors that
     they stand for, see `VectorPrior`; a predicted vector starts from a mixture of those that the last frame
-    had around its position. The tokenizer must be a `ClosedLoopVQModel`: each frame has codes that depend on
+    had around its position, and its first code, which says most, is the likelier the greater its share of
+    this mixture is. The tokenizer must be a `ClosedLoopVQModel`: each frame has codes that depend on
     nothing but it and the frame decoded before.
 
     Attributes:
@@ -63,14 +65,16 @@ class NextFrameCNN(VectorPrior, nn.Module):
       mask_schedule: schedule of the training masks, see `ops.random_mask`.
       unmasked_weight: see `MaskedPrior`.
       regression_weight: weight in the loss of the mean squared error of the predicted vectors.
-      own_frames: share of the training clips whose frames are, from one of them on, the prior's own guesses,
-        and whose codes are those that lead from there back to the true frames; see `train.own_frames`.
+      own_frames: share of the training clips whose frames are, from one of them on that has `context` frames
+        before it, the prior's own guesses, and whose codes are those that lead from there back to the true
+        frames; see `train.own_frames`.
       dtype: compute dtype; parameters and logits are float32.
 
     References:
       Chang et al. 2022, MaskGIT, arXiv:2202.04200, section 3 (masks, loss, sampling, here of a frame). Bruce
       et al. 2024, Genie, arXiv:2402.15391, section 2.1 (masked codes of a frame given those of the frames
-      before; there a transformer over codes alone).
+      before; there a transformer over codes alone). See, Liu, Manning 2017, Pointer-Generator Networks,
+      arXiv:1704.04368, section 2.2 (copies among what is predicted; here as a term of the logits).
     """
 
     codebook_size: int
@@ -89,7 +93,7 @@ class NextFrameCNN(VectorPrior, nn.Module):
     mask_schedule: str = "cosine"
     unmasked_weight: float = 0.0
     regression_weight: float = 10.0
-    own_frames: float = 0.5
+    own_frames: float = 0.8
     dtype: Any = jnp.float32
     tasks = ("next",)
 
@@ -107,8 +111,8 @@ class NextFrameCNN(VectorPrior, nn.Module):
         self._make_readout(width)
         self.label = self.param("label", init_kernel, (self.label_rows, width), jnp.float32)
         self.place = self.param("place", init_kernel, (*self.grid[1:], width), jnp.float32)
-        carried = nn.initializers.constant(_CARRIED)
-        self.carried = self.param("carried", carried, (self.code_dim,), jnp.float32)
+        self.copied = self.param("copied", nn.initializers.zeros, (), jnp.float32)
+        self.carried = self.param("carried", nn.initializers.ones, (self.code_dim,), jnp.float32)
         self.shares = nn.Dense(9, kernel_init=nn.initializers.zeros, bias_init=_mostly_own, dtype=self.dtype)
         self.fold = nn.Dense(width, dtype=self.dtype)
         self.blocks = [ConvBlock(width, self.dropout, self.dtype) for _ in range(self.num_layers)]
@@ -119,6 +123,11 @@ class NextFrameCNN(VectorPrior, nn.Module):
     def frame_specs(self) -> CodeSpec:
         """Spec of the codes of one frame."""
         return CodeSpec(self.grid[1:], self.codebook_size, self.codes_per_position)
+
+    @nn.nowrap
+    def with_vectors(self, params: Params, vectors: Float[Array, "Q K D"]) -> Params:
+        """As `VectorPrior.with_vectors`; the first codes begin as copies of those of the last frame."""
+        return {**super().with_vectors(params, vectors), "copied": jnp.float32(_COPIED)}
 
     @nn.nowrap
     def no_past(self, batch: int) -> Past:
@@ -275,10 +284,15 @@ class NextFrameCNN(VectorPrior, nn.Module):
         for block in self.blocks:
             x = block(x, train)
         x = self.unfold(self.norm(x)).reshape(batch, positions, self.width)
+        shares = nn.softmax(self.shares(x).astype(jnp.float32))
         last = _around(jax.lax.stop_gradient(vectors[:, -1]).reshape(batch, height, width, -1))
-        shares = nn.softmax(self.shares(x).astype(jnp.float32))[..., None]
-        mixed = jnp.sum(shares * last.reshape(batch, positions, 9, -1), axis=-2)
-        return self._read_out(x, self.carried[None, None] * mixed)
+        mixed = jnp.einsum("bnj,bnjd->bnd", shares, last.reshape(batch, positions, 9, -1))
+        logits, vector = self._read_out(x, self.carried[None, None] * mixed)
+        firsts = past.reshape(batch, count, height, width, depth)[:, -1, ..., 0]
+        firsts = _around(nn.one_hot(firsts, self.codebook_size, dtype=jnp.float32))
+        firsts = jnp.einsum("bnj,bnjk->bnk", shares, firsts.reshape(batch, positions, 9, -1))
+        copies = self.copied * jnp.log(_LEAST + firsts)
+        return jnp.concatenate([logits[:, :, :1] + copies[:, :, None], logits[:, :, 1:]], axis=2), vector
 
 
 def _around(x: Float[Array, "B h w D"]) -> Float[Array, "B h w 9 D"]:

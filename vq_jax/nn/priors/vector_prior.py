@@ -10,7 +10,8 @@ from vq_jax import ops
 from vq_jax.nn.priors.masked_loss import MaskedPrior
 from vq_jax.types import Array, Bool, Float, Int, Params
 
-_SHARPNESS = 0.3  # of the logits that begin as distances to the predicted vector
+_SHARPNESS = 0.3  # of the logits that begin as distances to the predicted vector, in those of nearest codes
+_CLOSEST = 1e-3  # squared distance between codes that counts as none, of the variance of all latents
 
 
 class VectorPrior(MaskedPrior):
@@ -69,6 +70,8 @@ class VectorPrior(MaskedPrior):
     def with_vectors(self, params: Params, vectors: Float[Array, "Q K D"]) -> Params:
         """Returns parameters whose table of codes starts from vectors of the tokenizer.
 
+        A predicted vector is trusted to about the distance of a codebook's nearest codes.
+
         Args:
           params: of this module.
           vectors: what each code adds to the latent of its position; they are centred, and scaled so that
@@ -76,7 +79,12 @@ class VectorPrior(MaskedPrior):
         """
         centred = vectors - jnp.mean(vectors, axis=1, keepdims=True)
         scale = jnp.sqrt(jnp.mean(jnp.sum(jnp.var(centred, axis=1), axis=0)))
-        return {**params, "embedding": (centred / scale).reshape(-1, self.code_dim)}
+        table = centred / scale
+        apart = jnp.sum(jnp.square(table[:, :, None] - table[:, None]), axis=-1)
+        others = jnp.where(jnp.eye(table.shape[1], dtype=bool)[None], jnp.inf, apart)
+        nearest = jnp.maximum(jnp.mean(jnp.min(others, axis=-1), axis=-1), _CLOSEST)
+        sharpness = jnp.asarray(_SHARPNESS / nearest, jnp.float32)
+        return {**params, "embedding": table.reshape(-1, self.code_dim), "sharpness": sharpness}
 
     def _vectors(self, codes: Int[Array, "B *s"], hidden: Bool[Array, "B N Q"]) -> Float[Array, "B N D"]:
         """What the codes of each position stand for: the sum of their vectors, without the hidden ones."""

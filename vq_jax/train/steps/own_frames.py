@@ -20,14 +20,14 @@ def own_frames(
     tokenizer_model: ClosedLoopVQModel,
     tokenizer_variables: Params,
     labels: Int[Array, " B"] | None = None,
-    share: float,
+    share: float | Float[Array, ""],
 ) -> tuple[Int[Array, "B T *s"], Condition]:
     """Encodes clips as a prior will meet them when it draws: with its own frames before those to predict.
 
     In a share of the clips, the frames from one of them on are decoded from the likeliest codes that the
-    prior finds. The codes to learn are still those that lead to the true frames, from wherever the frame
-    before is: the prior learns to mend what it got wrong, and errors do not add up. Pure, and without
-    gradients.
+    prior finds. That frame is drawn among those with as many true ones before them as the prior sees. The
+    codes to learn are still those that lead to the true frames, from wherever the frame before is: the prior
+    learns to mend what it got wrong, and errors do not add up. Pure, and without gradients.
 
     Args:
       params: of the prior.
@@ -37,7 +37,7 @@ def own_frames(
       tokenizer_model: whose codes it learns.
       tokenizer_variables: the tokenizer's.
       labels: of the clips, for a class-conditional prior.
-      share: of the clips, in [0, 1]; 0 gives the tokenizer's own codes.
+      share: of the clips, in [0, 1]; 0 gives the tokenizer's own codes. It may be traced.
 
     Returns:
       Codes to learn, int32, and the condition of `NextFrameCNN.loss`: views of the frames as the decoder
@@ -50,8 +50,9 @@ def own_frames(
     """
     batch, times = images.shape[:2]
     which, when = jax.random.split(rng)
-    chosen = jax.random.bernoulli(which, jnp.float32(share), (batch,))
-    begin = jnp.where(chosen, jax.random.randint(when, (batch,), 1, times, jnp.int32), jnp.int32(times))
+    chosen = jax.random.bernoulli(which, jnp.asarray(share, jnp.float32), (batch,))
+    begin = jax.random.randint(when, (batch,), prior_model.context, times, jnp.int32)
+    begin = jnp.where(chosen, begin, jnp.int32(times))
 
     def of_tokenizer(method: str, x: Array, previous: Array) -> Array:
         result: Any = tokenizer_model.apply(tokenizer_variables, x, previous, method=method)
@@ -60,7 +61,7 @@ def own_frames(
     def body(carry: tuple[Past, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Past, Array], Any]:
         (past, previous), (image, number) = carry, inputs
         codes = used = of_tokenizer("encode_next", image, previous)
-        if share > 0:
+        if not isinstance(share, float) or share > 0:
             hidden = jnp.ones(codes.shape, bool)
             logits: Any = prior_model.apply(
                 {"params": params}, codes, past, Condition(labels), mask=hidden, method="of_frame"

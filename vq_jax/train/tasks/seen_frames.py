@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen
 from jax.sharding import Mesh
 
@@ -16,6 +17,7 @@ from vq_jax.train import sharding
 from vq_jax.train.steps.own_frames import own_frames
 from vq_jax.types import Array, Params
 
+_WARM = 0.15  # share of a run before own guesses: the first ones are too bad to learn from
 _OWN = 1  # folded into the run's key: the step's own draws are others
 
 
@@ -36,6 +38,7 @@ class SeenFrames:
         whole, parts = sharding.replicated(mesh), sharding.batch_sharding(mesh)
         self._variables: Params = sharding.replicate(tokenizer.variables, mesh)
         networks: Any = {"prior_model": model, "tokenizer_model": tokenizer.model}
+        first = int(_WARM * config.training.steps)
 
         def encode(
             variables: Params, params: Params, batch: dict[str, Array], rng: Array, step: Array
@@ -46,7 +49,7 @@ class SeenFrames:
                 jax.random.fold_in(jax.random.fold_in(rng, _OWN), step),
                 tokenizer_variables=variables,
                 labels=batch.get("label"),
-                share=model.own_frames,
+                share=jnp.where(step < first, 0.0, model.own_frames) if model.own_frames else 0.0,
                 **networks,
             )
             return {"codes": codes, "past": seen.codes, "views": seen.features}

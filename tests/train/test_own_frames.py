@@ -72,9 +72,8 @@ def test_own_frames_are_the_likeliest_ones_and_the_codes_lead_from_them_to_the_t
         view = of_model(used, frame, method="view_next")
         np.testing.assert_allclose(given.features[:, number], view, atol=1e-5)
         past, previous = past.followed_by(used, view), frame
-    assert (
-        not own[:, : prior.context].any() and own[:, -1].all()
-    )  # each clip goes over to its own frames, and stays
+    assert not own[:, : prior.context].any()
+    assert own[:, -1].all()  # each clip goes over to its own frames, and stays
     assert (np.diff(own.astype(int), axis=1) >= 0).all()
 
 

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from vq_jax.ops.meshes import auto_axes, rows_of
-from vq_jax.types import Array, Float
+from vq_jax.types import Array, Float, Num
 
 
 @auto_axes(lambda x, _: rows_of(x))
-def pad_edges(x: Float[Array, "B *S C"], pads: Sequence[tuple[int, int]]) -> Float[Array, "B *S2 C"]:
-    """Repeats the outermost pixels of pictures.
+def pad_edges(x: Num[Array, "B *S C"], pads: Sequence[tuple[int, int]]) -> Num[Array, "B *S2 C"]:
+    """Repeats the outermost pixels of pictures, or the outermost codes.
 
     Args:
-      x: pictures.
+      x: pictures, or what else lies in rows and columns.
       pads: how often, before and after, along each spatial axis.
     """
     return jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="edge")

@@ -12,7 +12,7 @@ from vq_jax.nn.priors.layers import RMSNorm, init_kernel
 from vq_jax.nn.priors.masked_cnn import ConvBlock
 from vq_jax.nn.priors.vector_prior import VectorPrior
 from vq_jax.ops.meshes import auto_axes, rows_of
-from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Metrics, Params
+from vq_jax.types import Array, Bool, CodeSpec, Float, Int, Metrics, Num, Params
 
 _FIRST_STEPS = 0.3  # share of frames with all codes hidden, as the first step of sampling has them
 _OWN = 3.0  # a position's own code among those around it, before the softmax
@@ -288,14 +288,17 @@ class NextFrameCNN(VectorPrior, nn.Module):
         last = _around(jax.lax.stop_gradient(vectors[:, -1]).reshape(batch, height, width, -1))
         mixed = jnp.einsum("bnj,bnjd->bnd", shares, last.reshape(batch, positions, 9, -1))
         logits, vector = self._read_out(x, self.carried[None, None] * mixed)
-        firsts = past.reshape(batch, count, height, width, depth)[:, -1, ..., 0]
-        firsts = _around(nn.one_hot(firsts, self.codebook_size, dtype=jnp.float32))
-        firsts = jnp.einsum("bnj,bnjk->bnk", shares, firsts.reshape(batch, positions, 9, -1))
-        copies = self.copied * jnp.log(_LEAST + firsts)
+        firsts = _around(past.reshape(batch, count, height, width, depth)[:, -1, ..., :1])
+        firsts = firsts.reshape(batch, positions, 9, 1)
+        every = jnp.arange(self.codebook_size, dtype=jnp.int32)  # equals none of a frame that does not exist
+        parts = [
+            jnp.where(firsts[:, :, j] == every[None, None], shares[:, :, j, None], 0.0) for j in range(9)
+        ]
+        copies = self.copied * jnp.log(_LEAST + sum(parts[1:], start=parts[0]))
         return jnp.concatenate([logits[:, :, :1] + copies[:, :, None], logits[:, :, 1:]], axis=2), vector
 
 
-def _around(x: Float[Array, "B h w D"]) -> Float[Array, "B h w 9 D"]:
+def _around(x: Num[Array, "B h w D"]) -> Num[Array, "B h w 9 D"]:
     """What is at each position and the eight around it, the edges repeated."""
     height, width = x.shape[1:3]
     wide = ops.pad_edges(x, ((1, 1), (1, 1)))

@@ -60,14 +60,13 @@ def own_frames(
 
     def body(carry: tuple[Past, Array], inputs: tuple[Array, Array]) -> tuple[tuple[Past, Array], Any]:
         (past, previous), (image, number) = carry, inputs
-        codes = used = of_tokenizer("encode_next", image, previous)
-        if not isinstance(share, float) or share > 0:
-            hidden = jnp.ones(codes.shape, bool)
-            logits: Any = prior_model.apply(
-                {"params": params}, codes, past, Condition(labels), mask=hidden, method="of_frame"
-            )
-            own = (number >= begin).reshape(batch, *(1,) * (codes.ndim - 1))
-            used = jnp.where(own, jnp.argmax(logits, axis=-1).astype(jnp.int32), codes)
+        codes = of_tokenizer("encode_next", image, previous)
+        hidden = jnp.ones(codes.shape, bool)
+        logits: Any = prior_model.apply(
+            {"params": params}, codes, past, Condition(labels), mask=hidden, method="of_frame"
+        )
+        own = (number >= begin).reshape(batch, *(1,) * (codes.ndim - 1))
+        used = jnp.where(own, jnp.argmax(logits, axis=-1).astype(jnp.int32), codes)
         frame = of_tokenizer("decode_next", used, previous)
         view = of_tokenizer("view_next", used, frame)
         return (past.followed_by(used, view), frame), (codes, used, view)

@@ -49,7 +49,7 @@ class SeenFrames:
                 jax.random.fold_in(jax.random.fold_in(rng, _OWN), step),
                 tokenizer_variables=variables,
                 labels=batch.get("label"),
-                share=jnp.where(step < first, 0.0, model.own_frames) if model.own_frames else 0.0,
+                share=jnp.where(step < first, 0.0, model.own_frames),
                 **networks,
             )
             return {"codes": codes, "past": seen.codes, "views": seen.features}

@@ -14,6 +14,11 @@ Needs: pip install "vq-jax[video]", and runs trained on colour videos, for insta
              --data.image-size 64 --model.frame-stride 4 --model.time-width 3 --model.quantizer.num-stages 3 \
              --model.quantizer.output-gradient whole --model.quantizer.inner.codebook-size 1024 \
              --model.quantizer.inner.code-dim 128
+       or, for motion and codes of 16x16 pixels,
+         vq-jax train vqgan-moving-fashion --data.source video:DIRECTORY --model.image-channels 3 \
+             --data.image-size 64 --losses.adversarial-weight 0 --model.patch-size 16 \
+             --model.quantizer.num-stages 3 --model.quantizer.inner.codebook-size 1024 \
+             --model.quantizer.inner.code-dim 64 --training.steps 500
 Run:   python experiments/benchmarks/real_video.py VIDEO RUN... [--output FILE.json] [--picture FILE.jpg]
 """
 

@@ -9,8 +9,10 @@ from vq_jax.configs import (
     DataConfig,
     ExperimentConfig,
     Losses,
+    NextFrameArchitecture,
     OptimizerConfig,
     Phase,
+    PriorConfig,
     ResidualVQVAE,
     TrainingConfig,
     VectorQuantizerEMAConfig,
@@ -35,6 +37,10 @@ def experiment(**fields):
         (lambda: Losses(variance_weight=-1.0), "losses.variance_weight must be at least 0"),
         (lambda: Losses(reconstruction_weight=float("nan")), "losses.reconstruction_weight must be a finite"),
         (lambda: OptimizerConfig(learning_rate=0.0), "optimizer.learning_rate must be positive"),
+        (
+            lambda: PriorConfig(name="next", prior=NextFrameArchitecture()),
+            "the prior next-frame learns from frames, and a cache holds codes alone: give --codes.mode fly",
+        ),
         (
             lambda: OptimizerConfig(learning_rate=float("nan")),
             "optimizer.learning_rate must be a finite number",

@@ -14,7 +14,6 @@ from clip_runs import FRAMES, SIDE, clip_prior_config, clip_tokenizer_run, clips
 from PIL import Image
 
 from vq_jax import load
-from vq_jax.configs import CodesConfig
 from vq_jax.errors import UserError
 from vq_jax.train import train
 
@@ -74,15 +73,11 @@ def test_an_interrupted_run_over_clips_ends_with_the_same_weights(kind, tmp_path
     )
 
 
-def test_a_prior_of_frames_is_refused_a_cache_and_another_tokenizer_before_the_first_step(tmp_path):
-    config = next_frame_config()
-    cached = dataclasses.replace(config, codes=CodesConfig())
-    with pytest.raises(UserError, match="a cache holds codes alone: give --codes.mode fly"):
-        train(cached, tmp_path / "cached")
-    other = dataclasses.replace(config, tokenizer=str(clip_tokenizer_run()))
+def test_a_prior_of_frames_is_refused_another_tokenizer_before_the_first_step(tmp_path):
+    other = dataclasses.replace(next_frame_config(), tokenizer=str(clip_tokenizer_run()))
     with pytest.raises(UserError, match="expected a tokenizer such as vqvae-motion, got one of vqvae-video"):
         train(other, tmp_path / "other")
-    assert not (tmp_path / "cached").exists() and not (tmp_path / "other").exists()
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_is_evaluated_as_it_was_when_it_ended(kind, tmp_path):

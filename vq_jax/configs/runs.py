@@ -157,6 +157,11 @@ class PriorConfig(Checked):
         )
         _check_length(self)
         require(
+            self.codes.mode == "fly" or not self.prior.sees_frames,
+            f"the prior {self.prior.architecture} learns from frames, and a cache holds codes alone: give "
+            "--codes.mode fly",
+        )
+        require(
             not self.training.init_parts,
             "training.init_parts names parts of a tokenizer, and a prior has none: omit it",
         )

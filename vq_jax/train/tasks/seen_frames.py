@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 
 from vq_jax import ops
 from vq_jax.configs.runs import PriorConfig
-from vq_jax.errors import UserError
 from vq_jax.nn import Condition
 from vq_jax.pretrained.tokenizer import Tokenizer
 from vq_jax.train import sharding
@@ -25,16 +24,6 @@ class SeenFrames:
     """Makes the inputs of a step from pictures, and those of an evaluation from codes; see `own_frames`."""
 
     def __init__(self, config: PriorConfig, model: Any, tokenizer: Tokenizer, mesh: Mesh) -> None:
-        """Makes it.
-
-        Raises:
-          UserError: the run keeps codes, whose frames would be lost.
-        """
-        if config.codes.mode != "fly":
-            raise UserError(
-                f"the prior {config.prior.architecture} learns from frames, and a cache holds codes alone: "
-                "give --codes.mode fly"
-            )
         whole, parts = sharding.replicated(mesh), sharding.batch_sharding(mesh)
         self._variables: Params = sharding.replicate(tokenizer.variables, mesh)
         networks: Any = {"prior_model": model, "tokenizer_model": tokenizer.model}

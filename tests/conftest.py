@@ -36,11 +36,12 @@ SLOWEST = (
     "data/test_pipeline.py",
 )
 
-# Runs compile the same steps again and again, in subprocesses too: shared for this session only.
+# Runs compile the same steps again and again, in subprocesses too: shared for this session, or as long as the
+# folder lasts that a person names.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has that of the process which started it
     _SESSION = tempfile.TemporaryDirectory(prefix="vq_jax-tests-")
     os.environ["VQ_JAX_TESTS_SESSION"] = _SESSION.name
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_SESSION.name}/programs"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_SESSION.name}/programs")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

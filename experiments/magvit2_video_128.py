@@ -17,7 +17,7 @@ Hardware:  TPU slices or GPU hosts, chips of 40 GiB and more; --training.accumul
            For the backward pass of a clip the network keeps 6.9 GiB in bfloat16, and 43.6 without remat (by
            the shapes of the program, weights included); weights, averages, moments and gradients take 7 GiB.
            A v5e:4x4 fits at a clip a chip: 9.2 of 16 GiB with --training.mesh-fsdp 16 (vq-jax plan
-           --fsdp 16 --per-device-batch 1, about an hour of a busy core). On CPU remat saves nothing
+           --fsdp 16 --per-device-batch 1, over an hour of a busy core). On CPU remat saves nothing
 Expected:  the authors report a rFVD of 16.1, and 8.6 with a deeper network; not run here
 """
 

@@ -13,6 +13,7 @@ from closed_loops import CODE_DIM, closed_loop, view_fields
 from jitted import drawn
 
 from vq_jax import nn, train
+from vq_jax.configs import CodesConfig
 from vq_jax.configs.priors import PRIORS
 from vq_jax.configs.registry import RUN_KINDS
 from vq_jax.configs.serialize import from_dict, to_dict
@@ -181,6 +182,6 @@ def test_several_codes_per_position_are_drawn_and_kept_one_by_one(name, getkey):
 @every_prior
 def test_a_run_of_the_prior_survives_json(name):
     kind = "prior" if hasattr(getattr(nn, PRIORS[name].module), "loss") else "noise"
-    config = RUN_KINDS[kind](name="mine", prior=configured(name))
+    config = RUN_KINDS[kind](name="mine", prior=configured(name), codes=CodesConfig(mode="fly"))
     assert type(config.sampling) is PRIORS[name].options
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config

@@ -16,7 +16,7 @@ Command:   vq-jax prepare ucf101   (once)
 Hardware:  TPU slices or GPU hosts, chips of 40 GiB and more; --training.accumulate splits a step's 256 clips.
            For the backward pass of a clip the network keeps 6.9 GiB in bfloat16, and 43.6 without remat (by
            the shapes of the program, weights included); weights, averages, moments and gradients take 7 GiB.
-           A v5e:4x4 fits at a clip a chip: 9.2 of 16 GiB with --training.mesh-fsdp 16 (vq-jax plan
+           One clip a chip fits v5e:4x4: 9.2 of 16 GiB with --training.mesh-fsdp 16 (vq-jax plan
            --fsdp 16 --per-device-batch 1, over an hour of a busy core). On CPU remat saves nothing
 Expected:  the authors report a rFVD of 16.1, and 8.6 with a deeper network; not run here
 """

@@ -42,7 +42,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has that of the process 
     _SESSION = tempfile.TemporaryDirectory(prefix="vq_jax-tests-")
     os.environ["VQ_JAX_TESTS_SESSION"] = _SESSION.name
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_SESSION.name}/programs")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # of subprocesses: all have the same
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Hardly any optimisation: the compiler is most of the time, and what it compiles here is small. Programs that
@@ -56,6 +56,7 @@ import pytest  # noqa: E402
 from programs import share_programs  # noqa: E402
 
 share_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 4)

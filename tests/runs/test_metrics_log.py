@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -30,6 +32,19 @@ def test_events_that_cannot_be_written_are_left_out_and_said_once(tmp_path, monk
     log.close()
     assert [row["step"] for row in read_metrics(tmp_path)] == list(range(1, 40))
     assert caplog.text.count("events are left out from here on: No space left on device") == 1
+
+
+def test_events_are_written_without_pytorch_which_can_be_imported_later(tmp_path):
+    (tmp_path / "torch.py").write_text("print('imported')")
+    (tmp_path / "run").mkdir()
+    program = (
+        "from etils import epath; from vq_jax.runs.metrics_log import MetricsLog\n"
+        f"MetricsLog(epath.Path({str(tmp_path / 'run')!r}), 0).close(); print('written'); import torch"
+    )
+    command, environment = [sys.executable, "-c", program], {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["written", "imported"], done.stderr
+    assert [*(tmp_path / "run").glob("events*")]
 
 
 def test_a_run_whose_directory_was_removed_says_so(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -71,9 +72,10 @@ class _Events:
 
     def __init__(self, workdir: str, first_step: int) -> None:
         # Imported here, because the import warns of protobuf descriptors: only a run needs it.
-        from tensorboardX import summary
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        with _absent("torch"):  # it imports it, seconds long, for nothing but a type in its annotations
+            from tensorboardX import summary
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._summary, self._event, self._writer = summary, Event, None
         with self._looking():
@@ -115,6 +117,19 @@ class _Events:
                 if writer is not None:  # it was opened
                     writer.close()
             _log.warning("TensorBoard's events are left out from here on: %s", error.strerror or error)
+
+
+@contextlib.contextmanager
+def _absent(module: str) -> Iterator[None]:
+    """Lets imports that can do without a module do so; one that is imported already stays."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # raises ImportError where it is imported
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 class Progress:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from vq_jax import load
 from vq_jax.errors import UserError
+from vq_jax.runs.rundir import read_metrics
 from vq_jax.train import train
 
 pytestmark = pytest.mark.ci
@@ -71,6 +72,15 @@ def test_an_interrupted_run_over_clips_ends_with_the_same_weights(kind, tmp_path
     jax.tree.map(
         np.testing.assert_array_equal, load(kind.workdir).variables, load(tmp_path / "again").variables
     )
+
+
+def test_losses_are_the_same_where_two_devices_share_the_weights(kind, tmp_path):
+    train(kind.config(mesh_fsdp=2), tmp_path / "sharded")
+    losses = [
+        [row["loss"] for row in read_metrics(run) if "loss" in row]
+        for run in (kind.workdir, tmp_path / "sharded")
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)  # sums in another order
 
 
 def test_a_prior_of_frames_is_refused_another_tokenizer_before_the_first_step(tmp_path):

@@ -34,6 +34,15 @@ PRIOR_FIELDS = (
     *("--prior.num-heads", "2"),
     *("--optimizer.warmup-steps", "1"),
 )
+FRAME_PRIOR_FIELDS = (
+    "prior-moving-fashion-next-frame",
+    *("--prior.width", "8"),
+    *("--prior.num-layers", "1"),
+    *("--prior.context", "3"),
+    *("--data.frames", "6"),
+    *("--optimizer.warmup-steps", "1"),
+    *("--training.eval-every", "3"),
+)
 
 
 SHARD_ROWS = 1000  # in a file of codes

@@ -8,7 +8,18 @@ import time
 import numpy as np
 import pytest
 from cli_runs import call, train_arguments
-from pair_runs import FEW_STEPS, PRIOR_FIELDS, SHARD_ROWS, STEPS, free_port, pair_run, rows, start
+from clip_runs import motion_tokenizer_run
+from pair_runs import (
+    FEW_STEPS,
+    FRAME_PRIOR_FIELDS,
+    PRIOR_FIELDS,
+    SHARD_ROWS,
+    STEPS,
+    free_port,
+    pair_run,
+    rows,
+    start,
+)
 from processes import finish
 
 from vq_jax import data, load
@@ -61,6 +72,21 @@ def test_two_processes_extract_the_codes_of_a_prior_between_them(pair, tmp_path)
     for shard in (0, 1, 7):  # of both processes
         pictures = np.stack([source[SHARD_ROWS * shard + number]["image"] for number in range(40)])
         np.testing.assert_array_equal(made[shard][:40], tokenizer.encode(pictures))
+
+
+@pytest.mark.ci
+def test_a_prior_of_frames_learns_from_the_clips_of_two_processes_as_from_those_of_one(tmp_path):
+    more = ("--tokenizer", motion_tokenizer_run(), "--steps", 3)
+    runs = {processes: tmp_path / str(processes) for processes in (1, 2)}
+    for processes, run in runs.items():
+        ends = finish(start(run, *more, fields=FRAME_PRIOR_FIELDS, processes=processes))
+        assert [status for status, *_ in ends] == [0] * processes, ends
+    expected, actual = (
+        [(row["step"], row["loss"], row.get("validation/bits_per_code")) for row in rows(run)]
+        for run in runs.values()
+    )
+    assert len(expected) == 3 and expected[-1][2] is not None
+    np.testing.assert_allclose(np.array(actual, float), np.array(expected, float), rtol=1e-5)
 
 
 @pytest.mark.ci

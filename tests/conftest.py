@@ -56,7 +56,7 @@ import pytest  # noqa: E402
 from programs import share_programs  # noqa: E402
 
 share_programs()
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)  # this one compiles small ones once
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 4)

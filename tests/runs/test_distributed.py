@@ -86,6 +86,7 @@ def test_a_prior_of_frames_learns_from_the_clips_of_two_processes_as_from_those_
         for run in runs.values()
     )
     assert len(expected) == 3 and expected[-1][2] is not None
+    # sums in another order
     np.testing.assert_allclose(np.array(actual, float), np.array(expected, float), rtol=1e-5)
 
 
